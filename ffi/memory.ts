@@ -1,0 +1,62 @@
+// Mapped memory: what C or another thread may keep a pointer to. Addresses are numbers below 2^53.
+// Nothing here unmaps behind your back: a view over unmapped memory is a segmentation fault.
+import { type Pointer, ptr, toArrayBuffer } from "bun:ffi";
+import { errno, SysError } from "./errno.ts";
+import { cstring, libc } from "./libc.ts";
+
+export { ptr, toArrayBuffer };
+export type { Pointer };
+
+export const PROT_READ = 1;
+export const PROT_WRITE = 2;
+const MAP_SHARED = 0x01;
+const MAP_PRIVATE = 0x02;
+const MAP_ANONYMOUS = 0x20;
+const MAP_POPULATE = 0x8000;
+const MFD_CLOEXEC = 1;
+const MADV_HUGEPAGE = 14;
+
+function mmap(what: string, bytes: number, prot: number, flags: number, fd: number): number {
+  const address = libc.mmap(null, bytes, prot, flags, fd, 0);
+  // A failed mmap comes back as BigInt 2^64-1, and as a negative number from other Bun versions.
+  if (address === null || typeof address !== "number" || address <= 0)
+    throw new SysError(`mmap ${what} (${bytes} bytes)`, errno());
+  return address;
+}
+
+/** A fd for `bytes` bytes of anonymous shared memory, CLOEXEC; pages exist once they are touched. */
+export function memfd(name: string, bytes: number): number {
+  const fd = libc.memfd_create(cstring(name), MFD_CLOEXEC);
+  if (fd < 0) throw new SysError(`memfd_create ${name}`, errno());
+  if (libc.ftruncate(fd, bytes) < 0) {
+    const error = new SysError(`ftruncate ${name} to ${bytes} bytes`, errno());
+    libc.close(fd);
+    throw error;
+  }
+  return fd;
+}
+
+/** Maps `fd` shared, read-write or read-only. A write through a read-only mapping is a SIGSEGV. */
+export const mapShared = (fd: number, bytes: number, readOnly = false): number =>
+  mmap(`fd ${fd}`, bytes, readOnly ? PROT_READ : PROT_READ | PROT_WRITE, MAP_SHARED, fd);
+
+/** Private, zeroed, page-aligned memory, populated at once unless `lazy`; huge pages where the kernel gives them. */
+export function mapPrivate(bytes: number, lazy = false): number {
+  const address = mmap(
+    "private memory",
+    bytes,
+    PROT_READ | PROT_WRITE,
+    MAP_PRIVATE | MAP_ANONYMOUS | (lazy ? 0 : MAP_POPULATE),
+    -1,
+  );
+  libc.madvise(address as Pointer, bytes, MADV_HUGEPAGE);
+  return address;
+}
+
+export const unmap = (address: number, bytes: number): void => {
+  libc.munmap(address as Pointer, bytes);
+};
+
+/** The memory at `address` as an ArrayBuffer, at most 4 GiB; it keeps nothing alive and frees nothing. */
+export const bufferAt = (address: number, bytes: number): ArrayBuffer =>
+  toArrayBuffer(address as Pointer, 0, bytes);

@@ -1,0 +1,54 @@
+// A region: shared memory with one name, one owner who writes, and any number of threads that read.
+// The owner creates it (memfd + read-write mapping) and hands a RegionRef to each Worker in its boot message;
+// a reader opens the same memfd PROT_READ, so that a stray write faults instead of corrupting.
+import { libc } from "../../ffi/libc.ts";
+import { bufferAt, mapShared, memfd, unmap } from "../../ffi/memory.ts";
+
+/** What crosses to another Worker: plain numbers, valid within this process. */
+export interface RegionRef {
+  readonly name: string;
+  readonly fd: number;
+  readonly bytes: number;
+}
+
+export class Region implements RegionRef {
+  readonly name: string;
+  readonly fd: number;
+  readonly bytes: number;
+  readonly address: number;
+  readonly buffer: ArrayBuffer;
+
+  private constructor(ref: RegionRef, readOnly: boolean) {
+    this.name = ref.name;
+    this.fd = ref.fd;
+    this.bytes = ref.bytes;
+    this.address = mapShared(ref.fd, ref.bytes, readOnly);
+    this.buffer = bufferAt(this.address, ref.bytes);
+  }
+
+  /** New zeroed memory, mapped read-write; sparse: pages cost nothing until they are touched. */
+  static create(name: string, bytes: number): Region {
+    const size = Math.ceil(bytes / 4096) * 4096;
+    return new Region({ name, fd: memfd(name, size), bytes: size }, false);
+  }
+
+  /** Another mapping of the same memory in this process. */
+  static open(ref: RegionRef, mode: "read-only" | "read-write"): Region {
+    return new Region(ref, mode === "read-only");
+  }
+
+  get ref(): RegionRef {
+    return { name: this.name, fd: this.fd, bytes: this.bytes };
+  }
+
+  /** Unmaps this mapping. Only when no view of it is used any more. */
+  unmap(): void {
+    unmap(this.address, this.bytes);
+  }
+
+  /** Unmaps, and closes the memfd: the owner's last act. */
+  close(): void {
+    this.unmap();
+    libc.close(this.fd);
+  }
+}
