@@ -3,9 +3,6 @@
 // Addresses are words as they lie in memory (network byte order, loaded little-endian): IPv4 uses word 0,
 // IPv6 all four. So 10.0.0.1 is 0x0100000a. Numbers that the kernel gives in host order are plain numbers.
 
-export const AF_INET = 2;
-export const AF_INET6 = 10;
-
 /** RTM_NEWLINK / RTM_DELLINK: struct ifinfomsg and IFLA_*. */
 export class LinkRow {
   ifindex = 0;
