@@ -115,3 +115,26 @@ export class NeighRow {
   readonly lladdr: Uint8Array = new Uint8Array(32);
   readonly dst: Int32Array = new Int32Array(4);
 }
+
+/** RTM_NEWRULE / RTM_DELRULE: struct fib_rule_hdr and FRA_*. A rule without any selector is for all traffic. */
+export class RuleRow {
+  family = 0;
+  priority = 0;
+  action = 0; // FR_ACT_*
+  table = 0; // FRA_TABLE
+  flags = 0; // FIB_RULE_*
+  dstLen = 0;
+  srcLen = 0;
+  tos = 0;
+  fwmark = 0;
+  fwmask = 0;
+  goto = 0; // priority of the rule to go on with
+  l3mdev = 0; // 1: the table of the VRF that the interface is in
+  protocol = 0; // RTPROT_*
+  suppressPrefixLen = -1; // matches of this prefix length or shorter do not count
+  others = 0; // selectors beyond these (ports, uid, IP protocol, dscp...)
+  iifname = "";
+  oifname = "";
+  readonly dst: Int32Array = new Int32Array(4);
+  readonly src: Int32Array = new Int32Array(4);
+}
