@@ -1,0 +1,62 @@
+// The lab's traffic: a Worker in the peer's namespace that drives flows from its kernel's UDP sockets.
+// Boot message: TrafficBoot. Answers "ready", then "stopped" when told to stop and the last answers are in.
+import { SysError } from "../../ffi/errno.ts";
+import { libc } from "../../ffi/libc.ts";
+import { ptr } from "../../ffi/memory.ts";
+import { Control } from "../mem/control.ts";
+import { Region, type RegionRef } from "../mem/region.ts";
+import { Flow, type FlowSpec } from "./flow.ts";
+
+declare const self: Worker;
+
+export const TRAFFIC_COUNTERS = ["sent", "received", "lost", "unresolved", "corrupt"] as const;
+
+export interface TrafficBoot {
+  netnsFd: number;
+  control: RegionRef;
+  flows: FlowSpec[];
+}
+
+const CLONE_NEWNET = 0x40000000;
+const POLLIN = 1;
+const DRAIN_MS = 1000;
+
+function run(boot: TrafficBoot): void {
+  const control = new Control(Region.open(boot.control, "read-write"), TRAFFIC_COUNTERS);
+  if (libc.setns(boot.netnsFd, CLONE_NEWNET) < 0) throw new SysError("setns into the peer's namespace", 1);
+  const flows = boot.flows.map((spec) => new Flow(spec));
+  const pollfds = new Int32Array(new ArrayBuffer(flows.length * 8));
+  flows.forEach((flow, i) => {
+    pollfds[i * 2] = flow.fd;
+    pollfds[i * 2 + 1] = POLLIN;
+  });
+  const publish = () => {
+    TRAFFIC_COUNTERS.forEach((name, i) => {
+      control.counters.values[i] = flows.reduce((sum, flow) => sum + flow[name], 0);
+    });
+  };
+  postMessage({ type: "ready" });
+  let deadline = Number.POSITIVE_INFINITY;
+  for (let turn = 0; ; turn++) {
+    const now = performance.now();
+    if (deadline === Number.POSITIVE_INFINITY && control.stopping) deadline = now + DRAIN_MS;
+    for (const flow of flows) {
+      flow.receive(now);
+      if (deadline === Number.POSITIVE_INFINITY) flow.send(now);
+    }
+    if ((turn & 63) === 0) publish();
+    if (now > deadline || (deadline !== Number.POSITIVE_INFINITY && flows.every((flow) => flow.idle))) break;
+    libc.poll(ptr(pollfds), flows.length, 10);
+  }
+  publish();
+  for (const flow of flows) flow.close();
+  postMessage({ type: "stopped" });
+}
+
+self.onmessage = (event: MessageEvent<TrafficBoot>) => {
+  try {
+    run(event.data);
+  } catch (error) {
+    postMessage({ type: "error", message: (error as Error).message });
+  }
+};

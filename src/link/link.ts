@@ -1,0 +1,32 @@
+// A link is what frames come from and go to: an AF_XDP queue, later a client's channel, or memory (sim).
+// The net loop knows no other shape. Frames lie in `words`, each at a 4-byte aligned offset; a Batch carries
+// where. A frame belongs to the loop from receive() until it goes back by transmit() or release().
+
+/** Frames per batch at most: 64 keeps descriptors and headers of one batch in the first-level cache. */
+export const BATCH = 64;
+
+/** Private to the loop: what the rings hold is copied here once, so that nobody can change it afterwards. */
+export class Batch {
+  /** Frames received, then those to transmit: byte offset into the link's memory, length in bytes. */
+  readonly off: Int32Array = new Int32Array(BATCH);
+  readonly len: Int32Array = new Int32Array(BATCH);
+  n = 0;
+  /** Frames dropped: their offsets, to be given back. */
+  readonly dropped: Int32Array = new Int32Array(BATCH);
+  drops = 0;
+}
+
+export interface Link {
+  /** The memory that frames lie in. */
+  readonly words: Int32Array;
+  /** Takes up to `max` received frames into `batch.off/len`, sets `batch.n`. */
+  receive(batch: Batch, max: number): void;
+  /** Sends `batch.off/len[0..n)`; returns how many were accepted, from the front. The rest are given back. */
+  transmit(batch: Batch): number;
+  /** Gives `batch.dropped[0..drops)` back. */
+  release(batch: Batch): void;
+  /** Once per turn of the loop: completions, refill, kicks. True while frames are on their way out. */
+  maintain(): boolean;
+  /** The fd that becomes readable when frames arrive, or -1 where there is nothing to wait on. */
+  readonly fd: number;
+}

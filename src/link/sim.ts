@@ -1,0 +1,135 @@
+// A link in memory, for tests and benches without root or kernel: frames are put in by inject() and read from sent(),
+// or, as a hairpin, everything sent comes in again. It moves frames through descriptor rings laid out as AF_XDP's
+// (struct xdp_desc: u64 offset, u32 length, u32 options; cursors free-running u32), so that a loop over it pays what
+// a ring costs, and a C program can run over the very same memory.
+//
+//   byte 0    producer   byte 64  consumer   byte 128  `size` descriptors of 16 bytes
+import { bufferAt, mapPrivate, unmap } from "../../ffi/memory.ts";
+import type { Batch, Link } from "./link.ts";
+
+const DESC = 32; // word of the first descriptor
+const CONSUMER = 16; // word of the consumer cursor
+
+export class SimRing {
+  readonly words: Int32Array;
+  readonly mask: number;
+
+  constructor(buffer: ArrayBuffer, byteOffset: number, size: number) {
+    this.words = new Int32Array(buffer, byteOffset, DESC + size * 4);
+    this.mask = size - 1;
+  }
+
+  static bytes(size: number): number {
+    return (DESC + size * 4) * 4;
+  }
+
+  /** Takes up to `max` descriptors; returns how many. */
+  take(off: Int32Array, len: Int32Array, max: number): number {
+    const { words, mask } = this;
+    const consumer = words[CONSUMER]!;
+    let n = (Atomics.load(words, 0) - consumer) | 0;
+    if (n > max) n = max;
+    for (let i = 0; i < n; i++) {
+      const d = DESC + ((consumer + i) & mask) * 4;
+      off[i] = words[d]!;
+      len[i] = words[d + 2]!;
+    }
+    if (n > 0) Atomics.store(words, CONSUMER, (consumer + n) | 0);
+    return n;
+  }
+
+  /** Puts `n` descriptors as far as there is room; returns how many. */
+  put(off: Int32Array, len: Int32Array, n: number): number {
+    const { words, mask } = this;
+    const producer = words[0]!;
+    const room = (mask + 1 - (producer - Atomics.load(words, CONSUMER))) | 0;
+    const m = Math.min(n, room);
+    for (let i = 0; i < m; i++) {
+      const d = DESC + ((producer + i) & mask) * 4;
+      words[d] = off[i]!;
+      words[d + 2] = len[i]!;
+    }
+    if (m > 0) Atomics.store(words, 0, (producer + m) | 0);
+    return m;
+  }
+}
+
+export class SimLink implements Link {
+  readonly words: Int32Array;
+  readonly bytes: Uint8Array;
+  readonly fd: number = -1;
+  readonly rx: SimRing;
+  readonly tx: SimRing;
+  /** Where it all lies: rx ring, tx ring, frames. For a peer in C. */
+  readonly address: number;
+  readonly framesOff: number;
+  private readonly size: number;
+  private readonly frameBytes: number;
+  private readonly free: number[] = [];
+
+  /** @param size frames, and slots of each ring: a power of two; @param hairpin what is sent is received again */
+  constructor(size = 1024, frameBytes = 2048, hairpin = false) {
+    const ring = SimRing.bytes(size);
+    this.framesOff = Math.ceil((2 * ring) / 4096) * 4096;
+    this.size = this.framesOff + size * frameBytes;
+    this.frameBytes = frameBytes;
+    this.address = mapPrivate(this.size);
+    const buffer = bufferAt(this.address, this.size);
+    this.words = new Int32Array(buffer);
+    this.bytes = new Uint8Array(buffer);
+    this.rx = new SimRing(buffer, 0, size);
+    this.tx = hairpin ? this.rx : new SimRing(buffer, ring, size);
+    for (let i = size - 1; i >= 0; i--) this.free.push(this.framesOff + i * frameBytes);
+  }
+
+  receive(batch: Batch, max: number): void {
+    batch.n = this.rx.take(batch.off, batch.len, max);
+  }
+
+  transmit(batch: Batch): number {
+    return this.tx.put(batch.off, batch.len, batch.n);
+  }
+
+  release(batch: Batch): void {
+    for (let i = 0; i < batch.drops; i++) this.recycle(batch.dropped[i]!);
+  }
+
+  maintain(): boolean {
+    return false;
+  }
+
+  /** Test side: one frame arrives. False if no frame or slot is free. `at` shifts its start within the frame. */
+  inject(frame: Uint8Array, at = 0): boolean {
+    const base = this.free.pop();
+    if (base === undefined) return false;
+    this.bytes.set(frame, base + at);
+    if (this.rx.put(Int32Array.of(base + at), Int32Array.of(frame.length), 1) === 1) return true;
+    this.free.push(base);
+    return false;
+  }
+
+  /** Test side: takes what was transmitted, as copies. */
+  sent(): Uint8Array[] {
+    const frames: Uint8Array[] = [];
+    const off = new Int32Array(1);
+    const len = new Int32Array(1);
+    while (this.tx.take(off, len, 1) === 1) {
+      frames.push(this.bytes.slice(off[0], off[0]! + len[0]!));
+      this.recycle(off[0]!);
+    }
+    return frames;
+  }
+
+  /** Frames that neither ring nor loop holds. */
+  get freeFrames(): number {
+    return this.free.length;
+  }
+
+  private recycle(off: number): void {
+    this.free.push(off - ((off - this.framesOff) % this.frameBytes));
+  }
+
+  close(): void {
+    unmap(this.address, this.size);
+  }
+}

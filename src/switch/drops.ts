@@ -1,0 +1,39 @@
+// Why a frame was dropped, or where it went: one number each, one counter each, in the order of REASONS.
+// The hot path returns these numbers; everything else knows them by name.
+
+/** [name, description for people]; index 0 is "not dropped". */
+const REASONS = [
+  ["sent", "transmitted"],
+  ["runt", "shorter than its headers say"],
+  ["other_host", "addressed to another machine's link-layer address"],
+  ["not_ipv4", "neither IPv4 nor anything else a service here takes"],
+  ["bad_header", "IPv4 header with a wrong version, length or total length"],
+  ["bad_ip_checksum", "IPv4 header checksum wrong"],
+  ["fragment", "IPv4 fragment; services take whole datagrams"],
+  ["not_udp", "a protocol that no service takes"],
+  ["bad_udp_length", "UDP length disagrees with the IPv4 length"],
+  ["bad_udp_checksum", "UDP checksum wrong"],
+  ["no_match", "no service has this address and port"],
+  ["echo_loop", "from the echo port to the echo port: answering could go on for ever"],
+  ["no_route", "no route to the destination"],
+  ["blackhole", "the route says blackhole"],
+  ["unreachable", "the route says unreachable"],
+  ["prohibit", "the route says prohibit"],
+  ["to_kernel", "the destination is an address of this host; only the kernel can deliver that"],
+  ["other_interface", "the route leads out of another interface"],
+  ["link_down", "the interface is down or has no carrier"],
+  ["no_neighbour", "next hop's link-layer address not known yet; asked for"],
+  ["mtu", "longer than the route or the interface takes"],
+  ["tx_full", "transmit ring full"],
+] as const;
+
+export type DropReason = Exclude<(typeof REASONS)[number][0], "sent">;
+
+/** The number of a reason. */
+export const Drop = Object.fromEntries(REASONS.map(([name], i) => [name, i])) as Record<
+  (typeof REASONS)[number][0],
+  number
+>;
+
+export const dropNames = REASONS.map(([name]) => name);
+export const dropDescription = (reason: number): string => REASONS[reason]![1];
