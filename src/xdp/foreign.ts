@@ -1,0 +1,40 @@
+// Whose XDP program is on a card that refuses ours.
+import { abi } from "../../ffi/abi.ts";
+import { libbpf } from "../../ffi/libbpf.ts";
+import { libc } from "../../ffi/libc.ts";
+import { ptr } from "../../ffi/memory.ts";
+
+const NAME_BYTES = 16;
+
+/** Describes the XDP program on `ifindex` and what to do about it; "" if there is none. Never throws. */
+export function foreignProgram(ifindex: number): string {
+  const at = abi.bpf_xdp_query_opts;
+  const opts = new DataView(new ArrayBuffer(at.sizeof));
+  opts.setBigUint64(0, BigInt(at.sizeof), true);
+  if (libbpf().bpf_xdp_query(ifindex, 0, ptr(opts)) < 0) return "";
+  const id = [at.prog_id, at.drv_prog_id, at.hw_prog_id, at.skb_prog_id]
+    .map((offset) => opts.getUint32(offset, true))
+    .find((found) => found !== 0);
+  if (id === undefined) return "";
+  const name = programName(id);
+  return (
+    `XDP program ${id}${name && ` "${name}"`} is on this card; stop its owner (bpftool prog show id ${id}, ` +
+    `bpftool link show), or take it off: ip link set dev IF xdp off`
+  );
+}
+
+function programName(id: number): string {
+  const fd = libbpf().bpf_prog_get_fd_by_id(id);
+  if (fd < 0) return "";
+  const info = new Uint8Array(new ArrayBuffer(abi.bpf_prog_info.sizeof));
+  const length = new Uint32Array([info.length]);
+  const result = libbpf().bpf_obj_get_info_by_fd(fd, ptr(info), ptr(length));
+  libc.close(fd);
+  if (result < 0) return "";
+  const name = Buffer.from(info).toString(
+    "latin1",
+    abi.bpf_prog_info.name,
+    abi.bpf_prog_info.name + NAME_BYTES,
+  );
+  return name.replace(/\0.*$/s, "");
+}

@@ -1,0 +1,270 @@
+// The XDP program steer (bpf/steer.bpf.c): load it, attach it to a card, fill its maps, read its counters.
+// Main thread only, and inside the card's network namespace for attach and testRun. What is attached is held by a bpf_link
+// fd and goes when the process goes, however it goes.
+import { readFileSync } from "node:fs";
+import steerObject from "../../build/steer.o" with { type: "file" };
+import { abi, assertAbi } from "../../ffi/abi.ts";
+import { errno, SysError } from "../../ffi/errno.ts";
+import { libbpf } from "../../ffi/libbpf.ts";
+import { cstring, libc } from "../../ffi/libc.ts";
+import { bufferAt, mapPrivate, type Pointer, ptr, unmap } from "../../ffi/memory.ts";
+import { foreignProgram } from "./foreign.ts";
+import { TestRun } from "./testrun.ts";
+
+const BPF_XDP = 37; // enum bpf_attach_type
+const XDP_FLAGS_SKB_MODE = 2;
+const XDP_FLAGS_DRV_MODE = 4;
+const AF_INET = 2;
+const EPERM = 1;
+const ENOENT = 2;
+const E2BIG = 7;
+const EBUSY = 16;
+const EEXIST = 17;
+const ENODEV = 19;
+const EINVAL = 22;
+const ERANGE = 34;
+const EOPNOTSUPP = 95;
+const LOG_BYTES = 256 * 1024;
+
+/** bpf/steer.h, as program.ts writes it; test/xdp/layout.test.ts compiles the header and compares. */
+export const steerLayout = {
+  match_key: { sizeof: 24, addr: 0, port: 16, vlan: 18, proto: 22, family: 23 },
+  steer_config: { sizeof: 8, mac: 0 },
+  STEER_QUEUES: 1024,
+  STEER_VLAN_8021AD: 0x1000,
+} as const;
+
+/** In the order of enum steer_counter: see bpf/steer.h for what each one means. */
+export const steerCounters = [
+  "redirected",
+  "noSocket",
+  "noMatch",
+  "other",
+  "notMine",
+  "fragment",
+  "malformed",
+] as const;
+export type SteerCounters = Record<(typeof steerCounters)[number], number>;
+
+/** What a frame must be addressed to, to be redirected. */
+export interface Match {
+  readonly family: number; // AF_INET, AF_INET6
+  readonly proto: number; // IPPROTO_UDP, IPPROTO_TCP
+  /** Destination address: memory words, network byte order; word 0 for IPv4, words 0..3 for IPv6. */
+  readonly address: Int32Array;
+  readonly port: number;
+  /** VLAN ids, outer first; STEER_VLAN_8021AD or-ed in for an 802.1ad tag. None: untagged. */
+  readonly vlans?: readonly number[];
+}
+
+export type AttachMode = "auto" | "native" | "skb";
+
+export interface Attached {
+  readonly mode: "native" | "skb";
+  /** Why native mode was refused, where `auto` fell back to SKB mode. */
+  readonly fallback?: SysError;
+}
+
+type Words = Uint8Array<ArrayBuffer> | Uint32Array<ArrayBuffer> | Int32Array<ArrayBuffer>;
+
+export class SteerProgram {
+  readonly #object: Pointer;
+  readonly #program: number;
+  readonly #config: number;
+  readonly #matches: number;
+  readonly #xsks: number;
+  readonly #counters: number;
+  readonly #cpus: number;
+  #link = -1;
+  #test: TestRun | undefined;
+
+  private constructor(object: Pointer) {
+    const bpf = libbpf();
+    const map = (name: string): number => {
+      const found = bpf.bpf_object__find_map_by_name(object, ptr(cstring(name)));
+      if (!found) throw new SysError(`find map ${name} in steer.o`, ENOENT, "rebuild it: bun run bpf");
+      return bpf.bpf_map__fd(found);
+    };
+    const program = bpf.bpf_object__find_program_by_name(object, ptr(cstring("steer")));
+    if (!program) throw new SysError("find program steer in steer.o", ENOENT, "rebuild it: bun run bpf");
+    this.#object = object;
+    this.#program = bpf.bpf_program__fd(program);
+    this.#config = map("config");
+    this.#matches = map("matches");
+    this.#xsks = map("xsks");
+    this.#counters = map("counters");
+    this.#cpus = bpf.libbpf_num_possible_cpus();
+  }
+
+  /** Loads the object into the kernel. Throws a SysError with the verifier's last words. */
+  static load(): SteerProgram {
+    assertAbi();
+    return SteerProgram.fromObject(readFileSync(steerObject));
+  }
+
+  /** As `load`, from the bytes of an object that has steer's program and maps. */
+  static fromObject(bytes: Uint8Array): SteerProgram {
+    const bpf = libbpf();
+    bpf.libbpf_set_print(null); // its warnings are in the error's detail
+    // libbpf keeps a pointer to the bytes and to the log until the object is loaded.
+    const size = bytes.length + LOG_BYTES;
+    const memory = mapPrivate(size, true);
+    const copy = new Uint8Array(bufferAt(memory, size));
+    copy.set(bytes);
+    const log = memory + bytes.length;
+    const { bpf_object_open_opts: at } = abi;
+    const opts = new DataView(new ArrayBuffer(at.sizeof));
+    const name = cstring("steer");
+    opts.setBigUint64(0, BigInt(at.sizeof), true);
+    opts.setBigUint64(at.object_name, BigInt(ptr(name)), true);
+    opts.setBigUint64(at.kernel_log_buf, BigInt(log), true);
+    opts.setBigUint64(at.kernel_log_size, BigInt(LOG_BYTES), true);
+    try {
+      const object = bpf.bpf_object__open_mem(memory as Pointer, bytes.length, ptr(opts)) as Pointer | null;
+      if (!object) throw new SysError("open BPF object steer.o", errno(), "rebuild it: bun run bpf");
+      const result = bpf.bpf_object__load(object);
+      if (result < 0) {
+        const text = Buffer.from(copy.subarray(bytes.length));
+        const words = text.toString("latin1", 0, Math.max(0, text.indexOf(0))).trim();
+        bpf.bpf_object__close(object);
+        throw new SysError("load XDP program steer", -result, words.slice(-2000) || needs(-result));
+      }
+      try {
+        return new SteerProgram(object);
+      } catch (error) {
+        bpf.bpf_object__close(object);
+        throw error;
+      }
+    } finally {
+      unmap(memory, size);
+    }
+  }
+
+  /** Attaches to the card; `auto` tries native mode, then SKB mode. Throws if another program is there, and names it. */
+  attach(ifindex: number, mode: AttachMode = "auto"): Attached {
+    if (this.#link >= 0)
+      throw new SysError(`attach XDP to ifindex ${ifindex}`, EBUSY, "steer is attached already");
+    if (mode === "skb") return this.#create(ifindex, "skb");
+    try {
+      return this.#create(ifindex, "native");
+    } catch (error) {
+      if (mode === "native" || !(error instanceof SysError)) throw error;
+      if (error.errno === EBUSY || error.errno === EEXIST || error.errno === ENODEV) throw error;
+      return { ...this.#create(ifindex, "skb"), fallback: error };
+    }
+  }
+
+  #create(ifindex: number, mode: "native" | "skb"): Attached {
+    const opts = new DataView(new ArrayBuffer(16)); // as far as `flags`
+    opts.setBigUint64(0, 16n, true);
+    const flags = mode === "native" ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE;
+    opts.setUint32(abi.bpf_link_create_opts.flags, flags, true);
+    const result = libbpf().bpf_link_create(this.#program, ifindex, BPF_XDP, ptr(opts));
+    if (result < 0) {
+      const op = `attach XDP to ifindex ${ifindex} (${mode} mode)`;
+      const foreign = -result === EBUSY || -result === EEXIST ? foreignProgram(ifindex) : "";
+      throw new SysError(op, foreign ? EBUSY : -result, foreign || needs(-result));
+    }
+    this.#link = result;
+    return { mode };
+  }
+
+  /** Takes the program off the card; from the next frame on the kernel has them all. */
+  detach(): void {
+    if (this.#link >= 0) libc.close(this.#link);
+    this.#link = -1;
+  }
+
+  /** @param mac the card's own address, 6 bytes: frames to any other go to the kernel */
+  setAddress(mac: Uint8Array): void {
+    const value = new Uint8Array(new ArrayBuffer(steerLayout.steer_config.sizeof));
+    value.set(mac.subarray(0, 6));
+    this.#update("config", this.#config, new Uint32Array(1), value);
+  }
+
+  /** Frames to this destination are redirected from now on; adding it again changes nothing. */
+  addMatch(match: Match): void {
+    this.#update("matches", this.#matches, matchKey(match), new Uint32Array(1));
+  }
+
+  /** False if it was not there. */
+  removeMatch(match: Match): boolean {
+    return this.#remove("matches", this.#matches, matchKey(match));
+  }
+
+  /** Redirects queue `queue`'s matching frames to the AF_XDP socket `fd`; it leaves the map when it is closed. */
+  setSocket(queue: number, fd: number): void {
+    this.#update(`xsks queue ${queue}`, this.#xsks, new Uint32Array([queue]), new Int32Array([fd]));
+  }
+
+  /** From now on the queue's frames all go to the kernel. */
+  removeSocket(queue: number): void {
+    this.#remove("xsks", this.#xsks, new Uint32Array([queue]));
+  }
+
+  /** Frames by what became of them, since load; sums over all CPUs. */
+  counters(): SteerCounters {
+    const counters = {} as SteerCounters;
+    const perCpu = new BigUint64Array(new ArrayBuffer(8 * this.#cpus));
+    const key = new Uint32Array(1);
+    steerCounters.forEach((name, index) => {
+      key[0] = index;
+      const result = libbpf().bpf_map_lookup_elem(this.#counters, ptr(key), ptr(perCpu));
+      if (result < 0) throw new SysError("read map counters", -result);
+      counters[name] = Number(perCpu.reduce((sum, count) => sum + count, 0n));
+    });
+    return counters;
+  }
+
+  /**
+   * Runs the program on one frame (BPF_PROG_TEST_RUN, at least 14 bytes) as if it had come in there, and gives what it
+   * returned: 2 XDP_PASS, 4 XDP_REDIRECT. Nothing is redirected. For tests.
+   */
+  testRun(frame: Uint8Array, { ifindex, queue }: { ifindex: number; queue: number }): number {
+    this.#test ??= new TestRun(this.#program);
+    return this.#test.run(frame, ifindex, queue);
+  }
+
+  /** Detaches, and frees program and maps. */
+  close(): void {
+    this.detach();
+    libbpf().bpf_object__close(this.#object);
+    this.#test?.close();
+  }
+
+  #update(what: string, map: number, key: Words, value: Words): void {
+    const result = libbpf().bpf_map_update_elem(map, ptr(key), ptr(value), 0);
+    if (result < 0)
+      throw new SysError(`update map ${what}`, -result, -result === E2BIG ? "the map is full" : "");
+  }
+
+  #remove(what: string, map: number, key: Words): boolean {
+    const result = libbpf().bpf_map_delete_elem(map, ptr(key));
+    if (result < 0 && result !== -ENOENT) throw new SysError(`delete from map ${what}`, -result);
+    return result === 0;
+  }
+}
+
+function matchKey(match: Match): Uint8Array<ArrayBuffer> {
+  const at = steerLayout.match_key;
+  const key = new DataView(new ArrayBuffer(at.sizeof));
+  for (let i = 0; i < (match.family === AF_INET ? 1 : 4); i++)
+    key.setInt32(at.addr + 4 * i, match.address[i]!, true);
+  key.setUint16(at.port, match.port); // network byte order
+  match.vlans?.forEach((id, i) => {
+    key.setUint16(at.vlan + 2 * i, id, true);
+  });
+  key.setUint8(at.proto, match.proto);
+  key.setUint8(at.family, match.family);
+  return new Uint8Array(key.buffer);
+}
+
+/** What a refusal most often means. */
+function needs(number: number): string {
+  if (number === EPERM) return "needs root, or CAP_BPF and CAP_NET_ADMIN";
+  if (number === EOPNOTSUPP) return "the driver has no XDP";
+  if (number === EINVAL || number === ERANGE)
+    return "the driver refuses: MTU too large for XDP, or too few queues";
+  if (number === ENODEV) return "no such interface in this network namespace";
+  return "";
+}

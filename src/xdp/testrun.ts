@@ -1,0 +1,48 @@
+// BPF_PROG_TEST_RUN: one frame through an XDP program, as if it had come in on a queue of a real interface. For tests.
+import { abi } from "../../ffi/abi.ts";
+import { SysError } from "../../ffi/errno.ts";
+import { libbpf } from "../../ffi/libbpf.ts";
+import { bufferAt, mapPrivate, type Pointer, unmap } from "../../ffi/memory.ts";
+
+// One mapping:  0 bpf_test_run_opts | 128 xdp_md | 256 the frame, at most 3840 bytes
+const CTX = 128;
+const FRAME = 256;
+const BYTES = 4096;
+
+export class TestRun {
+  readonly #program: number;
+  readonly #memory: number;
+  readonly #words: Int32Array;
+  readonly #frame: Uint8Array;
+
+  constructor(program: number) {
+    this.#program = program;
+    this.#memory = mapPrivate(BYTES);
+    const buffer = bufferAt(this.#memory, BYTES);
+    this.#words = new Int32Array(buffer);
+    this.#frame = new Uint8Array(buffer, FRAME);
+    const opts = new DataView(buffer);
+    const at = abi.bpf_test_run_opts;
+    opts.setBigUint64(0, BigInt(at.sizeof), true);
+    opts.setBigUint64(at.data_in, BigInt(this.#memory + FRAME), true);
+    opts.setBigUint64(at.ctx_in, BigInt(this.#memory + CTX), true);
+    opts.setUint32(at.ctx_size_in, abi.xdp_md.sizeof, true);
+    opts.setInt32(at.repeat, 1, true);
+  }
+
+  run(frame: Uint8Array, ifindex: number, queue: number): number {
+    const words = this.#words;
+    this.#frame.set(frame);
+    words[abi.bpf_test_run_opts.data_size_in / 4] = frame.length;
+    words[(CTX + abi.xdp_md.data_end) / 4] = frame.length;
+    words[(CTX + abi.xdp_md.ingress_ifindex) / 4] = ifindex;
+    words[(CTX + abi.xdp_md.rx_queue_index) / 4] = queue;
+    const result = libbpf().bpf_prog_test_run_opts(this.#program, this.#memory as Pointer);
+    if (result < 0) throw new SysError(`BPF_PROG_TEST_RUN, ${frame.length} bytes`, -result);
+    return words[abi.bpf_test_run_opts.retval / 4]!;
+  }
+
+  close(): void {
+    unmap(this.#memory, BYTES);
+  }
+}
