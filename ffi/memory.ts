@@ -12,9 +12,9 @@ export const PROT_WRITE = 2;
 const MAP_SHARED = 0x01;
 const MAP_PRIVATE = 0x02;
 const MAP_ANONYMOUS = 0x20;
-const MAP_POPULATE = 0x8000;
 const MFD_CLOEXEC = 1;
 const MADV_HUGEPAGE = 14;
+const MADV_POPULATE_WRITE = 23;
 
 function mmap(what: string, bytes: number, prot: number, flags: number, fd: number): number {
   const address = libc.mmap(null, bytes, prot, flags, fd, 0);
@@ -42,14 +42,10 @@ export const mapShared = (fd: number, bytes: number, readOnly = false): number =
 
 /** Private, zeroed, page-aligned memory, populated at once unless `lazy`; huge pages where the kernel gives them. */
 export function mapPrivate(bytes: number, lazy = false): number {
-  const address = mmap(
-    "private memory",
-    bytes,
-    PROT_READ | PROT_WRITE,
-    MAP_PRIVATE | MAP_ANONYMOUS | (lazy ? 0 : MAP_POPULATE),
-    -1,
-  );
+  const address = mmap("private memory", bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
   libc.madvise(address as Pointer, bytes, MADV_HUGEPAGE);
+  // After the advice: MAP_POPULATE would have filled it with small pages already.
+  if (!lazy) libc.madvise(address as Pointer, bytes, MADV_POPULATE_WRITE);
   return address;
 }
 
