@@ -50,7 +50,9 @@ export const libc = dlopen("libc.so.6", {
   sched_setaffinity: { args: [I, UL, P], returns: I },
   sched_getaffinity: { args: [I, UL, P], returns: I },
   prctl: { args: [I, UL, UL, UL, UL], returns: I },
+  setrlimit: { args: [I, P], returns: I },
   if_nametoindex: { args: [P], returns: U }, // 0 on failure
+  if_indextoname: { args: [U, P], returns: P }, // NULL on failure; 16 bytes
 }).symbols;
 
 /** A NUL-terminated copy of `text`, to pass as `const char *` for the length of one call. */

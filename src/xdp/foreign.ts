@@ -7,7 +7,7 @@ import { ptr } from "../../ffi/memory.ts";
 const NAME_BYTES = 16;
 
 /** Describes the XDP program on `ifindex` and what to do about it; "" if there is none. Never throws. */
-export function foreignProgram(ifindex: number): string {
+export function foreignProgram(ifindex: number, ifname: string): string {
   const at = abi.bpf_xdp_query_opts;
   const opts = new DataView(new ArrayBuffer(at.sizeof));
   opts.setBigUint64(0, BigInt(at.sizeof), true);
@@ -17,10 +17,9 @@ export function foreignProgram(ifindex: number): string {
     .find((found) => found !== 0);
   if (id === undefined) return "";
   const name = programName(id);
-  return (
-    `XDP program ${id}${name && ` "${name}"`} is on this card; stop its owner (bpftool prog show id ${id}, ` +
-    `bpftool link show), or take it off: ip link set dev IF xdp off`
-  );
+  const what = `XDP program ${id}${name && ` "${name}"`} is on this card`;
+  if (name === "steer") return `${what}: another netd runs there; stop it first`;
+  return `${what}; stop its owner (bpftool link show), or take it off: ip link set dev ${ifname} xdp off`;
 }
 
 function programName(id: number): string {

@@ -22,6 +22,7 @@ const EBUSY = 16;
 const EEXIST = 17;
 const ENODEV = 19;
 const EINVAL = 22;
+const ENOSPC = 28;
 const ERANGE = 34;
 const EOPNOTSUPP = 95;
 const LOG_BYTES = 256 * 1024;
@@ -76,6 +77,7 @@ export class SteerProgram {
   readonly #counters: number;
   readonly #cpus: number;
   #link = -1;
+  #closed = false;
   #test: TestRun | undefined;
 
   private constructor(object: Pointer) {
@@ -127,7 +129,7 @@ export class SteerProgram {
         const text = Buffer.from(copy.subarray(bytes.length));
         const words = text.toString("latin1", 0, Math.max(0, text.indexOf(0))).trim();
         bpf.bpf_object__close(object);
-        throw new SysError("load XDP program steer", -result, words.slice(-2000) || needs(-result));
+        throw new SysError("load XDP program steer", -result, words.slice(-2000) || help(-result));
       }
       try {
         return new SteerProgram(object);
@@ -140,33 +142,38 @@ export class SteerProgram {
     }
   }
 
-  /** Attaches to the card; `auto` tries native mode, then SKB mode. Throws if another program is there, and names it. */
+  /**
+   * Attaches to the card; `auto` tries native mode, then SKB mode. In SKB mode sockets must be made in copy mode: a zero
+   * copy ring would take its frames before the program sees them. Throws if another program is there, and names it.
+   */
   attach(ifindex: number, mode: AttachMode = "auto"): Attached {
-    if (this.#link >= 0)
-      throw new SysError(`attach XDP to ifindex ${ifindex}`, EBUSY, "steer is attached already");
-    if (mode === "skb") return this.#create(ifindex, "skb");
-    try {
-      return this.#create(ifindex, "native");
-    } catch (error) {
-      if (mode === "native" || !(error instanceof SysError)) throw error;
-      if (error.errno === EBUSY || error.errno === EEXIST || error.errno === ENODEV) throw error;
-      return { ...this.#create(ifindex, "skb"), fallback: error };
+    const ifname = interfaceName(ifindex);
+    const op = `attach XDP to ${ifname} (${mode} mode)`;
+    if (this.#link >= 0) throw new SysError(op, EBUSY, "this program is attached already");
+    let native = 0;
+    if (mode !== "skb") {
+      native = this.#createLink(ifindex, XDP_FLAGS_DRV_MODE);
+      if (native === 0) return { mode: "native" };
     }
+    const occupied = native === EBUSY || native === EEXIST;
+    const skb = mode === "native" || occupied ? native : this.#createLink(ifindex, XDP_FLAGS_SKB_MODE);
+    if (skb === 0)
+      return native === 0
+        ? { mode: "skb" }
+        : { mode: "skb", fallback: new SysError(op, native, help(native)) };
+    const foreign = skb === EBUSY || skb === EEXIST ? foreignProgram(ifindex, ifname) : "";
+    throw new SysError(op, foreign ? EBUSY : skb, foreign || help(skb));
   }
 
-  #create(ifindex: number, mode: "native" | "skb"): Attached {
+  /** 0, or an errno. */
+  #createLink(ifindex: number, flags: number): number {
     const opts = new DataView(new ArrayBuffer(16)); // as far as `flags`
     opts.setBigUint64(0, 16n, true);
-    const flags = mode === "native" ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE;
     opts.setUint32(abi.bpf_link_create_opts.flags, flags, true);
     const result = libbpf().bpf_link_create(this.#program, ifindex, BPF_XDP, ptr(opts));
-    if (result < 0) {
-      const op = `attach XDP to ifindex ${ifindex} (${mode} mode)`;
-      const foreign = -result === EBUSY || -result === EEXIST ? foreignProgram(ifindex) : "";
-      throw new SysError(op, foreign ? EBUSY : -result, foreign || needs(-result));
-    }
+    if (result < 0) return -result;
     this.#link = result;
-    return { mode };
+    return 0;
   }
 
   /** Takes the program off the card; from the next frame on the kernel has them all. */
@@ -225,8 +232,10 @@ export class SteerProgram {
     return this.#test.run(frame, ifindex, queue);
   }
 
-  /** Detaches, and frees program and maps. */
+  /** Detaches, and frees program and maps. Once closed, it stays closed. */
   close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
     this.detach();
     libbpf().bpf_object__close(this.#object);
     this.#test?.close();
@@ -259,12 +268,18 @@ function matchKey(match: Match): Uint8Array<ArrayBuffer> {
   return new Uint8Array(key.buffer);
 }
 
+function interfaceName(ifindex: number): string {
+  const name = new Uint8Array(new ArrayBuffer(16));
+  if (!libc.if_indextoname(ifindex, ptr(name)))
+    throw new SysError(`attach XDP to ifindex ${ifindex}`, ENODEV, "not in this network namespace");
+  return Buffer.from(name).toString("latin1").replace(/\0.*$/s, "");
+}
+
 /** What a refusal most often means. */
-function needs(number: number): string {
+function help(number: number): string {
   if (number === EPERM) return "needs root, or CAP_BPF and CAP_NET_ADMIN";
-  if (number === EOPNOTSUPP) return "the driver has no XDP";
-  if (number === EINVAL || number === ERANGE)
-    return "the driver refuses: MTU too large for XDP, or too few queues";
-  if (number === ENODEV) return "no such interface in this network namespace";
+  if (number === EOPNOTSUPP) return "the driver has no native XDP";
+  if (number === EINVAL || number === ERANGE || number === ENOSPC)
+    return "the driver refuses: most often the MTU is too large for XDP, or there are too few queues";
   return "";
 }

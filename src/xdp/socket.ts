@@ -21,12 +21,16 @@ const XDP_OPTIONS = 8;
 const XDP_OPTIONS_ZEROCOPY = 1;
 const F_SETFD = 2;
 const FD_CLOEXEC = 1;
+const RLIMIT_MEMLOCK = 8;
+const RLIM_INFINITY = 2n ** 64n - 1n;
 const EPERM = 1;
 const ENOMEM = 12;
 const EBUSY = 16;
 const ENODEV = 19;
 const EINVAL = 22;
 const EPROTO = 71;
+const EOPNOTSUPP = 95;
+const EAFNOSUPPORT = 97;
 const ENOBUFS = 105;
 
 export interface SocketOptions {
@@ -43,7 +47,7 @@ export interface SocketOptions {
   readonly fillSize?: number;
   /** Default txSize. */
   readonly completionSize?: number;
-  /** `auto`: zero copy, then copy. */
+  /** `auto`: zero copy, then copy. Where the program is attached in SKB mode: `copy` (see SteerProgram.attach). */
   readonly mode: "auto" | "zerocopy" | "copy";
   /** Default true: kick the kernel only where a ring's flag word asks for it. */
   readonly needWakeup?: boolean;
@@ -93,6 +97,7 @@ export class XdpSocket {
   readonly #umem: Pointer;
   readonly #socket: Pointer;
   readonly #page: number;
+  #closed = false;
 
   /** @internal by createSocket */
   constructor(ref: SocketRef, umem: Pointer, socket: Pointer, page: number) {
@@ -102,8 +107,10 @@ export class XdpSocket {
     this.#page = page;
   }
 
-  /** Closes the socket, then frees its rings and UMEM. The program must be off the card, and no Worker use them any more. */
+  /** Closes the socket, then frees its rings and UMEM: the program is off the card by then, and no Worker uses them. */
   close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
     libxdp().xsk_socket__delete(this.#socket);
     libxdp().xsk_umem__delete(this.#umem);
     unmap(this.ref.umem.address, this.ref.umem.bytes);
@@ -114,6 +121,8 @@ export class XdpSocket {
 /** Makes and binds a socket on one queue. Throws a SysError, and leaves nothing behind. */
 export function createSocket(options: SocketOptions): XdpSocket {
   libxdp().libxdp_set_print(null); // its warnings say nothing that our errors do not
+  // UMEM counts against RLIMIT_MEMLOCK. May be refused: the limit may do, or CAP_IPC_LOCK lift it.
+  libc.setrlimit(RLIMIT_MEMLOCK, ptr(new BigUint64Array(new ArrayBuffer(16)).fill(RLIM_INFINITY)));
   const modes = options.mode === "auto" ? (["zerocopy", "copy"] as const) : [options.mode];
   for (const mode of modes.slice(0, -1))
     try {
@@ -139,7 +148,7 @@ function retryBusy(options: SocketOptions, mode: "zerocopy" | "copy"): XdpSocket
 
 function bind(options: SocketOptions, mode: "zerocopy" | "copy"): XdpSocket {
   const { ifname, queue, frames, frameBytes, rxSize, txSize, needWakeup = true } = options;
-  const op = `bind AF_XDP ${ifname} queue ${queue} (${mode})`;
+  const op = `bind AF_XDP ${ifname} queue ${queue}`;
   const bytes = frames * frameBytes;
   const page = mapPrivate(PAGE);
   let area = 0;
@@ -285,11 +294,13 @@ function umemHelp(number: number): string {
   if (number === ENOBUFS || number === ENOMEM)
     return "over RLIMIT_MEMLOCK: raise `ulimit -l`, or give netd CAP_IPC_LOCK";
   if (number === EPERM) return "needs root, or CAP_NET_RAW";
+  if (number === EAFNOSUPPORT) return "this kernel has no AF_XDP (CONFIG_XDP_SOCKETS)";
   return "";
 }
 
 function bindHelp(number: number): string {
   if (number === ENODEV) return "no such interface in this network namespace";
+  if (number === EOPNOTSUPP) return "the driver has no zero copy: choose copy or auto";
   if (number === EINVAL) return "the queue does not exist, or its frame or ring sizes are refused";
   if (number === EPERM) return "needs root, or CAP_NET_RAW";
   return "";
