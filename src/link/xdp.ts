@@ -132,6 +132,11 @@ export class XdpLink implements Link {
     this.freeCount = n;
   }
 
+  /** A free frame's offset, to fill and transmit or release, or -1: for what is sent without having come in. */
+  take(): number {
+    return this.freeCount > 0 ? this.free[--this.freeCount]! : -1;
+  }
+
   maintain(): boolean {
     if (this.outstanding > 0) {
       // A kick moves at most 32 frames in copy mode, and EAGAIN is no fault: the next turn kicks again.
