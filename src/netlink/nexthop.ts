@@ -2,7 +2,22 @@
 //   nhmsg: u8 family | u8 scope | u8 protocol | u8 | u32 flags (RTNH_F_*)
 //   NHA_GROUP: structs nexthop_grp of 8 bytes: u32 id | u8 weight - 1 | u8 weight_high | u16 (6.12 and later)
 import type { NexthopRow } from "../netbase/rows.ts";
-import { NHA, type Readers, readAttributes, readers, u16, u32 } from "./attribute.ts";
+import { NHA, NHA_RES_GROUP, type Readers, readAttributes, readers, u16, u32 } from "./attribute.ts";
+import {
+  AF_INET,
+  AF_INET6,
+  AF_UNSPEC,
+  NLM_F_CREATE,
+  NLM_F_DUMP,
+  NLM_F_EXCL,
+  RTM_DELNEXTHOP,
+  RTM_GETNEXTHOP,
+  RTM_NEWNEXTHOP,
+  RTNH_F_ONLINK,
+  RTPROT_STATIC,
+} from "./constants.ts";
+import type { Requests } from "./message.ts";
+import { type Address, toAddress } from "./prefix.ts";
 import { setGateway } from "./route.ts";
 
 export const nexthopReaders: Readers<NexthopRow> = readers<NexthopRow, keyof typeof NHA>(NHA, {
@@ -60,4 +75,69 @@ export function decodeNexthop(
   if (!readAttributes(nexthopReaders, row, words, bytes, off + 24, off + len)) return false;
   if (!row.group) row.legs.flags[0] = row.flags & 0xff;
   return true;
+}
+
+export interface NexthopSpec {
+  /** 0 or missing: the kernel chooses */
+  id?: number;
+  /** AF_INET or AF_INET6; the gateway's if missing, and AF_INET without one */
+  family?: number;
+  oif?: number;
+  via?: Address;
+  onlink?: boolean;
+  blackhole?: boolean;
+  /** a group of others, with nothing else but a type; weights 1 to 65536 (256 before Linux 6.12) */
+  group?: readonly { id: number; weight?: number }[];
+  /** makes the group resilient */
+  buckets?: number;
+  protocol?: number;
+}
+
+/** RTM_NEWNEXTHOP; with NLM_F_CREATE | NLM_F_REPLACE it replaces. */
+export function newNexthop(m: Requests, spec: NexthopSpec, flags = NLM_F_CREATE | NLM_F_EXCL): void {
+  const gateway = spec.via === undefined ? undefined : toAddress(spec.via);
+  const off = m.begin(RTM_NEWNEXTHOP, flags, 8);
+  m.bytes[off] = spec.group ? AF_UNSPEC : (spec.family ?? gateway?.family ?? AF_INET);
+  m.bytes[off + 2] = spec.protocol ?? RTPROT_STATIC;
+  m.words[(off >> 2) + 1] = spec.onlink ? RTNH_F_ONLINK : 0;
+  if (spec.id) m.u32(NHA.ID, spec.id);
+  if (spec.group) {
+    m.raw(
+      NHA.GROUP,
+      spec.group.flatMap(({ id, weight = 1 }) => [
+        id & 255,
+        (id >>> 8) & 255,
+        (id >>> 16) & 255,
+        id >>> 24,
+        (weight - 1) & 255,
+        (weight - 1) >>> 8,
+        0,
+        0,
+      ]),
+    );
+    if (spec.buckets !== undefined) {
+      m.u16(NHA.GROUP_TYPE, 1);
+      const mark = m.nest(NHA.RES_GROUP);
+      m.u16(NHA_RES_GROUP.BUCKETS, spec.buckets);
+      m.end(mark);
+    }
+  }
+  if (spec.blackhole) m.flag(NHA.BLACKHOLE);
+  if (spec.oif !== undefined) m.u32(NHA.OIF, spec.oif);
+  if (gateway) m.address(NHA.GATEWAY, gateway.words, gateway.family === AF_INET6 ? 4 : 1);
+}
+
+function keyed(m: Requests, type: number, id: number): void {
+  m.begin(type, 0, 8);
+  m.u32(NHA.ID, id);
+}
+
+/** Deletes it, and with it every route that uses it. */
+export const delNexthop = (m: Requests, id: number): void => keyed(m, RTM_DELNEXTHOP, id);
+export const getNexthop = (m: Requests, id: number): void => keyed(m, RTM_GETNEXTHOP, id);
+
+/** `oif` 0 for all. */
+export function dumpNexthops(m: Requests, oif = 0): void {
+  m.begin(RTM_GETNEXTHOP, NLM_F_DUMP, 8);
+  if (oif !== 0) m.u32(NHA.OIF, oif);
 }

@@ -1,4 +1,4 @@
-// Routes, received: struct rtmsg and RTA_* (linux/rtnetlink.h). Requests are in routeset.ts.
+// Routes, as the kernel gives them: struct rtmsg and RTA_* (linux/rtnetlink.h). Requests are in routeset.ts.
 //   rtmsg: u8 family | u8 dst_len | u8 src_len | u8 tos | u8 table | u8 protocol | u8 scope | u8 type | u32 flags
 // A dump may have millions, so this decoder is written out: 32-bit words, literal cases (numbers of attribute.ts;
 // test/netlink/headers.test.ts holds these too), no call for an attribute that most routes have.

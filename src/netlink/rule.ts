@@ -12,6 +12,21 @@ import {
   u8,
   u32,
 } from "./attribute.ts";
+import {
+  AF_INET6,
+  FIB_RULE_INVERT,
+  FR_ACT_TO_TBL,
+  NLM_F_CREATE,
+  NLM_F_DUMP,
+  NLM_F_EXCL,
+  RT_TABLE_MAIN,
+  RT_TABLE_UNSPEC,
+  RTM_DELRULE,
+  RTM_GETRULE,
+  RTM_NEWRULE,
+} from "./constants.ts";
+import type { Requests } from "./message.ts";
+import { type Prefix, toPrefix } from "./prefix.ts";
 
 /** A selector that the row has no field for: that it is there is enough to know that the rule is not for everything. */
 const other: Reader<RuleRow> = {
@@ -79,4 +94,64 @@ export function decodeRule(
   row.dst.fill(0);
   row.src.fill(0);
   return readAttributes(ruleReaders, row, words, bytes, off + 28, off + len);
+}
+
+export interface RuleSpec {
+  /** AF_INET or AF_INET6 */
+  family: number;
+  /** lower is first */
+  priority?: number;
+  /** FR_ACT_*; to a table if missing */
+  action?: number;
+  table?: number;
+  src?: Prefix;
+  dst?: Prefix;
+  tos?: number;
+  iifname?: string;
+  oifname?: string;
+  fwmark?: number;
+  fwmask?: number;
+  goto?: number;
+  l3mdev?: boolean;
+  invert?: boolean;
+  suppressPrefixLen?: number;
+  /** IPPROTO_* */
+  ipProto?: number;
+}
+
+function write(m: Requests, type: number, messageFlags: number, spec: RuleSpec): void {
+  const src = spec.src === undefined ? undefined : toPrefix(spec.src);
+  const dst = spec.dst === undefined ? undefined : toPrefix(spec.dst);
+  const table = spec.table ?? (spec.l3mdev || spec.goto ? RT_TABLE_UNSPEC : RT_TABLE_MAIN);
+  const count = spec.family === AF_INET6 ? 4 : 1;
+  const off = m.begin(type, messageFlags, 12);
+  m.bytes[off] = spec.family;
+  m.bytes[off + 1] = dst?.prefixLen ?? 0;
+  m.bytes[off + 2] = src?.prefixLen ?? 0;
+  m.bytes[off + 3] = spec.tos ?? 0;
+  m.bytes[off + 4] = table < 256 ? table : RT_TABLE_UNSPEC;
+  m.bytes[off + 7] = spec.action ?? FR_ACT_TO_TBL;
+  m.words[(off >> 2) + 2] = spec.invert ? FIB_RULE_INVERT : 0;
+  if (table >= 256) m.u32(FRA.TABLE, table);
+  if (dst) m.address(FRA.DST, dst.words, count);
+  if (src) m.address(FRA.SRC, src.words, count);
+  if (spec.priority !== undefined) m.u32(FRA.PRIORITY, spec.priority);
+  if (spec.iifname !== undefined) m.text(FRA.IIFNAME, spec.iifname);
+  if (spec.oifname !== undefined) m.text(FRA.OIFNAME, spec.oifname);
+  if (spec.fwmark !== undefined) m.u32(FRA.FWMARK, spec.fwmark);
+  if (spec.fwmask !== undefined) m.u32(FRA.FWMASK, spec.fwmask);
+  if (spec.goto !== undefined) m.u32(FRA.GOTO, spec.goto);
+  if (spec.l3mdev) m.u8(FRA.L3MDEV, 1);
+  if (spec.suppressPrefixLen !== undefined) m.u32(FRA.SUPPRESS_PREFIXLEN, spec.suppressPrefixLen);
+  if (spec.ipProto !== undefined) m.u8(FRA.IP_PROTO, spec.ipProto);
+}
+
+export const newRule = (m: Requests, spec: RuleSpec, flags = NLM_F_CREATE | NLM_F_EXCL): void =>
+  write(m, RTM_NEWRULE, flags, spec);
+
+export const delRule = (m: Requests, spec: RuleSpec): void => write(m, RTM_DELRULE, 0, spec);
+
+/** `family` 0 for both. */
+export function dumpRules(m: Requests, family = 0): void {
+  m.bytes[m.begin(RTM_GETRULE, NLM_F_DUMP, 12)] = family;
 }
