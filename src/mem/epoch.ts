@@ -1,0 +1,91 @@
+// Epochs: when may the one writer of a shared table reuse what readers may still be looking at?
+//
+//   header word (read-only for readers)      epochs region (read-write for all): one cache line a reader
+//   [ global epoch ]                         [ slot 0: epoch seen | pad ][ slot 1 ... ]
+//
+// Quiescent-state-based reclamation. A reader calls `quiesce()` where it holds nothing out of the tables (once
+// a batch): it copies the global epoch into its slot. The writer takes an object out of the tables, and puts it
+// on a list with `retireAt()`, the epoch that begins after that; once every slot that is online has reached it,
+// nobody can hold the object and it may be used again. A slot of 0 is offline and holds the writer up for nothing.
+//
+// Rules
+//  1. What `lookup` and the like return is good until the same reader's next `quiesce()` or `offline()`.
+//  2. A reader that sleeps goes `offline()` first and `quiesce()`s (comes back) before it looks anything up.
+//  3. A reader that stops without `offline()` keeps the writer from reusing memory: whoever ends a thread by force
+//     clears its slot with `release()`.
+//  4. Unlink first, then `advance()`: a reader that has seen the new epoch cannot find the old object any more
+//     (x86 keeps loads in order and stores in order; elsewhere `quiesce` needs an acquire on the epoch).
+//  5. The slot is stored with Atomics (a full fence): the store must be visible before this reader's next loads,
+//     or a writer could take it for offline.
+// Epochs are u32, skip 0, and are compared by their difference, so that they may wrap.
+
+const STRIDE = 16; // words: a cache line a slot
+
+export const epochBytes = (slots: number): number => slots * STRIDE * 4;
+
+/** One reader's side. `shared` is the epochs region, `global[globalIdx]` the writer's epoch (plain loads only). */
+export class EpochReader {
+  private readonly shared: Int32Array;
+  private readonly slotIdx: number;
+  private readonly global: Int32Array;
+  private readonly globalIdx: number;
+
+  constructor(shared: Int32Array, slot: number, global: Int32Array, globalIdx: number) {
+    if (slot < 0 || slot * STRIDE >= shared.length) throw new RangeError(`epoch slot ${slot} does not exist`);
+    this.shared = shared;
+    this.slotIdx = slot * STRIDE;
+    this.global = global;
+    this.globalIdx = globalIdx;
+  }
+
+  /** Says that this reader holds nothing; also brings it online. */
+  quiesce(): void {
+    Atomics.store(this.shared, this.slotIdx, this.global[this.globalIdx]!);
+  }
+
+  /** Says that this reader holds nothing and will not look until it quiesces again. */
+  offline(): void {
+    Atomics.store(this.shared, this.slotIdx, 0);
+  }
+}
+
+/** The writer's side. */
+export class EpochWriter {
+  private readonly shared: Int32Array;
+  private readonly global: Int32Array;
+  private readonly globalIdx: number;
+
+  constructor(shared: Int32Array, global: Int32Array, globalIdx: number) {
+    this.shared = shared;
+    this.global = global;
+    this.globalIdx = globalIdx;
+    if (global[globalIdx] === 0) Atomics.store(global, globalIdx, 1);
+  }
+
+  /** The epoch at which something unlinked now becomes free for reuse. */
+  retireAt(): number {
+    return next(this.global[this.globalIdx]!);
+  }
+
+  /** Begins a new epoch. Call after the unlinking, once a batch. */
+  advance(): void {
+    Atomics.store(this.global, this.globalIdx, next(this.global[this.globalIdx]!));
+  }
+
+  /** The oldest epoch that a reader may still be in; the current one if all are offline. */
+  oldest(): number {
+    let oldest = this.global[this.globalIdx]!;
+    for (let i = 0; i < this.shared.length; i += STRIDE) {
+      const seen = Atomics.load(this.shared, i);
+      if (seen !== 0 && ((seen - oldest) | 0) < 0) oldest = seen;
+    }
+    return oldest;
+  }
+
+  /** Clears the slot of a reader that is gone. */
+  release(slot: number): void {
+    Atomics.store(this.shared, slot * STRIDE, 0);
+  }
+}
+
+const next = (epoch: number): number => (epoch + 1) | 0 || 1;
