@@ -5,7 +5,7 @@
 // sides; "-" for a socket that only sends, on a card without a program.
 // Without COUNT: half a second to warm up, then SECONDS timed; prints Mpps. With COUNT: stops after that many frames (or
 // SECONDS), and prints how many, and the FNV-1a hash of all bytes received, in order (0 for txonly).
-// FRAME_HEX is what txonly sends, with the number of the UMEM frame (0..4095) in bytes 44..47, little-endian.
+// FRAME_HEX is what txonly sends; with COUNT, bytes 44..47 are the frame's number, from 0, little-endian.
 #include "../../bpf/steer.h"
 
 #include <bpf/bpf.h>
@@ -89,6 +89,10 @@ static uint64_t txonly(void) {
       for (uint32_t i = 0; i < want; i++) {
         struct xdp_desc *d = xsk_ring_prod__tx_desc(&tx, t + i);
         d->addr = (uint64_t)(next++ % FRAMES) * FRAME_SIZE;
+        if (count) {
+          uint32_t seq = sent + i;
+          memcpy(area + d->addr + SEQ_OFF, &seq, 4);
+        }
         d->len = frame_len;
         d->options = 0;
       }
@@ -211,10 +215,7 @@ int main(int argc, char **argv) {
   fd = xsk_socket__fd(socket);
 
   if (work == txonly) {
-    for (uint32_t i = 0; i < FRAMES; i++) {
-      memcpy(area + (size_t)i * FRAME_SIZE, frame, frame_len);
-      memcpy(area + (size_t)i * FRAME_SIZE + SEQ_OFF, &i, 4);
-    }
+    for (uint32_t i = 0; i < FRAMES; i++) memcpy(area + (size_t)i * FRAME_SIZE, frame, frame_len);
   } else {
     uint32_t f;
     if (xsk_ring_prod__reserve(&fill, FRAMES, &f) != FRAMES) die("fill ring", ENOBUFS);
@@ -223,9 +224,10 @@ int main(int argc, char **argv) {
   }
   if (strcmp(argv[4], "-")) attach(argv[2], argv[4]);
 
-  fprintf(stderr, "ready\n");
   uint64_t done = 0;
   if (count) {
+    puts("ready");
+    fflush(stdout);
     for (double end = now() + seconds; done < count && now() < end;) done += work();
     printf("{\"case\":\"frames\",\"value\":%lu}\n{\"case\":\"hash\",\"value\":%u}\n", done, work == txonly ? 0 : hash);
   } else {
