@@ -46,7 +46,7 @@ const ifname = "an interface name: 1 to 15 characters without '/', ':' or spaces
 const path = "a path that is not empty";
 const queueList = '"all", or a list of different queue numbers from 0 to 1023';
 const coreList = "a list of different CPU numbers from 0 to 1023";
-const ipAddress = "an IPv4 or IPv6 address";
+const ipAddress = "an IPv4 address";
 const socketPath = "a path of 1 to 107 bytes (the limit of a Unix socket's address)";
 
 const unique = (list: number[]) => new Set(list).size === list.length;
@@ -55,9 +55,7 @@ const Service = v.pipe(
   v.strictObject(
     {
       service: v.pipe(v.literal("echo", '"echo"'), v.description("echo: sends every UDP datagram back")),
-      address: v.optional(
-        v.pipe(v.string(ipAddress), v.ip(ipAddress), v.description("Only here; else on every own address")),
-      ),
+      address: maybe(v.pipe(v.string(ipAddress), v.ipv4(ipAddress)), "Only here; else on every own address"),
       port: v.pipe(whole(1, 65535), v.description("UDP port")),
     },
     'a service such as { service = "echo", port = 7 }',
