@@ -8,13 +8,13 @@ import { errno, SysError } from "../../ffi/errno.ts";
 import { libbpf } from "../../ffi/libbpf.ts";
 import { cstring, libc } from "../../ffi/libc.ts";
 import { bufferAt, mapPrivate, type Pointer, ptr, unmap } from "../../ffi/memory.ts";
+import { AF_INET } from "../wire/address.ts";
 import { foreignProgram } from "./foreign.ts";
 import { TestRun } from "./testrun.ts";
 
 const BPF_XDP = 37; // enum bpf_attach_type
 const XDP_FLAGS_SKB_MODE = 2;
 const XDP_FLAGS_DRV_MODE = 4;
-const AF_INET = 2;
 const EPERM = 1;
 const ENOENT = 2;
 const E2BIG = 7;

@@ -34,6 +34,7 @@ export class TestRun {
     const words = this.#words;
     this.#frame.set(frame);
     words[abi.bpf_test_run_opts.data_size_in / 4] = frame.length;
+    words[abi.bpf_test_run_opts.data_size_out / 4] = 0; // the last run left its length there, as a limit
     words[(CTX + abi.xdp_md.data_end) / 4] = frame.length;
     words[(CTX + abi.xdp_md.ingress_ifindex) / 4] = ifindex;
     words[(CTX + abi.xdp_md.rx_queue_index) / 4] = queue;
