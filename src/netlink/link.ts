@@ -30,18 +30,26 @@ import {
 } from "./constants.ts";
 import type { Requests } from "./message.ts";
 
+const ELSEWHERE = -1;
+
 const vlan: Readers<LinkRow> = readers<LinkRow, keyof typeof IFLA_VLAN>(IFLA_VLAN, { ID: u16("vlan") });
 
 export const linkReaders: Readers<LinkRow> = readers<LinkRow, keyof typeof IFLA>(IFLA, {
   ADDRESS: lladdr(),
   IFNAME: text("name"),
   MTU: u32("mtu"),
-  LINK: u32("link"),
-  // Only there if the lower device is in another namespace, where its index means nothing here. Follows IFLA_LINK.
+  // IFLA_LINK_NETNSID is there only if the lower device is in another namespace, where its index means nothing here.
+  LINK: {
+    min: 4,
+    read(row, words, _bytes, off) {
+      if (row.link !== ELSEWHERE) row.link = words[off >> 2]!;
+      return true;
+    },
+  },
   LINK_NETNSID: {
     min: 4,
     read(row) {
-      row.link = 0;
+      row.link = ELSEWHERE;
       return true;
     },
   },
@@ -82,7 +90,9 @@ export function decodeLink(
   row.carrier = 1;
   row.vlan = -1;
   row.name = row.kind = "";
-  return readAttributes(linkReaders, row, words, bytes, off + 32, off + len);
+  const whole = readAttributes(linkReaders, row, words, bytes, off + 32, off + len);
+  if (row.link === ELSEWHERE) row.link = 0;
+  return whole;
 }
 
 /** A link by index, or by name where the index is missing or 0. */
