@@ -1,7 +1,7 @@
 // The configuration: one valibot schema that gives the type, the defaults, the checks, and the JSON Schema.
 // sources.ts fills it from file, environment and flags; main.ts hands the result to the daemon, which only reads it.
 // Every leaf is optional here and has its default, so that `{}` is a whole configuration: the lab's.
-// A message is what was expected, in words: it ends the sentence "poll.mode = "bsy" (from --poll): expected ...".
+// A message is what was expected, in words: it ends the line `poll.mode is "bsy" (--poll): expected ...`.
 import * as v from "valibot";
 
 /** A whole number from `min` to `max`, both included. */
