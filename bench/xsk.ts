@@ -11,9 +11,9 @@ import { check } from "../ffi/errno.ts";
 import { cstring, libc } from "../ffi/libc.ts";
 import { ptr } from "../ffi/memory.ts";
 import { buildBpf } from "../bpf/build.ts";
-import { Lab } from "../src/lab/lab.ts";
+import { LAB_LLADDR, Lab } from "../src/lab/lab.ts";
 import type { Netns } from "../src/netlink/netns.ts";
-import { parseIPv4 } from "../src/wire/address.ts";
+import { parseIPv4, parseLladdr } from "../src/wire/address.ts";
 import { udpFrame } from "../src/wire/frame.ts";
 import {
   type Bench,
@@ -71,18 +71,6 @@ class Wire {
   }
 }
 
-const SIOCGIFHWADDR = 0x8927;
-
-/** The link-layer address of an interface of the calling thread's namespace. */
-function hardwareAddress(ifname: string): Uint8Array {
-  const ifreq = Buffer.from(new ArrayBuffer(40));
-  ifreq.write(ifname, "latin1");
-  const fd = check("socket AF_INET", libc.socket(2, 2 | 0x80000, 0));
-  check(`SIOCGIFHWADDR ${ifname}`, libc.ioctl(fd, SIOCGIFHWADDR, ptr(ifreq)));
-  libc.close(fd);
-  return Uint8Array.from(ifreq.subarray(18, 24));
-}
-
 const inside = (netns: Netns, command: readonly string[]): string[] => [
   "nsenter",
   `--net=${netns.path}`,
@@ -95,7 +83,7 @@ class Setup {
   readonly peer = compilePeer("xsk", ["-lxdp", "-lbpf"]);
   /** What is sent to nd0, and by nd0: a UDP frame that the XDP program redirects. */
   readonly frame: Uint8Array = udpFrame({
-    dstMac: this.lab.daemon.run(() => hardwareAddress("nd0")),
+    dstMac: parseLladdr(LAB_LLADDR)!,
     srcMac: Uint8Array.of(2, 0, 0, 0, 0x0b, 1), // nobody's: peer0's kernel drops what comes back to it at once
     src: parseIPv4("10.77.0.2")!,
     dst: parseIPv4("10.77.0.1")!,
