@@ -1,16 +1,12 @@
 // Compiles bpf/NAME.bpf.c to build/NAME.o with clang, where a source or header is newer than the object; otherwise silent
 // and quick. Run as a script (`bun run bpf`, and `./run` before anything else), or call `buildBpf()`.
-import { readdirSync, renameSync, statSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
+import { mkdirSync, readdirSync, renameSync, statSync } from "node:fs";
 import { join } from "node:path";
-
-const sources = import.meta.dir;
-const objects = join(sources, "..", "build");
 
 const modified = (path: string): number => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
 
 /** Compiles what is out of date and returns the names of those objects. Throws one Error with clang's own words. */
-export async function buildBpf(): Promise<string[]> {
+export function buildBpf(sources = import.meta.dir, objects = join(sources, "..", "build")): string[] {
   const files = readdirSync(sources).filter((name) => /\.(bpf\.c|h)$/.test(name));
   const headers = Math.max(
     0,
@@ -21,7 +17,7 @@ export async function buildBpf(): Promise<string[]> {
     const source = join(sources, file);
     const object = join(objects, file.replace(".bpf.c", ".o"));
     if (modified(object) > Math.max(headers, modified(source))) continue;
-    await mkdir(objects, { recursive: true });
+    mkdirSync(objects, { recursive: true });
     compile(source, object);
     built.push(object);
   }
@@ -29,7 +25,7 @@ export async function buildBpf(): Promise<string[]> {
 }
 
 function compile(source: string, object: string): void {
-  const clang = Bun.which("clang");
+  const clang = Bun.which("clang", { PATH: process.env["PATH"] ?? "" });
   if (!clang) throw new Error(`compile ${source}: no clang (apt-get install clang llvm libbpf-dev)`);
   // Debian keeps asm/ below the multiarch directory, which clang does not search for the target bpf.
   const asm = `/usr/include/${process.arch === "arm64" ? "aarch64" : "x86_64"}-linux-gnu`;
@@ -43,7 +39,7 @@ function compile(source: string, object: string): void {
 
 if (import.meta.main)
   try {
-    for (const object of await buildBpf()) console.error(`built ${object}`);
+    for (const object of buildBpf()) console.error(`built ${object}`);
   } catch (error) {
     console.error(error instanceof Error ? error.message : error);
     process.exit(1);

@@ -9,7 +9,7 @@ export const UDP = 17;
 export const TCP = 6;
 
 export const u16 = (n: number): number[] => [(n >> 8) & 0xff, n & 0xff];
-export const concat = (...parts: ArrayLike<number>[]): Uint8Array =>
+export const concat = (...parts: ArrayLike<number>[]): Uint8Array<ArrayBuffer> =>
   Uint8Array.from(parts.flatMap((part) => [...Array.from(part)]));
 
 export const ADDRESS4 = [10, 77, 0, 1];
@@ -23,7 +23,7 @@ export function ethernet(
   payload: ArrayLike<number>,
   tags: [tpid: number, tci: number][] = [],
   dst: Uint8Array = MAC,
-): Uint8Array {
+): Uint8Array<ArrayBuffer> {
   return concat(
     dst,
     PEER_MAC,
@@ -43,7 +43,7 @@ interface Ipv4 {
 }
 
 /** With IHL over 5, options of NOPs lie between header and payload. */
-export function ipv4(payload: ArrayLike<number>, fields: Ipv4 = {}): Uint8Array {
+export function ipv4(payload: ArrayLike<number>, fields: Ipv4 = {}): Uint8Array<ArrayBuffer> {
   const { version = 4, ihl = 5, fragment = 0, proto = UDP, dst = ADDRESS4 } = fields;
   const options = new Uint8Array(Math.max(0, ihl * 4 - 20)).fill(1);
   const total = fields.total ?? 20 + options.length + payload.length;
@@ -58,13 +58,18 @@ interface Ipv6 {
   dst?: number[];
 }
 
-export function ipv6(payload: ArrayLike<number>, fields: Ipv6 = {}): Uint8Array {
+export function ipv6(payload: ArrayLike<number>, fields: Ipv6 = {}): Uint8Array<ArrayBuffer> {
   const { version = 6, length = payload.length, next = UDP, dst = ADDRESS6 } = fields;
   return concat([version << 4, 0, 0, 0, ...u16(length), next, 64], ADDRESS6.slice(0, 15), [2], dst, payload);
 }
 
 /** An extension header of `units` * 8 + 8 bytes in front of `payload`. */
-export function extension(next: number, payload: ArrayLike<number>, units = 0, segmentsLeft = 0): Uint8Array {
+export function extension(
+  next: number,
+  payload: ArrayLike<number>,
+  units = 0,
+  segmentsLeft = 0,
+): Uint8Array<ArrayBuffer> {
   const rest = new Uint8Array(units * 8 + 8 - 4);
   return concat([next, units, 0, segmentsLeft], rest, payload);
 }
@@ -73,9 +78,9 @@ export const udp = (
   port: number,
   data: ArrayLike<number> = [1, 2, 3, 4],
   length = 8 + data.length,
-): Uint8Array => concat(u16(1000), u16(port), u16(length), [0, 0], data);
+): Uint8Array<ArrayBuffer> => concat(u16(1000), u16(port), u16(length), [0, 0], data);
 
-export const tcp = (port: number, data: ArrayLike<number> = [], dataOffset = 5): Uint8Array =>
+export const tcp = (port: number, data: ArrayLike<number> = [], dataOffset = 5): Uint8Array<ArrayBuffer> =>
   concat(
     u16(1000),
     u16(port),

@@ -1,0 +1,31 @@
+// src/xdp/program.ts against bpf/steer.h.
+import { expect, test } from "bun:test";
+import { join } from "node:path";
+import { steerCounters, steerLayout } from "../../src/xdp/program.ts";
+import { compile, expectLayouts } from "../ffi/headers.ts";
+
+const header = `#include "${join(import.meta.dir, "../../bpf/steer.h")}"`;
+
+test("keys and values lie as the header says", () => {
+  const { match_key, steer_config } = steerLayout;
+  expectLayouts(header, { match_key, steer_config });
+});
+
+test("constants and counters are the header's, in its order", () => {
+  const constants = {
+    STEER_QUEUES: steerLayout.STEER_QUEUES,
+    STEER_VLAN_8021AD: steerLayout.STEER_VLAN_8021AD,
+    ...Object.fromEntries(
+      steerCounters.map((name, index) => [`STEER_${name.replace(/[A-Z]/g, "_$&").toUpperCase()}`, index]),
+    ),
+    STEER_COUNTERS: steerCounters.length,
+  };
+  const check = (plus: number): string =>
+    Object.entries(constants)
+      .map(([name, value]) => `_Static_assert(${name} == ${value + plus}, "${name}");`)
+      .join("\n");
+  expect(compile(`${header}\n${check(0)}`)).toBe("");
+  expect(compile(`${header}\n${check(1)}`).match(/static.assert\S* failed/g)?.length).toBe(
+    Object.keys(constants).length,
+  );
+});
