@@ -152,7 +152,7 @@ INLINE int parse_l4(void *end, struct match_key *key, const struct payload *payl
 		struct udphdr *udp = payload->at;
 		__u32 length;
 
-		if (payload->bytes < sizeof(*udp) || (void *)(udp + 1) > end)
+		if ((void *)(udp + 1) > end)
 			return STEER_MALFORMED;
 		length = bpf_ntohs(udp->len);
 		if (length < sizeof(*udp) || length > payload->bytes)
@@ -163,7 +163,7 @@ INLINE int parse_l4(void *end, struct match_key *key, const struct payload *payl
 	if (key->proto == IPPROTO_TCP) {
 		struct tcphdr *tcp = payload->at;
 
-		if (payload->bytes < sizeof(*tcp) || (void *)(tcp + 1) > end)
+		if ((void *)(tcp + 1) > end)
 			return STEER_MALFORMED;
 		if (tcp->doff < 5 || tcp->doff * 4 > payload->bytes)
 			return STEER_MALFORMED;

@@ -194,6 +194,14 @@ inside("IHL 0..15 and every version", () => {
   }
 });
 
+inside("an IHL of 4 is malformed even where a whole UDP header could be read at that place", () => {
+  const dst = [10, 77, ...u16(PORT)]; // would be the ports, and the payload's first bytes the length
+  program.addMatch(match({ address: words(dst) }));
+  const payload = concat(u16(8), [0, 0], udp(PORT));
+  expect(verdict(ethernet(ETH_P_IP, ipv4(payload, { ihl: 4, dst })))).toBe("malformed");
+  expect(verdict(ethernet(ETH_P_IP, ipv4(udp(PORT), { dst })))).toBe("redirected");
+});
+
 inside("an IHL that reaches beyond the total length, or the frame", () => {
   program.addMatch(match());
   for (let ihl = 6; ihl < 16; ihl++)
@@ -428,6 +436,16 @@ inside("extension headers of every length; one that reaches beyond the payload",
     new Uint8Array(64),
   );
   expect(verdict(padded)).toBe("malformed");
+  // A UDP length that fits what IPv6 carries, but not what is left of it behind the extension header.
+  for (const [length, expected] of [
+    [12, "redirected"],
+    [13, "malformed"],
+    [20, "malformed"],
+  ] as const) {
+    const body = extension(UDP, udp(PORT, [1, 2, 3, 4], length));
+    const frame = concat(ethernet(ETH_P_IPV6, ipv6(body, { next: 60 })), new Uint8Array(64));
+    expect([length, verdict(frame)]).toEqual([length, expected]);
+  }
 });
 
 inside("a fragment header anywhere in the chain, even an atomic one, is the kernel's", () => {
