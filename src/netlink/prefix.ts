@@ -27,11 +27,12 @@ export function toAddress(from: Address): AddressWords {
 /** "default" is no prefix: its family is not in it. @throws TypeError if it is none */
 export function toPrefix(from: Prefix): PrefixWords {
   if (typeof from !== "string") return from;
-  const slash = from.indexOf("/");
-  const { family, words } = toAddress(slash < 0 ? from : from.slice(0, slash));
+  const [, text, bits] = /^([^/]*)(?:\/(\d{1,3}))?$/.exec(from) ?? [];
+  if (text === undefined) throw new TypeError(`not a prefix: ${from}`);
+  const { family, words } = toAddress(text);
   const widest = family === AF_INET ? 32 : 128;
-  const length = slash < 0 ? widest : Number(from.slice(slash + 1));
-  if (!/(^[^/]*|\/\d{1,3})$/.test(from) || length > widest) throw new TypeError(`not a prefix: ${from}`);
+  const length = bits === undefined ? widest : Number(bits);
+  if (length > widest) throw new TypeError(`not a prefix: ${from}`);
   return { family, words, prefixLen: length };
 }
 

@@ -15,6 +15,7 @@ import {
 import {
   AF_INET6,
   FIB_RULE_INVERT,
+  FR_ACT_GOTO,
   FR_ACT_TO_TBL,
   NLM_F_CREATE,
   NLM_F_DUMP,
@@ -101,8 +102,9 @@ export interface RuleSpec {
   family: number;
   /** lower is first */
   priority?: number;
-  /** FR_ACT_*; to a table if missing */
+  /** FR_ACT_*; if missing, FR_ACT_GOTO where `goto` is given, else to a table */
   action?: number;
+  /** main if missing */
   table?: number;
   src?: Prefix;
   dst?: Prefix;
@@ -122,7 +124,8 @@ export interface RuleSpec {
 function write(m: Requests, type: number, messageFlags: number, spec: RuleSpec): void {
   const src = spec.src === undefined ? undefined : toPrefix(spec.src);
   const dst = spec.dst === undefined ? undefined : toPrefix(spec.dst);
-  const table = spec.table ?? (spec.l3mdev || spec.goto ? RT_TABLE_UNSPEC : RT_TABLE_MAIN);
+  const action = spec.action ?? (spec.goto ? FR_ACT_GOTO : FR_ACT_TO_TBL);
+  const table = spec.table ?? (action !== FR_ACT_TO_TBL || spec.l3mdev ? RT_TABLE_UNSPEC : RT_TABLE_MAIN);
   const count = spec.family === AF_INET6 ? 4 : 1;
   const off = m.begin(type, messageFlags, 12);
   m.bytes[off] = spec.family;
@@ -130,7 +133,7 @@ function write(m: Requests, type: number, messageFlags: number, spec: RuleSpec):
   m.bytes[off + 2] = src?.prefixLen ?? 0;
   m.bytes[off + 3] = spec.tos ?? 0;
   m.bytes[off + 4] = table < 256 ? table : RT_TABLE_UNSPEC;
-  m.bytes[off + 7] = spec.action ?? FR_ACT_TO_TBL;
+  m.bytes[off + 7] = action;
   m.words[(off >> 2) + 2] = spec.invert ? FIB_RULE_INVERT : 0;
   if (table >= 256) m.u32(FRA.TABLE, table);
   if (dst) m.address(FRA.DST, dst.words, count);
