@@ -11,7 +11,7 @@ import { libbpf } from "./libbpf.ts";
 const ENOTSUP = 95;
 
 export const abi = {
-  bpf_object_open_opts: { sizeof: 80, object_name: 8, kernel_log_buf: 56, kernel_log_size: 64 },
+  bpf_object_open_opts: { sizeof: 80, kernel_log_buf: 56, kernel_log_size: 64 },
   bpf_link_create_opts: { flags: 8 },
   bpf_xdp_query_opts: { sizeof: 32, prog_id: 8, drv_prog_id: 12, hw_prog_id: 16, skb_prog_id: 20 },
   bpf_prog_info: { sizeof: 232, name: 64 },

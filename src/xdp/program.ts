@@ -54,7 +54,7 @@ export interface Match {
   /** Destination address: memory words, network byte order; word 0 for IPv4, words 0..3 for IPv6. */
   readonly address: Int32Array;
   readonly port: number;
-  /** VLAN ids, outer first; STEER_VLAN_8021AD or-ed in for an 802.1ad tag. None: untagged. */
+  /** At most two VLAN ids, outer first; STEER_VLAN_8021AD or-ed in for an 802.1ad tag. None: untagged, or id 0. */
   readonly vlans?: readonly number[];
 }
 
@@ -116,9 +116,7 @@ export class SteerProgram {
     const log = memory + bytes.length;
     const { bpf_object_open_opts: at } = abi;
     const opts = new DataView(new ArrayBuffer(at.sizeof));
-    const name = cstring("steer");
     opts.setBigUint64(0, BigInt(at.sizeof), true);
-    opts.setBigUint64(at.object_name, BigInt(ptr(name)), true);
     opts.setBigUint64(at.kernel_log_buf, BigInt(log), true);
     opts.setBigUint64(at.kernel_log_size, BigInt(LOG_BYTES), true);
     try {
