@@ -239,4 +239,6 @@ export interface RunOptions {
   readonly duration?: number;
   /** One JSON object a second on stdout instead of the live table. */
   readonly json: boolean;
+  /** How this program is called, for hints: "./run netd". */
+  readonly self: string;
 }

@@ -1,7 +1,7 @@
 // What a run shows while it lasts, a second at a time: a table that repaints itself on a terminal, a line a second into a
 // pipe, one JSON object a second with --json; and at the end the summary. The daemon and the lab make the samples.
-import { print, printable, type Style } from "./out.ts";
-import { type Column, grouped, table } from "./table.ts";
+import { coloured, print, printable, style } from "./out.ts";
+import { align, type Column, grouped } from "./table.ts";
 import type { NeighView, RouteView } from "./view.ts";
 
 export interface Echo {
@@ -12,7 +12,7 @@ export interface Echo {
 
 /** The state at one moment; counters run from the start. */
 export interface Sample {
-  /** milliseconds since the start */
+  /** milliseconds, from any beginning that stays */
   t: number;
   rxPackets: number;
   rxBytes: number;
@@ -31,30 +31,6 @@ export interface Sample {
   total?: { neighbours: number; routes: number };
 }
 
-/** The last word of a run. `rx` and `tx` are packets. */
-export interface Summary {
-  echo?: Echo;
-  rx: number;
-  tx: number;
-  drops: Record<string, number>;
-  mode: string;
-  /** what could not be taken away again; empty when all is well */
-  leftovers: string[];
-}
-
-export interface LiveOptions {
-  json: boolean;
-  /** stdout is a terminal that can be repainted */
-  tty: boolean;
-  style: Style;
-  /** what runs, such as "netd on nd0 (lab)" */
-  title: string;
-  /** lines for "try next" */
-  hints: readonly string[];
-  /** lines of the terminal; 24 if not given */
-  rows?: () => number | undefined;
-}
-
 /** Bits a second with a unit: 415900000 -> "415.9 Mbit/s". */
 export function bits(perSecond: number): string {
   const units = ["bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"];
@@ -65,6 +41,7 @@ export function bits(perSecond: number): string {
 }
 
 interface Rates {
+  seconds: number;
   rxPps: number;
   rxBps: number;
   txPps: number;
@@ -78,17 +55,23 @@ interface Way {
   total: number;
 }
 
-const ways: Column<Way>[] = [
+const wayColumns: Column<Way>[] = [
   { title: " ", cell: (row) => row.name },
   { title: "PACKETS/S", cell: (row) => grouped(row.packets).padStart(12), right: true },
   { title: "BITS/S", cell: (row) => bits(row.bits).padStart(13), right: true },
   { title: "PACKETS", cell: (row) => grouped(row.total).padStart(15), right: true },
 ];
 
-const dropColumns: Column<[string, number, number]>[] = [
-  { title: "DROPPED", cell: ([reason]) => reason.padEnd(16) },
-  { title: "PACKETS/S", cell: ([, , perSecond]) => grouped(perSecond).padStart(12), right: true },
-  { title: "PACKETS", cell: ([, count]) => grouped(count).padStart(15), right: true },
+interface Dropped {
+  reason: string;
+  count: number;
+  perSecond: number;
+}
+
+const dropColumns: Column<Dropped>[] = [
+  { title: "DROPPED", cell: ({ reason }) => reason.padEnd(16) },
+  { title: "PACKETS/S", cell: ({ perSecond }) => grouped(perSecond).padStart(12), right: true },
+  { title: "PACKETS", cell: ({ count }) => grouped(count).padStart(15), right: true },
 ];
 
 const neighColumns: Column<NeighView>[] = [
@@ -115,72 +98,145 @@ const dropsText = (drops: Record<string, number>): string =>
     .map(([reason, count]) => `${reason} ${grouped(count)}`)
     .join(", ") || "none";
 
-export class Live {
-  private readonly options: LiveOptions;
-  private last: Sample | undefined;
-  private painted = 0; // lines of the table that is on the terminal
+const FIRST: Sample = {
+  t: 0,
+  rxPackets: 0,
+  rxBytes: 0,
+  txPackets: 0,
+  txBytes: 0,
+  drops: {},
+  mode: "",
+  neighbours: [],
+  routes: [],
+};
 
-  constructor(options: LiveOptions) {
-    this.options = options;
+export class Live {
+  private readonly json: boolean;
+  private readonly tty: boolean;
+  private readonly style = style(coloured());
+  private readonly title: string;
+  private next: readonly string[] = [];
+  private readonly start = performance.now();
+  private last: Sample = FIRST;
+  private painted = 0; // lines of the table that stands on the terminal
+
+  /** @param title what runs, such as "netd on eth0" @param tty whether the table repaints itself in place */
+  constructor(json: boolean, title = "netd", tty = process.stdout.isTTY === true) {
+    this.json = json;
+    this.title = title;
+    this.tty = tty;
   }
 
+  /** What the reader may try next; shown below the table, or first where there is none. */
+  hints(lines: readonly string[]): void {
+    this.next = lines;
+    if (!this.json && !this.tty) this.write(`${this.title}\n${lines.join("\n")}\n`);
+  }
+
+  /** Shows one sample. Once nobody reads stdout any more, the run is asked to end as by SIGTERM. */
+  update(now: Sample): void {
+    const rates = this.rates(now);
+    if (this.json) this.write(jsonLine(now, rates));
+    else if (this.tty) this.paint(this.screen(now, rates));
+    else this.write(this.line(now, rates));
+    this.last = now;
+  }
+
+  /** The run's last word: the totals, and what could not be taken away again. */
+  summary(end: Sample & { leftovers: readonly string[] }): void {
+    const { echo, rxPackets: rx, txPackets: tx, drops, mode, leftovers } = end;
+    if (this.json) {
+      this.write(`${JSON.stringify({ echo, rx, tx, drops, mode, leftovers })}\n`);
+      return;
+    }
+    const lines = [
+      "",
+      `received ${grouped(rx)} packets, sent ${grouped(tx)}, queue mode ${mode}`,
+      ...(echo ? [echoText(echo)] : []),
+      `dropped: ${dropsText(drops)}`,
+      leftovers.length > 0
+        ? `${this.style.alarm("left behind")}: ${leftovers.join(", ")}`
+        : "nothing left behind",
+    ];
+    this.write(`${lines.join("\n")}\n`);
+  }
+
+  private write(text: string): void {
+    const end = () => void process.emit("SIGTERM", "SIGTERM");
+    void print(text).then(
+      (read) => read || end(),
+      (error: Error) => {
+        console.error(`netd: ${error.message}`);
+        process.exitCode = 1;
+        end();
+      },
+    );
+  }
+
+  /** Since the sample before; the first sample's are since the start of the run. */
   private rates(now: Sample): Rates {
-    const before = this.last ?? { t: 0, rxPackets: 0, rxBytes: 0, txPackets: 0, txBytes: 0 };
-    const seconds = Math.max(now.t - before.t, 1) / 1000;
+    const { last } = this;
+    const ms = last === FIRST ? performance.now() - this.start : now.t - last.t;
+    const seconds = Math.max(ms, 1) / 1000;
     return {
-      rxPps: (now.rxPackets - before.rxPackets) / seconds,
-      rxBps: ((now.rxBytes - before.rxBytes) * 8) / seconds,
-      txPps: (now.txPackets - before.txPackets) / seconds,
-      txBps: ((now.txBytes - before.txBytes) * 8) / seconds,
+      seconds,
+      rxPps: (now.rxPackets - last.rxPackets) / seconds,
+      rxBps: ((now.rxBytes - last.rxBytes) * 8) / seconds,
+      txPps: (now.txPackets - last.txPackets) / seconds,
+      txBps: ((now.txBytes - last.txBytes) * 8) / seconds,
     };
   }
 
-  private async screen(now: Sample, { rxPps, rxBps, txPps, txBps }: Rates): Promise<string[]> {
-    const { style, title, hints, rows } = this.options;
-    const height = rows?.() ?? 24;
+  private get elapsed(): string {
+    return `${Math.round((performance.now() - this.start) / 1000)} s`;
+  }
+
+  private paint(lines: string[]): void {
+    const up = this.painted > 0 ? `\x1b[${this.painted}A\r\x1b[J` : "";
+    this.painted = lines.length;
+    // Without automatic wrapping a long line is cut, and the count of lines stays right.
+    this.write(`${up}\x1b[?7l${lines.join("\n")}\n\x1b[?7h`);
+  }
+
+  private screen(now: Sample, rates: Rates): string[] {
+    const { style, last } = this;
+    const height = process.stdout.rows || 24;
     const few = height < 40 ? 5 : 12;
-    const seconds = Math.max(now.t - (this.last?.t ?? 0), 1) / 1000;
-    const dropped = Object.entries(now.drops)
-      .filter(([, count]) => count > 0)
-      .map(([reason, count]): [string, number, number] => [
-        reason,
-        count,
-        (count - (this.last?.drops[reason] ?? 0)) / seconds,
-      ]);
-    let text = `${style.strong(printable(title))}  ${grouped(now.t / 1000)} s, queue mode ${now.mode}\n\n`;
-    const add = async <Row>(
-      columns: readonly Column<Row>[],
-      list: readonly Row[],
-      all: number,
-      more: string,
-    ) => {
-      if (list.length === 0) return;
-      const shown = list.slice(0, few);
-      for await (const piece of table(columns, shown, style)) text += piece;
-      if (all > shown.length)
-        text += style.faint(`and ${grouped(all - shown.length)} more: netd show ${more}\n`);
-      text += "\n";
+    const block = <Row>(columns: readonly Column<Row>[], rows: readonly Row[], all: number, more: string) => {
+      if (rows.length === 0) return [];
+      const rest = all - Math.min(rows.length, few);
+      const lines = [...align(columns, rows.slice(0, few), style), ""];
+      if (rest > 0) lines.splice(-1, 0, style.faint(`and ${grouped(rest)} more: netd show ${more}`));
+      return lines;
     };
     const both: Way[] = [
-      { name: "received", packets: rxPps, bits: rxBps, total: now.rxPackets },
-      { name: "sent", packets: txPps, bits: txBps, total: now.txPackets },
+      { name: "received", packets: rates.rxPps, bits: rates.rxBps, total: now.rxPackets },
+      { name: "sent", packets: rates.txPps, bits: rates.txBps, total: now.txPackets },
     ];
-    await add(ways, both, 2, "queues");
-    if (now.echo) text += `${now.echo.lost > 0 ? style.alarm(echoText(now.echo)) : echoText(now.echo)}\n\n`;
-    await add(dropColumns, dropped, dropped.length, "drops");
-    await add(neighColumns, now.neighbours, now.total?.neighbours ?? now.neighbours.length, "neighs");
-    await add(routeColumns, now.routes, now.total?.routes ?? now.routes.length, "routes");
-    const lines = text.trimEnd().split("\n");
-    const next = hints.length > 0 ? ["", style.strong("Try next"), ...hints.map((hint) => `  ${hint}`)] : [];
+    const dropped = Object.entries(now.drops)
+      .filter(([, count]) => count > 0)
+      .map(([reason, count]): Dropped => {
+        return { reason, count, perSecond: (count - (last.drops[reason] ?? 0)) / rates.seconds };
+      });
+    const { neighbours, routes, echo, total } = now;
+    const lines = [
+      `${style.strong(printable(this.title))}  ${this.elapsed}, queue mode ${now.mode}`,
+      "",
+      ...block(wayColumns, both, both.length, "queues"),
+      ...(echo ? [echoText(echo), ""] : []),
+      ...block(dropColumns, dropped, dropped.length, "drops"),
+      ...block(neighColumns, neighbours, total?.neighbours ?? neighbours.length, "neighs"),
+      ...block(routeColumns, routes, total?.routes ?? routes.length, "routes"),
+    ];
     // What to try stays in sight on a small terminal; the lists give way.
-    return [...lines.slice(0, Math.max(8, height - 1 - next.length)), ...next].slice(0, height - 1);
+    const room = Math.max(8, height - 1 - this.next.length);
+    return [...lines.slice(0, room), ...this.next].slice(0, height - 1);
   }
 
-  private async line(now: Sample, rates: Rates): Promise<string> {
-    const first = this.last ? "" : [this.options.title, ...this.options.hints, ""].join("\n");
+  private line(now: Sample, rates: Rates): string {
     const dropped = Object.values(now.drops).reduce((sum, count) => sum + count, 0);
     const parts = [
-      `${(now.t / 1000).toFixed(0).padStart(4)} s`,
+      this.elapsed.padStart(6),
       `rx ${grouped(rates.rxPps)} p/s ${bits(rates.rxBps)}`,
       `tx ${grouped(rates.txPps)} p/s ${bits(rates.txBps)}`,
       ...(now.echo ? [echoText(now.echo)] : []),
@@ -189,39 +245,16 @@ export class Live {
       `neighbours ${grouped(now.total?.neighbours ?? now.neighbours.length)}`,
       `routes ${grouped(now.total?.routes ?? now.routes.length)}`,
     ];
-    return `${first}${parts.join("  ")}\n`;
+    return `${parts.join("  ")}\n`;
   }
+}
 
-  /** Shows one sample. Returns false once nobody reads stdout any more: time to end the run. */
-  async show(now: Sample): Promise<boolean> {
-    const rates = this.rates(now);
-    let text: string;
-    if (this.options.json) {
-      const { neighbours, routes, total, t, ...rest } = now;
-      const whole = Object.fromEntries(Object.entries(rates).map(([name, rate]) => [name, Math.round(rate)]));
-      const counts = { neighbours: neighbours.length, routes: routes.length, ...total };
-      text = `${JSON.stringify({ t: t / 1000, ...rest, ...whole, ...counts })}\n`;
-    } else if (this.options.tty) {
-      const lines = await this.screen(now, rates);
-      const up = this.painted > 0 ? `\x1b[${this.painted}A\r\x1b[J` : "";
-      this.painted = lines.length;
-      // Without automatic wrapping a long line is cut, and the count of lines stays right.
-      text = `${up}\x1b[?7l${lines.join("\n")}\n\x1b[?7h`;
-    } else text = await this.line(now, rates);
-    this.last = now;
-    return print(text);
-  }
-
-  /** Shows the summary, the run's last word. */
-  async end(summary: Summary): Promise<boolean> {
-    if (this.options.json) return print(`${JSON.stringify(summary)}\n`);
-    const { rx, tx, echo, drops, leftovers, mode } = summary;
-    const lines = [
-      `received ${grouped(rx)} packets, sent ${grouped(tx)}, queue mode ${mode}`,
-      ...(echo ? [echoText(echo)] : []),
-      `dropped: ${dropsText(drops)}`,
-      leftovers.length > 0 ? `left behind: ${leftovers.join(", ")}` : "nothing left behind",
-    ];
-    return print(`\n${lines.join("\n")}\n`);
-  }
+/** One sample as an object: counters, rates, and how many neighbours and routes there are. */
+function jsonLine(
+  { t, neighbours, routes, total, ...rest }: Sample,
+  { seconds: _, ...rates }: Rates,
+): string {
+  const whole = Object.fromEntries(Object.entries(rates).map(([name, rate]) => [name, Math.round(rate)]));
+  const counts = { neighbours: neighbours.length, routes: routes.length, ...total };
+  return `${JSON.stringify({ t: t / 1000, ...rest, ...whole, ...counts })}\n`;
 }

@@ -4,19 +4,30 @@ import { SysError } from "../ffi/errno.ts";
 // Every failed write is answered where it happens (print); without a listener it would end the process as well.
 process.stdout.on("error", () => {});
 
+/** Prints that stdout has not taken yet. */
+const pending = new Set<Promise<boolean>>();
+
+/** Resolves when all that was printed is with its reader: before the process ends. */
+export const drained = async (): Promise<void> => void (await Promise.allSettled(pending));
+
 /**
  * Writes `text` to stdout and waits until the reader takes it, so that long output needs little memory.
  * Returns false once nobody reads any more (EPIPE): time to end quietly.
  * @throws SysError for anything else, such as a full disk
  */
-export const print = (text: string): Promise<boolean> =>
-  new Promise((resolve, reject) => {
+export function print(text: string): Promise<boolean> {
+  const written = new Promise<boolean>((resolve, reject) => {
     process.stdout.write(text, (error?: NodeJS.ErrnoException | null) => {
       if (!error) resolve(true);
       else if (error.code === "EPIPE") resolve(false);
       else reject(new SysError("write to stdout", -(error.errno ?? 0) || 5, error.message));
     });
   });
+  pending.add(written);
+  const done = () => void pending.delete(written);
+  written.then(done, done);
+  return written;
+}
 
 /** Colours only for people at a terminal who did not refuse them (https://no-color.org). */
 export const coloured = (): boolean =>

@@ -1,0 +1,212 @@
+#!/usr/bin/env bun
+// The command line, and the entry of the compiled binary. It reads arguments, makes the configuration, and hands over:
+// to the lab or the daemon (loaded only then: they open libbpf and libxdp), to `show` and `lookup`, to `config`.
+// Expected failures end with one message on stderr: exit code 2 for a wrong call, 1 for anything else.
+import { Command, CommanderError, Option } from "commander";
+import { version } from "../package.json";
+import { SysError } from "../ffi/errno.ts";
+import { type ListName, lists } from "./admin.ts";
+import type { Config, RunOptions } from "./config.ts";
+import { nearest } from "./nearest.ts";
+import { coloured, drained, print, style } from "./out.ts";
+import { parseLookup, QueryError } from "./query.ts";
+import { ConfigError, fromEnvironment, type Loaded, loadConfig, type Setting } from "./sources.ts";
+
+/** A wrong call: exit code 2. */
+class UsageError extends Error {}
+
+/** Flags that set a configuration key: [flag, what it is for, key]. */
+const configFlags: readonly [string, string, string][] = [
+  ["--interface <name>", "the network interface to share; without it, the lab", "interface.name"],
+  ["--netns <name|path>", "network namespace of the interface", "interface.netns"],
+  ["--queues <all|list>", 'receive queues to serve, such as "0,1"', "interface.queues"],
+  ["--mode <mode>", "attach the XDP program: auto, native or skb", "interface.mode"],
+  ["--copy <mode>", "how frames reach userspace: auto, zerocopy or copy", "interface.copy"],
+  ["--poll <mode>", "how net Workers wait: busy, adaptive or interrupt", "poll.mode"],
+  ["--cores <list>", "CPUs to pin net Workers to, in the order of the queues", "poll.cores"],
+  ["--admin <path>", "the admin socket", "admin.socket"],
+  ["--log <level>", "error, warn, info or debug", "log.level"],
+];
+
+const collect = (value: string, before: string[] = []): string[] => [...before, value];
+
+/** The option's name as commander keeps it: "--interface <name>" -> "interface". */
+const optionName = (flag: string): string => flag.slice(2).split(" ")[0]!;
+
+/** Adds the flags that make a configuration; every command has them. */
+function withConfig(command: Command): Command {
+  for (const [flag, description] of configFlags) command.option(flag, description);
+  return command
+    .option("--echo <[address:]port>", "serve UDP echo here (repeatable)", collect)
+    .option("--set <key=value>", "set any key of the configuration (repeatable)", collect)
+    .option("--config <file>", "configuration file, TOML or JSON (also NETD_CONFIG)");
+}
+
+/** The flags of a call, as settings. */
+function fromFlags(given: Record<string, unknown>): Setting[] {
+  const settings: Setting[] = [];
+  for (const [flag, , key] of configFlags) {
+    const value = given[optionName(flag)];
+    if (value !== undefined) settings.push({ key, value, from: flag.split(" ")[0]! });
+  }
+  const echo = given["echo"] as string[] | undefined;
+  if (echo) {
+    const value = echo.map((text) => `echo:${text}`).join(",");
+    settings.push({ key: "services", value, from: "--echo" });
+  }
+  for (const text of (given["set"] as string[] | undefined) ?? []) {
+    const at = text.indexOf("=");
+    if (at < 1) throw new UsageError(`--set ${text}: expected KEY=VALUE, such as poll.mode=busy`);
+    settings.push({ key: text.slice(0, at), value: text.slice(at + 1), from: "--set" });
+  }
+  return settings;
+}
+
+function configure(given: Record<string, unknown>): Loaded {
+  const file = (given["config"] as string | undefined) ?? process.env["NETD_CONFIG"];
+  return loadConfig(file || undefined, [...fromEnvironment(process.env), ...fromFlags(given)]);
+}
+
+/** How this program was called, for hints that can be copied. */
+function self({ admin }: Config, from: Loaded["from"]): string {
+  const compiled = import.meta.path.startsWith("/$bunfs/");
+  const name = compiled ? process.execPath : "./run netd";
+  return from.has("admin.socket") ? `${name} --admin ${admin.socket}` : name;
+}
+
+const seconds = (text: string): number => {
+  const value = Number(text);
+  if (value > 0 && value <= 2_000_000) return value;
+  throw new UsageError(`--duration is "${text}": expected a number of seconds`);
+};
+
+/** The daemon on the interface of the configuration, or the lab if that names none. */
+async function runNetd(given: Record<string, unknown>): Promise<number> {
+  const { config, from } = configure(given);
+  const options: RunOptions = {
+    json: given["json"] === true,
+    self: self(config, from),
+    ...(given["duration"] !== undefined && { duration: seconds(given["duration"] as string) }),
+  };
+  if (config.interface.name !== undefined) return (await import("./card.ts")).runCard(config, options);
+  if (config.interface.netns !== undefined)
+    throw new UsageError("--netns needs --interface: the lab makes its own namespaces");
+  return (await import("./lab/demo.ts")).runLab(config, options);
+}
+
+const examples = `
+Examples:
+  netd                                    the lab: two namespaces, real frames, a live table; Ctrl-C ends it
+  netd --duration 10 --json               the same for ten seconds, for a program to read
+  netd --interface eth0 --echo 7          share eth0, answer UDP port 7 from userspace
+  netd --interface eth0 --queues 0,1 --poll busy --cores 2,3
+  netd --config /etc/netd.toml            all of it from a file; NETD_POLL_MODE=busy and --set poll.mode=busy win over it
+  netd show routes                        what the running daemon knows of the kernel's routes
+  netd lookup 10.0.0.1                    where a packet to there would go, and why
+  netd config --schema                    JSON Schema of the configuration file`;
+
+/** The command line. `finish` is told the exit code of a command that ran. */
+function program(finish: (code: number) => void): Command {
+  const root = withConfig(new Command("netd"))
+    .exitOverride()
+    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, "netd: ")) })
+    .description(
+      "Shares one network card, and one IP address, between the kernel and userspace network stacks.",
+    )
+    .usage(
+      "[options]                     run the daemon, or the lab\n       netd config|show|lookup [options]",
+    )
+    .version(version, "-V, --version")
+    .option("--duration <seconds>", "end after so many seconds")
+    .option("--json", "for programs: one JSON object a second, and a summary")
+    .addHelpText("after", examples)
+    .showSuggestionAfterError()
+    .enablePositionalOptions()
+    .allowExcessArguments()
+    .action(async (given, { args: [unknown] }: Command) => {
+      if (unknown === undefined) return finish(await runNetd(given));
+      const near = nearest(unknown, ["config", "show", "lookup"]);
+      throw new UsageError(
+        `no command "${unknown}"${near ? `; did you mean ${near}?` : "; see netd --help"}`,
+      );
+    });
+  // Flags of `netd` itself also count when they stand before the command: netd --admin PATH show links.
+  const all = (command: Command): Record<string, unknown> => ({ ...root.opts(), ...command.opts() });
+
+  withConfig(root.command("config"))
+    .description("print the effective configuration, and where each key was set")
+    .option("--schema", "print the JSON Schema of the configuration instead")
+    .option("--json", "as JSON instead of TOML")
+    .action(async (_given, command: Command) => {
+      const { jsonSchema, toToml } = await import("./dump.ts");
+      const given = all(command);
+      if (given["schema"]) await print(`${JSON.stringify(jsonSchema(), null, 2)}\n`);
+      else {
+        const loaded = configure(given);
+        await print(given["json"] ? `${JSON.stringify(loaded.config, null, 2)}\n` : toToml(loaded));
+      }
+      finish(0);
+    });
+
+  const asking = (command: Command) => {
+    const given = all(command);
+    const { config } = configure(given);
+    return { socket: config.admin.socket, json: given["json"] === true, style: style(coloured()) };
+  };
+  const socketFlags = (command: Command) =>
+    command
+      .option("--json", "for programs: JSON as `ip -j` has it")
+      .option("--admin <path>", "the daemon's admin socket")
+      .option("--config <file>", "the daemon's configuration file");
+
+  socketFlags(root.command("show"))
+    .description("show what the running daemon knows")
+    .argument("[what]", `${lists.join(", ")} or summary`, "summary")
+    .action(async (what: string, _given, command: Command) => {
+      if (what !== "summary" && !(lists as readonly string[]).includes(what))
+        throw new UsageError(`show ${what}: expected ${lists.join(", ")} or summary`);
+      await (await import("./show.ts")).show(what as ListName | "summary", asking(command));
+      finish(0);
+    });
+
+  socketFlags(root.command("lookup"))
+    .description("where the daemon would send a packet, and why")
+    .argument("<address>", "destination, IPv4 or IPv6")
+    .option("--from <address>", "source address")
+    .option("--oif <name>", "outgoing interface")
+    .option("--tos <0-255>", "TOS byte")
+    .addOption(new Option("--flow <proto:sport:dport>", "which flow, such as udp:40000:53, for multipath"))
+    .action(async (address: string, given: Record<string, string>, command: Command) => {
+      const query = new URLSearchParams({ address });
+      for (const name of ["from", "oif", "tos", "flow"])
+        if (given[name] !== undefined) query.set(name, given[name]);
+      parseLookup(query);
+      await (await import("./show.ts")).lookup(query, asking(command));
+      finish(0);
+    });
+  return root;
+}
+
+/** Runs the command line. Returns the exit code. */
+async function main(args: readonly string[]): Promise<number> {
+  let code = 0;
+  const root = program((result) => {
+    code = result;
+  });
+  try {
+    await root.parseAsync(args, { from: "user" });
+    return code;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2; // it has said why
+    const usage = error instanceof UsageError || error instanceof QueryError || error instanceof ConfigError;
+    const expected = usage || error instanceof SysError;
+    const { message, stack } = error as Error;
+    const text = expected ? message : `${message} (NETD_DEBUG=1 shows where)`;
+    console.error(process.env["NETD_DEBUG"] ? stack : text.replace(/^/gm, "netd: "));
+    return usage ? 2 : 1;
+  }
+}
+
+const code = await main(process.argv.slice(2));
+await drained();
+process.exit(code || Number(process.exitCode ?? 0));
