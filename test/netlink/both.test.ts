@@ -260,6 +260,64 @@ describe("made by us, seen by ip", () => {
       expect(left).not.toContain(gone);
   });
 
+  const SEED = Number(process.env["NETD_SEED"] ?? Date.now() & 0x7fffffff);
+  test(`random routes of both families (NETD_SEED=${SEED})`, () => {
+    let state = SEED || 1;
+    const random = (below: number): number => {
+      state ^= state << 13;
+      state ^= state >>> 17;
+      state ^= state << 5;
+      return (state >>> 0) % below;
+    };
+    const maybe = <T>(value: T): T | undefined => (random(3) === 0 ? value : undefined);
+    const given = (spec: Record<string, unknown>) =>
+      Object.fromEntries(Object.entries(spec).filter(([, value]) => value !== undefined));
+    const flags = [nl.NLM_F_CREATE | nl.NLM_F_EXCL, nl.NLM_F_CREATE, nl.NLM_F_CREATE | nl.NLM_F_APPEND];
+    const gateways = ["10.0.0.2", "10.0.0.77", "fd00::2", "fe80::5", "9.9.9.9"];
+    const leg = () => {
+      const via = maybe(gateways[random(gateways.length)]!);
+      return given({ oif: nd0, via, onlink: via === "9.9.9.9" ? true : undefined });
+    };
+    const failures = host.nl.batch((m) => {
+      for (let i = 0; i < 400; i++) {
+        const v6 = random(2) === 1;
+        const bits = random(v6 ? 129 : 33);
+        const words = new Int32Array(4).map(() => random(0xffffffff) | 0);
+        words[0] = v6 ? 0x000001fd : (words[0]! & ~0xff) | 60;
+        const bytes = new Uint8Array(words.buffer);
+        for (let b = bits; b < 128; b++) bytes[b >> 3]! &= ~(0x80 >> (b & 7));
+        const type = random(4) ? nl.RTN_UNICAST : 6 + random(4);
+        const path =
+          type !== nl.RTN_UNICAST
+            ? {}
+            : random(4)
+              ? leg()
+              : {
+                  nexthops: Array.from({ length: 2 + random(5) }, () => ({
+                    ...leg(),
+                    weight: 1 + random(256),
+                  })),
+                };
+        const more = given({
+          table: maybe(random(2) ? 1 + random(250) : random(0xffffffff)),
+          priority: maybe(random(0xffffffff)),
+          tos: v6 ? undefined : maybe(random(8) * 4),
+          mtu: maybe(1280 + random(8000)),
+          protocol: maybe(3 + random(250)),
+          prefsrc: maybe(v6 ? "fd00::1" : "10.0.0.1"),
+          pref: v6 ? maybe([0, 1, 3][random(3)]) : undefined,
+        });
+        newRoute(
+          m,
+          { dst: { family: v6 ? 10 : 2, words, prefixLen: bits }, type, ...path, ...more },
+          flags[random(3)]!,
+        );
+      }
+    });
+expect(failures.length).toBeLessThan(250);
+    agree();
+  });
+
   test("next hops", () => {
     host.nl.call((m) => {
       newNexthop(m, { id: 101, via: "10.0.0.2", oif: nd0 });

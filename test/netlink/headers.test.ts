@@ -83,6 +83,8 @@ test("the numbers written out in the hot decoders are those of the lists", () =>
       ...source.matchAll(/case (\d+): \/\/ ([A-Z_]+)/g),
       ...source.matchAll(/=== (\d+) \/\* ([A-Z_]+) \*\//g),
     ];
+    for (const [, type, name] of source.matchAll(/=== 0x([0-9a-f]{4})0008 \/\* ([A-Z_]+) \*\//g))
+      expect(ours.get(name!), name).toBe(Number.parseInt(type!, 16));
     expect(written.length).toBeGreaterThan(2);
     for (const [, number, name] of written) expect(ours.get(name!), name).toBe(Number(number));
   }
