@@ -5,15 +5,15 @@
 //
 // Quiescent-state-based reclamation. A reader calls `quiesce()` where it holds nothing out of the tables (once
 // a batch): it copies the global epoch into its slot. The writer takes an object out of the tables, and puts it
-// on a list with `retireAt()`, the epoch that begins after that; once every slot that is online has reached it,
-// nobody can hold the object and it may be used again. A slot of 0 is offline and holds the writer up for nothing.
+// on a list (`retire`) under the epoch that begins after that; once every slot that is online has reached that epoch,
+// nobody can hold the object and it may be used again. A slot of 0 is offline and holds up nobody.
 //
 // Rules
 //  1. What `lookup` and the like return is good until the same reader's next `quiesce()` or `offline()`.
 //  2. A reader that sleeps goes `offline()` first and `quiesce()`s (comes back) before it looks anything up.
 //  3. A reader that stops without `offline()` keeps the writer from reusing memory: whoever ends a thread by force
 //     clears its slot with `release()`.
-//  4. Unlink first, then `advance()`: a reader that has seen the new epoch cannot find the old object any more
+//  4. Unlink first, then `retire`, then `advance`: a reader that has seen the new epoch cannot find the old object any more
 //     (x86 keeps loads in order and stores in order; elsewhere `quiesce` needs an acquire on the epoch).
 //  5. The slot is stored with Atomics (a full fence): the store must be visible before this reader's next loads,
 //     or a writer could take it for offline.
@@ -21,6 +21,7 @@
 
 const STRIDE = 16; // words: a cache line a slot
 
+/** Bytes of an epochs region for `slots` readers. */
 export const epochBytes = (slots: number): number => slots * STRIDE * 4;
 
 /** One reader's side. `shared` is the epochs region, `global[globalIdx]` the writer's epoch (plain loads only). */
@@ -49,11 +50,16 @@ export class EpochReader {
   }
 }
 
-/** The writer's side. */
-export class EpochWriter {
+/** The writer's side: all slots, and the list of what waits to be reused. */
+export class Epochs {
   private readonly shared: Int32Array;
   private readonly global: Int32Array;
   private readonly globalIdx: number;
+  // The list: kind, what, and the epoch at which it is free; from `head` on, oldest first.
+  private head = 0;
+  private readonly kinds: number[] = [];
+  private readonly things: number[] = [];
+  private readonly freeAt: number[] = [];
 
   constructor(shared: Int32Array, global: Int32Array, globalIdx: number) {
     this.shared = shared;
@@ -62,29 +68,45 @@ export class EpochWriter {
     if (global[globalIdx] === 0) Atomics.store(global, globalIdx, 1);
   }
 
-  /** The epoch at which something unlinked now becomes free for reuse. */
-  retireAt(): number {
-    return next(this.global[this.globalIdx]!);
+  /** Things on the list. */
+  get waiting(): number {
+    return this.things.length - this.head;
   }
 
-  /** Begins a new epoch. Call after the unlinking, once a batch. */
-  advance(): void {
+  /** Puts something that was just unlinked on the list. `kind` is the caller's own. */
+  retire(kind: number, thing: number): void {
+    this.kinds.push(kind);
+    this.things.push(thing);
+    this.freeAt.push(next(this.global[this.globalIdx]!));
+  }
+
+  /** Begins a new epoch, and hands to `free` what nobody can hold any more. Call once a batch. */
+  advance(free: (kind: number, thing: number) => void): void {
+    if (this.waiting === 0) return;
     Atomics.store(this.global, this.globalIdx, next(this.global[this.globalIdx]!));
+    const oldest = this.oldest();
+    while (this.waiting > 0 && ((this.freeAt[this.head]! - oldest) | 0) <= 0) {
+      free(this.kinds[this.head]!, this.things[this.head]!);
+      this.head++;
+    }
+    if (this.waiting > 0 && this.head < 4096) return;
+    for (const list of [this.kinds, this.things, this.freeAt]) list.splice(0, this.head);
+    this.head = 0;
+  }
+
+  /** Clears the slot of a reader that is gone. */
+  release(slot: number): void {
+    Atomics.store(this.shared, slot * STRIDE, 0);
   }
 
   /** The oldest epoch that a reader may still be in; the current one if all are offline. */
-  oldest(): number {
+  private oldest(): number {
     let oldest = this.global[this.globalIdx]!;
     for (let i = 0; i < this.shared.length; i += STRIDE) {
       const seen = Atomics.load(this.shared, i);
       if (seen !== 0 && ((seen - oldest) | 0) < 0) oldest = seen;
     }
     return oldest;
-  }
-
-  /** Clears the slot of a reader that is gone. */
-  release(slot: number): void {
-    Atomics.store(this.shared, slot * STRIDE, 0);
   }
 }
 

@@ -17,52 +17,53 @@ export const H_DEFAULT4 = 48; // the cell that a 0 in the FIB stands for: the de
 export const H_DEFAULT6 = 49;
 export const H_NEIGH4 = 50; // word offset of the active neighbour table
 export const H_NEIGH6 = 51;
-export const H_NEIGH4_SEED = 52;
-export const H_NEIGH6_SEED = 53;
+export const H_NEIGH_SEED = 52; // random, never changes
+export const H_FLOW_SEED = 53; // random, never changes
 export const H_HASH_POLICY4 = 54; // net.ipv4.fib_multipath_hash_policy
 export const H_HASH_POLICY6 = 55;
-export const H_CUSTOM_RULES4 = 56; // 1 once a policy rule was ever added: local is a table of its own then
+export const H_OWN_LOCAL4 = 56; // 1: IPv4's local is a table of its own, 0: merged with main (see rib.ts)
+export const H_LENGTHS4 = 96; // bitmap of the prefix lengths in use, 2 words
+export const H_LENGTHS6 = 98; // 5 words
 export const H_STATS = 64; // 4 words a kind: entries, capacity, refused since start, 1 while something is missing
 
 /** The kinds of rows, in the order of their statistics. */
 export const KINDS = [
   "links",
-  "addrs",
+  "addresses",
   "routes4",
   "routes6",
   "nexthops",
-  "neighs4",
-  "neighs6",
+  "neighbours4",
+  "neighbours6",
   "lines",
 ] as const;
 export type Kind = (typeof KINDS)[number];
 
-/** How many of each there may be. Any positive number works; address space is reserved, memory is used as needed. */
+/** How many of each there may be. Any positive number works; address space is reserved, memory used as needed. */
 export interface Capacity {
-  readonly ifindexes: number; // ifindex values 1 .. ifindexes - 1
   readonly links: number;
-  readonly addrs: number;
+  readonly addresses: number;
   readonly routes4: number;
   readonly routes6: number;
-  readonly nexthops: number; // distinct next-hop records, at most 4,194,303
-  readonly lines: number; // 64-byte lines for next-hop records and FIB nodes
-  readonly neighs4: number;
-  readonly neighs6: number;
+  readonly nexthops: number; // distinct next-hop records, at most 4,000,000
+  readonly neighbours4: number;
+  readonly neighbours6: number;
 }
 
 export const defaultCapacity: Capacity = {
-  ifindexes: 1 << 20,
   links: 16_384,
-  addrs: 32_768,
+  addresses: 65_536,
   routes4: 1_500_000,
   routes6: 500_000,
-  nexthops: 500_000,
-  lines: 2_000_000,
-  neighs4: 65_536,
-  neighs6: 65_536,
+  nexthops: 65_536,
+  neighbours4: 65_536,
+  neighbours6: 65_536,
 };
 
 export const capacityKeys = Object.keys(defaultCapacity) as (keyof Capacity)[];
+
+/** Interface indexes from here on are refused: a neighbour's key has 24 bits for them. */
+export const IFINDEX_LIMIT: number = 1 << 24;
 
 // A link, 32 words. Readers check `LINK_SEQ` (odd while it changes) where they need more than one word of it.
 export const LINK_WORDS = 32;
@@ -96,6 +97,7 @@ export const ADDR_ORDER = 13; // rises in the order in which the kernel keeps an
 
 // A route, 8 words (IPv4) or 12 (IPv6). Rows of one prefix form a list in the kernel's order; the first of them
 // hangs in a bucket's chain. Row 0 is not used: 0 means none.
+export const ROW_SLACK = 4096; // rows beyond the capacity, for those that wait for their epoch
 export const ROW4_WORDS = 8;
 export const ROW6_WORDS = 12;
 export const ROW_DST = 0;
@@ -125,13 +127,14 @@ export const NH_LEG_NHID = 15; // the nexthop object that this leg is, 0 if none
 export const NH_GROUP = 0x100; // more than one leg: choose by flow hash
 export const NH_SLOW = 0x200; // tos, throw: the answer needs the slow lookup
 export const NH_PREFSRC = 0x400; // NH_SRC comes from the route
+export const NH_DEAD = 0x800; // no leg is usable: as if the route were not there
 /** Set in word NH_TYPE where `NetbaseReader.select4` or `select6` must decide. */
-export const NH_SPECIAL: number = NH_GROUP | NH_SLOW;
+export const NH_SPECIAL: number = NH_GROUP | NH_SLOW | NH_DEAD;
 
 // Next-hop ids, as FIB cells hold them: 0 no route, 1 "ask the slow lookup".
 export const NHID_SLOW = 1;
 
-// A FIB cell: node pointer (sign bit; the rest is a line number) or leaf: key << 22 | next-hop id.
+// A FIB cell: node pointer (sign bit; the rest is the node's word offset) or leaf: key << 22 | next-hop id.
 // The key orders what may cover what: rank of the table << 6 | prefix length for IPv4, rank << 8 | length for IPv6.
 // Cell 0: nothing but the default route, H_DEFAULT4/6.
 export const CELL_KEY_SHIFT = 22;
@@ -153,7 +156,6 @@ export const NEIGH6_WORDS = 8;
 export const NEIGH6_KEY = 4;
 export const NEIGH6_MAC0 = 5;
 export const NEIGH6_MAC1 = 6;
-export const NEIGH6_STAMP = 7;
 export const NEIGH_GONE = 0xff000000 | 0;
 export const NEIGH_IFINDEX_MASK = 0xffffff;
 export const NEIGH_WINDOW = 128; // slots that a lookup visits at most
@@ -174,6 +176,7 @@ export interface Layout {
   readonly bucketMask6: number;
   readonly nhIndex: number;
   readonly lines: number;
+  readonly lineCount: number;
   readonly neigh4: number;
   readonly neighMask4: number;
   readonly neigh6: number;
@@ -193,23 +196,26 @@ export function layout(capacity: Capacity): Layout {
   take(1024);
   const buckets4 = powerOfTwo(capacity.routes4);
   const buckets6 = powerOfTwo(capacity.routes6);
-  const neighs4 = powerOfTwo(capacity.neighs4 * 2);
-  const neighs6 = powerOfTwo(capacity.neighs6 * 2);
+  // A few lines a next hop (legs), one a long IPv4 prefix, up to 13 levels of FIB nodes a long IPv6 one.
+  const lineCount = 8192 + capacity.nexthops * 4 + capacity.routes4 + capacity.routes6 * 8;
+  const neighs4 = powerOfTwo(capacity.neighbours4 * 2);
+  const neighs6 = powerOfTwo(capacity.neighbours6 * 2);
   return {
     capacity,
-    linkIndex: take(capacity.ifindexes),
+    linkIndex: take(IFINDEX_LIMIT),
     links: take((capacity.links + 1) * LINK_WORDS),
-    addrs: take((capacity.addrs + 1) * ADDR_WORDS),
+    addrs: take((capacity.addresses + 1) * ADDR_WORDS),
     fib4: take(1 << 24),
     fib6: take(1 << 24),
-    rows4: take((capacity.routes4 + 1) * ROW4_WORDS),
-    rows6: take((capacity.routes6 + 1) * ROW6_WORDS),
+    rows4: take((capacity.routes4 + ROW_SLACK) * ROW4_WORDS),
+    rows6: take((capacity.routes6 + ROW_SLACK) * ROW6_WORDS),
     buckets4: take(buckets4),
     bucketMask4: buckets4 - 1,
     buckets6: take(buckets6),
     bucketMask6: buckets6 - 1,
     nhIndex: take(capacity.nexthops + 2),
-    lines: take((capacity.lines + 2) * LINE_WORDS),
+    lines: take(lineCount * LINE_WORDS),
+    lineCount,
     neigh4: take(2 * neighs4 * NEIGH4_WORDS),
     neighMask4: neighs4 - 1,
     neigh6: take(2 * neighs6 * NEIGH6_WORDS),

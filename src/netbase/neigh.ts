@@ -1,0 +1,402 @@
+// Neighbours: one open-addressing hash table a family. One writer, the netlink Worker; readers without locks.
+//
+//   IPv4  [ ip | ifindex, state << 24 | mac 0..3 | mac 4..5, seq << 16 ]           four a cache line
+//   IPv6  [ ip x 4 | ifindex, state << 24 | mac 0..3 | mac 4..5, seq << 16 | - ]    two
+//
+// An entry's sequence number is odd while it changes, and never goes back, so a reader that sees the same even one
+// before and after has read one entry, whole. Entries never move: a deleted one leaves a mark that lookups pass, and
+// marks at the end of a run become empty again. When marks take up the room, the table is rebuilt in a second area,
+// which becomes the active one by one store; the first is reused once all readers have quiesced (mem/epoch.ts).
+// Slots are at least twice the capacity, the hash is seeded, a lookup visits at most NEIGH_WINDOW slots.
+//
+// Only neighbours that a frame can be sent to are here (USABLE). What is unresolved has no entry and takes no room,
+// so nobody can fill the table with addresses that do not answer.
+import type { Epochs } from "../mem/epoch.ts";
+import { AF_INET6 } from "../wire/address.ts";
+import { fence } from "./fence.ts";
+import {
+  H_NEIGH_SEED,
+  H_NEIGH4,
+  H_NEIGH6,
+  IFINDEX_LIMIT,
+  type Layout,
+  NEIGH_GONE,
+  NEIGH_IFINDEX_MASK,
+  NEIGH_WINDOW,
+  NEIGH4_WORDS,
+  NEIGH6_WORDS,
+} from "./layout.ts";
+import type { NeighRow } from "./rows.ts";
+import { ADDED, CHANGED, Gauge, REMOVED, SAME } from "./stats.ts";
+
+/** REACHABLE, STALE, DELAY, PROBE, NOARP, PERMANENT. */
+export const USABLE: number = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80;
+const NTF_PROXY = 0x08;
+
+export interface Neigh {
+  readonly family: number;
+  readonly ifindex: number;
+  readonly state: number;
+  readonly dst: Int32Array;
+  /** 6 bytes */
+  readonly lladdr: Uint8Array;
+}
+
+const hash4 = (seed: number, ip: number, ifindex: number): number => {
+  let h = Math.imul(ip ^ seed, 0x9e3779b1);
+  h = Math.imul(h ^ (h >>> 15) ^ ifindex, 0x85ebca6b);
+  return h ^ (h >>> 13);
+};
+
+const hash6 = (seed: number, w0: number, w1: number, w2: number, w3: number, ifindex: number): number => {
+  let h = Math.imul(w0 ^ seed, 0x9e3779b1);
+  h = Math.imul(h ^ (h >>> 15) ^ w1, 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13) ^ w2, 0xc2b2ae35);
+  h = Math.imul(h ^ (h >>> 15) ^ w3, 0x27d4eb2f);
+  h = Math.imul(h ^ (h >>> 13) ^ ifindex, 0x165667b1);
+  return h ^ (h >>> 15);
+};
+
+/** The reader's side for IPv4. After a hit, `mac0` and `mac1` are the link-layer address. */
+export class NeighReader4 {
+  private readonly words: Int32Array;
+  private readonly mask: number;
+  private readonly seed: number;
+  // What was read goes through this array: a store to it keeps the compiler from taking the second look at the
+  // sequence number for the first (bench/neigh.ts and the torture test hold it to that).
+  private readonly hit = new Int32Array(4);
+
+  constructor(words: Int32Array, at: Layout) {
+    this.words = words;
+    this.mask = at.neighMask4;
+    this.seed = words[H_NEIGH_SEED]!;
+  }
+
+  /** Bytes 0..3 of the address last found, as a frame's word 0 has them. */
+  get mac0(): number {
+    return this.hit[0]!;
+  }
+
+  /** Bytes 4, 5 of the address last found, in the low half; the high half is not zero. */
+  get mac1(): number {
+    return this.hit[1]!;
+  }
+
+  /** The NUD_* state of a neighbour (memory word), 0 if it is not in the table. */
+  find(ip: number, ifindex: number): number {
+    const { words, mask } = this;
+    const base = words[H_NEIGH4]!;
+    let i = hash4(this.seed, ip, ifindex) & mask;
+    for (let n = 0; n < NEIGH_WINDOW; n++) {
+      const at = base + i * NEIGH4_WORDS;
+      const key = words[at + 1]!;
+      if (words[at] === ip && (key & NEIGH_IFINDEX_MASK) === ifindex) {
+        const state = this.take(at, ip, ifindex);
+        if (state !== 0) return state;
+      }
+      if (key === 0) return 0;
+      i = (i + 1) & mask;
+    }
+    return 0;
+  }
+
+  /** Reads an entry whole; 0 if it is another's by now. */
+  private take(at: number, ip: number, ifindex: number): number {
+    const { words, hit } = this;
+    for (;;) {
+      const mac1 = words[at + 3]!;
+      const key = words[at + 1]!;
+      hit[3] = words[at]!;
+      hit[0] = words[at + 2]!;
+      hit[1] = mac1;
+      hit[2] = key;
+      if (words[at + 3] !== mac1 || (mac1 & 0x10000) !== 0) continue;
+      return hit[3] === ip && (key & NEIGH_IFINDEX_MASK) === ifindex ? key >>> 24 : 0;
+    }
+  }
+}
+
+/** The reader's side for IPv6. After a hit, `mac0` and `mac1` are the link-layer address. */
+export class NeighReader6 {
+  private readonly words: Int32Array;
+  private readonly mask: number;
+  private readonly seed: number;
+  private readonly hit = new Int32Array(8);
+
+  constructor(words: Int32Array, at: Layout) {
+    this.words = words;
+    this.mask = at.neighMask6;
+    this.seed = words[H_NEIGH_SEED]!;
+  }
+
+  /** Bytes 0..3 of the address last found, as a frame's word 0 has them. */
+  get mac0(): number {
+    return this.hit[0]!;
+  }
+
+  /** Bytes 4, 5 of the address last found, in the low half; the high half is not zero. */
+  get mac1(): number {
+    return this.hit[1]!;
+  }
+
+  /** The NUD_* state of a neighbour (four memory words), 0 if it is not in the table. */
+  find(w0: number, w1: number, w2: number, w3: number, ifindex: number): number {
+    const { words, mask } = this;
+    const base = words[H_NEIGH6]!;
+    let i = hash6(this.seed, w0, w1, w2, w3, ifindex) & mask;
+    for (let n = 0; n < NEIGH_WINDOW; n++) {
+      const at = base + i * NEIGH6_WORDS;
+      const key = words[at + 4]!;
+      if (words[at + 3] === w3 && words[at + 2] === w2 && (key & NEIGH_IFINDEX_MASK) === ifindex) {
+        const state = this.take(at, w0, w1, w2, w3, ifindex);
+        if (state !== 0) return state;
+      }
+      if (key === 0) return 0;
+      i = (i + 1) & mask;
+    }
+    return 0;
+  }
+
+  private take(at: number, w0: number, w1: number, w2: number, w3: number, ifindex: number): number {
+    const { words, hit } = this;
+    for (;;) {
+      const mac1 = words[at + 6]!;
+      const key = words[at + 4]!;
+      hit[4] = words[at]!;
+      hit[5] = words[at + 1]!;
+      hit[6] = words[at + 2]!;
+      hit[7] = words[at + 3]!;
+      hit[0] = words[at + 5]!;
+      hit[1] = mac1;
+      hit[2] = key;
+      if (words[at + 6] !== mac1 || (mac1 & 0x10000) !== 0) continue;
+      const same = hit[4] === w0 && hit[5] === w1 && hit[6] === w2 && hit[7] === w3;
+      return same && (key & NEIGH_IFINDEX_MASK) === ifindex ? key >>> 24 : 0;
+    }
+  }
+}
+
+/** `retire` kinds: the area that a rebuild left. */
+export const RETIRE_NEIGH4 = 4;
+export const RETIRE_NEIGH6 = 5;
+
+/** One family's table as the writer keeps it, and as cold readers walk it. */
+export class NeighFamily {
+  private readonly words: Int32Array;
+  private readonly epochs: Epochs | undefined;
+  private readonly six: boolean;
+  private readonly first: number; // word offset of the first of the two areas
+  private readonly mask: number;
+  private readonly entry: number; // words
+  private readonly key: number; // word of the key in an entry
+  private readonly active: number; // header word
+  private readonly gauge: Gauge | undefined;
+  private readonly stamps: Int32Array;
+  private marks = 0; // deleted entries that lookups pass
+  private spare = true; // the other area is free
+  private stamp = 1;
+
+  /** @param epochs the writer's; absent for a reader, who may only `all()` */
+  constructor(words: Int32Array, at: Layout, six: boolean, epochs?: Epochs) {
+    this.words = words;
+    this.epochs = epochs;
+    this.six = six;
+    this.first = six ? at.neigh6 : at.neigh4;
+    this.mask = six ? at.neighMask6 : at.neighMask4;
+    this.entry = six ? NEIGH6_WORDS : NEIGH4_WORDS;
+    this.key = six ? 4 : 1;
+    this.active = six ? H_NEIGH6 : H_NEIGH4;
+    this.stamps = new Int32Array(epochs ? this.mask + 1 : 0);
+    if (!epochs) return;
+    const { neighbours4, neighbours6 } = at.capacity;
+    this.gauge = six
+      ? new Gauge(words, "neighbours6", neighbours6)
+      : new Gauge(words, "neighbours4", neighbours4);
+  }
+
+  /** Takes over a neighbour; one that no frame can be sent to is removed. ADDED, CHANGED, SAME, REMOVED or REFUSED. */
+  upsert(row: NeighRow): number {
+    if ((row.flags & NTF_PROXY) !== 0) return SAME;
+    if ((row.state & USABLE) === 0 || row.lladdrLen !== 6) return this.remove(row);
+    if (row.ifindex <= 0 || row.ifindex >= IFINDEX_LIMIT) return SAME;
+    const { words } = this;
+    const gauge = this.gauge!;
+    const { lladdr: mac } = row;
+    const key = row.ifindex | ((row.state & 0xff) << 24);
+    const mac0 = mac[0]! | (mac[1]! << 8) | (mac[2]! << 16) | (mac[3]! << 24);
+    const mac1 = mac[4]! | (mac[5]! << 8);
+    let at = this.find(row);
+    if (at > 0) {
+      this.stamps[this.slotOf(at)] = this.stamp;
+      const own = at + this.key;
+      if (words[own] === key && words[own + 1] === mac0 && (words[own + 2]! & 0xffff) === mac1) return SAME;
+      this.write(at, row, key, mac0, mac1);
+      return CHANGED;
+    }
+    if (gauge.full) return gauge.refuse();
+    if (gauge.entries + this.marks > (this.mask + 1) * 0.7 && this.rebuild()) at = this.find(row);
+    if (at === 0) return gauge.refuse();
+    at = -at;
+    if (words[at + this.key] === NEIGH_GONE) this.marks--;
+    this.write(at, row, key, mac0, mac1);
+    this.stamps[this.slotOf(at)] = this.stamp;
+    gauge.entries++;
+    return ADDED;
+  }
+
+  /** Forgets a neighbour: REMOVED, or SAME if it was not there. */
+  remove(row: NeighRow): number {
+    const at = this.find(row);
+    if (at <= 0) return SAME;
+    this.clear(at);
+    return REMOVED;
+  }
+
+  beginSweep(): number {
+    this.gauge!.clearMissing();
+    return ++this.stamp;
+  }
+
+  /** Removes the neighbours (of one interface, if given) that were not upserted since; returns how many. */
+  endSweep(sweep: number, ifindex = 0): number {
+    const { words, entry } = this;
+    let n = 0;
+    for (let slot = 0; slot <= this.mask; slot++) {
+      const at = words[this.active]! + slot * entry;
+      const key = words[at + this.key]!;
+      if (key === 0 || key === NEIGH_GONE || this.stamps[slot]! >= sweep) continue;
+      if (ifindex !== 0 && (key & NEIGH_IFINDEX_MASK) !== ifindex) continue;
+      this.clear(at);
+      n++;
+    }
+    return n;
+  }
+
+  /** The area that a rebuild left has waited out its epoch. */
+  reuse(): void {
+    this.spare = true;
+  }
+
+  /** All neighbours, in no order. */
+  all(): Neigh[] {
+    const { words, entry } = this;
+    const found: Neigh[] = [];
+    const base = words[this.active]!;
+    for (let slot = 0; slot <= this.mask; slot++) {
+      const at = base + slot * entry + this.key;
+      for (;;) {
+        const last = words[at + 2]!;
+        const key = words[at]!;
+        const dst = Int32Array.from({ length: 4 }, (_, i) => (i < this.key ? words[at - this.key + i]! : 0));
+        const mac0 = words[at + 1]!;
+        if ((last & 0x10000) !== 0 || !fence() || words[at + 2] !== last) continue;
+        if (key === 0 || key === NEIGH_GONE) break;
+        const lladdr = Uint8Array.of(mac0, mac0 >> 8, mac0 >> 16, mac0 >> 24, last, last >> 8);
+        const family = this.six ? AF_INET6 : 2;
+        found.push({ family, ifindex: key & NEIGH_IFINDEX_MASK, state: key >>> 24, dst, lladdr });
+        break;
+      }
+    }
+    return found;
+  }
+
+  private slotOf(at: number): number {
+    return (at - this.words[this.active]!) / this.entry;
+  }
+
+  /** The entry's word offset; if there is none, minus that of a slot that could take it; 0 if there is none of these. */
+  private find(row: NeighRow): number {
+    const { words, entry, mask } = this;
+    const base = words[this.active]!;
+    let room = 0;
+    let i = this.hash(row.dst, row.ifindex) & mask;
+    for (let n = 0; n < NEIGH_WINDOW; n++) {
+      const at = base + i * entry;
+      const key = words[at + this.key]!;
+      if (key === 0) return room || -at;
+      if (key === NEIGH_GONE) room ||= -at;
+      else if ((key & NEIGH_IFINDEX_MASK) === row.ifindex && this.isIp(at, row.dst)) return at;
+      i = (i + 1) & mask;
+    }
+    return room;
+  }
+
+  private hash(ip: Int32Array, ifindex: number): number {
+    const seed = this.words[H_NEIGH_SEED]!;
+    return this.six ? hash6(seed, ip[0]!, ip[1]!, ip[2]!, ip[3]!, ifindex) : hash4(seed, ip[0]!, ifindex);
+  }
+
+  private isIp(at: number, ip: Int32Array): boolean {
+    for (let i = 0; i < this.key; i++) if (this.words[at + i] !== ip[i]) return false;
+    return true;
+  }
+
+  private write(at: number, row: NeighRow, key: number, mac0: number, mac1: number): void {
+    const { words } = this;
+    const last = at + this.key + 2;
+    const seq = words[last]! >>> 16;
+    Atomics.store(words, last, (words[last]! & 0xffff) | ((seq + 1) << 16));
+    for (let i = 0; i < this.key; i++) words[at + i] = row.dst[i]!;
+    words[at + this.key] = key;
+    words[at + this.key + 1] = mac0;
+    Atomics.store(words, last, mac1 | ((seq + 2) << 16));
+  }
+
+  private clear(at: number): void {
+    const { words, entry, mask } = this;
+    const base = words[this.active]!;
+    let slot = this.slotOf(at);
+    const after = base + ((slot + 1) & mask) * entry + this.key;
+    this.gauge!.entries--;
+    if (words[after] !== 0) {
+      this.mark(at, NEIGH_GONE);
+      this.marks++;
+      return;
+    }
+    // Nothing comes after: no lookup needs to pass here, nor the marks before.
+    this.mark(at, 0);
+    for (;;) {
+      slot = (slot - 1) & mask;
+      const before = base + slot * entry;
+      if (words[before + this.key] !== NEIGH_GONE) return;
+      this.mark(before, 0);
+      this.marks--;
+    }
+  }
+
+  private mark(at: number, key: number): void {
+    const { words } = this;
+    const last = at + this.key + 2;
+    const seq = words[last]! >>> 16;
+    Atomics.store(words, last, (seq + 1) << 16);
+    words[at + this.key] = key;
+    Atomics.store(words, last, (seq + 2) << 16);
+  }
+
+  /** Copies the entries, without the marks, to the other area, and makes that the active one. */
+  private rebuild(): boolean {
+    if (!this.spare) return false;
+    const { words, entry, mask } = this;
+    const size = (mask + 1) * entry;
+    const from = words[this.active]!;
+    const to = from === this.first ? this.first + size : this.first;
+    const stamps = this.stamps.slice();
+    const ip = new Int32Array(4);
+    words.fill(0, to, to + size);
+    for (let slot = 0; slot <= mask; slot++) {
+      const at = from + slot * entry;
+      const key = words[at + this.key]!;
+      if (key === 0 || key === NEIGH_GONE) continue;
+      for (let i = 0; i < this.key; i++) ip[i] = words[at + i]!;
+      let i = this.hash(ip, key & NEIGH_IFINDEX_MASK) & mask;
+      while (words[to + i * entry + this.key] !== 0) i = (i + 1) & mask;
+      for (let k = 0; k < entry; k++) words[to + i * entry + k] = words[at + k]!;
+      this.stamps[i] = stamps[slot]!;
+    }
+    Atomics.store(words, this.active, to);
+    this.marks = 0;
+    this.spare = false;
+    this.epochs!.retire(this.six ? RETIRE_NEIGH6 : RETIRE_NEIGH4, from);
+    return true;
+  }
+}
