@@ -18,8 +18,6 @@ export function messageLength(words: Int32Array, off: number, end: number): numb
 export const messageType = (words: Int32Array, off: number): number => words[(off >> 2) + 1]! & 0xffff;
 export const messageFlags = (words: Int32Array, off: number): number => words[(off >> 2) + 1]! >>> 16;
 export const messageSeq = (words: Int32Array, off: number): number => words[(off >> 2) + 2]! >>> 0;
-/** The portid of whose request caused it, 0 for the kernel's own doing. */
-export const messagePortid = (words: Int32Array, off: number): number => words[(off >> 2) + 3]! >>> 0;
 
 const FIRST_BYTES = 32 * 1024;
 

@@ -130,12 +130,3 @@ export function dumpNeighs(m: Requests, family = 0, ifindex = 0, proxy = false):
   // Strict checking refuses ndm_ifindex: the filter is the attribute.
   if (ifindex !== 0) m.u32(NDA.IFINDEX, ifindex);
 }
-
-/** One entry. */
-export function getNeigh(m: Requests, ifindex: number, dst: Address): void {
-  const { family, words } = toAddress(dst);
-  const off = m.begin(RTM_GETNEIGH, 0, 12);
-  m.bytes[off] = family;
-  m.words[(off >> 2) + 1] = ifindex;
-  m.address(NDA.DST, words, family === AF_INET ? 1 : 4);
-}

@@ -127,14 +127,11 @@ export function newNexthop(m: Requests, spec: NexthopSpec, flags = NLM_F_CREATE 
   if (gateway) m.address(NHA.GATEWAY, gateway.words, gateway.family === AF_INET6 ? 4 : 1);
 }
 
-function keyed(m: Requests, type: number, id: number): void {
-  m.begin(type, 0, 8);
+/** Deletes it, and with it every route that uses it. */
+export function delNexthop(m: Requests, id: number): void {
+  m.begin(RTM_DELNEXTHOP, 0, 8);
   m.u32(NHA.ID, id);
 }
-
-/** Deletes it, and with it every route that uses it. */
-export const delNexthop = (m: Requests, id: number): void => keyed(m, RTM_DELNEXTHOP, id);
-export const getNexthop = (m: Requests, id: number): void => keyed(m, RTM_GETNEXTHOP, id);
 
 /** `oif` 0 for all. */
 export function dumpNexthops(m: Requests, oif = 0): void {

@@ -314,7 +314,7 @@ describe("made by us, seen by ip", () => {
         );
       }
     });
-expect(failures.length).toBeLessThan(250);
+    expect(failures.length).toBeLessThan(250);
     agree();
   });
 
