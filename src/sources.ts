@@ -95,6 +95,7 @@ function lay(tree: Tree, value: Tree, path: string, note: (path: string) => void
       note(at);
       continue;
     }
+    if (Object.keys(entry).length === 0) note(at);
     const below = (tree[key] ??= Object.create(null));
     if (isTree(below)) lay(below, entry, at, note);
   }
@@ -106,6 +107,20 @@ function shown(value: unknown): string {
   return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 }
 
+/** The line on which the statement begins that makes this TOML wrong: Bun's parser does not say it. */
+function badLine(text: string): number {
+  const lines = text.split("\n");
+  for (let good = lines.length - 1; good > 0; good--) {
+    try {
+      Bun.TOML.parse(lines.slice(0, good).join("\n"));
+      return good + 1;
+    } catch {
+      // wrong already without line `good`
+    }
+  }
+  return 1;
+}
+
 function readFile(path: string): Tree {
   let text: string;
   try {
@@ -114,15 +129,17 @@ function readFile(path: string): Tree {
     const { code } = error as NodeJS.ErrnoException;
     throw new ConfigError([`config file ${path}: ${code} (is the path right, and readable?)`]);
   }
+  const json = path.endsWith(".json");
+  let tree: unknown;
   try {
-    const tree: unknown = path.endsWith(".json") ? JSON.parse(text) : Bun.TOML.parse(text);
-    if (isTree(tree)) return tree;
+    tree = json ? JSON.parse(text) : Bun.TOML.parse(text);
   } catch (error) {
-    const { message, line } = error as Error & { line?: number };
-    const where = line !== undefined && !path.endsWith(".json") ? `${path}:${line}` : path;
-    throw new ConfigError([`config file ${where}: ${message}`]);
+    throw new ConfigError([
+      `config file ${path}${json ? "" : `:${badLine(text)}`}: ${(error as Error).message}`,
+    ]);
   }
-  throw new ConfigError([`config file ${path}: expected a table of keys`]);
+  if (!isTree(tree)) throw new ConfigError([`config file ${path}: expected a table of keys`]);
+  return tree;
 }
 
 /** The entries of the table at `path`, to suggest one of them. */
