@@ -26,7 +26,9 @@ import {
   ROW_STAMP,
 } from "./layout.ts";
 import type { Lines } from "./lines.ts";
-import { dropLegs, loadRecord, type NexthopTable } from "./nexthop.ts";
+import { dropLegs, sameTarget } from "./legs.ts";
+import type { NexthopTable } from "./nexthop.ts";
+import { loadRecord } from "./record.ts";
 import { MASKS, Rib, RT_TABLE_LOCAL, RTN_THROW } from "./rib.ts";
 import { RouteRow } from "./rows.ts";
 import { ADDED, CHANGED, Gauge, REMOVED, SAME } from "./stats.ts";
@@ -582,9 +584,3 @@ const prefRank = (attr: number): number => {
   const pref = (attr >>> 16) & 3;
   return pref === 1 ? 2 : pref === 3 ? 0 : 1;
 };
-
-function sameTarget(a: RouteRow["legs"], i: number, b: RouteRow["legs"], k: number): boolean {
-  if (a.ifindex[i] !== b.ifindex[k] || a.gatewayFamily[i] !== b.gatewayFamily[k]) return false;
-  for (let w = 0; w < 4; w++) if (a.gateway[i * 4 + w] !== b.gateway[k * 4 + w]) return false;
-  return true;
-}

@@ -252,6 +252,11 @@ export class NeighFamily {
     return REMOVED;
   }
 
+  /** Forgets all neighbours on an interface that is gone. */
+  removeLink(ifindex: number): void {
+    this.endSweep(this.stamp + 1, ifindex);
+  }
+
   beginSweep(): number {
     this.gauge!.clearMissing();
     return ++this.stamp;

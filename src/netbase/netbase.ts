@@ -104,6 +104,12 @@ export class NeighTable {
     return this.of(row.family).remove(row);
   }
 
+  /** Forgets all neighbours on an interface that is gone. */
+  removeLink(ifindex: number): void {
+    this.four.removeLink(ifindex);
+    this.six.removeLink(ifindex);
+  }
+
   beginSweep(family: number): number {
     return this.of(family).beginSweep();
   }

@@ -34,7 +34,9 @@ import {
 } from "./layout.ts";
 import type { Lines } from "./lines.ts";
 import type { LinkTable } from "./link.ts";
+import { copyLeg, copyLegs, sameLegs } from "./legs.ts";
 import { Legs, type NexthopRow, type RouteRow } from "./rows.ts";
+import { legsOf } from "./record.ts";
 import { ADDED, CHANGED, Gauge, SAME } from "./stats.ts";
 import { RETIRE_LINES } from "./table.ts";
 
@@ -73,47 +75,6 @@ const typeOf = (row: RouteRow, object: Resolved | undefined): number =>
         : row.type
     : row.type;
 
-function copyLegs(from: Legs): Legs {
-  const to = new Legs();
-  for (let i = 0; i < from.n; i++) copyLeg(from, i, to);
-  return to;
-}
-
-function copyLeg(from: Legs, i: number, to: Legs): number {
-  const leg = to.add();
-  to.ifindex[leg] = from.ifindex[i]!;
-  to.flags[leg] = from.flags[i]!;
-  to.weight[leg] = from.weight[i]!;
-  to.gatewayFamily[leg] = from.gatewayFamily[i]!;
-  to.nhid[leg] = from.nhid[i]!;
-  for (let k = 0; k < 4; k++) to.gateway[leg * 4 + k] = from.gateway[i * 4 + k]!;
-  return leg;
-}
-
-/** Takes out the legs of weight 0, which no route has. */
-export function dropLegs(legs: Legs): void {
-  let n = 0;
-  for (let i = 0; i < legs.n; i++) {
-    if (legs.weight[i] === 0) continue;
-    for (const list of [legs.ifindex, legs.flags, legs.weight, legs.gatewayFamily, legs.nhid])
-      list[n] = list[i]!;
-    legs.gateway.copyWithin(n * 4, i * 4, i * 4 + 4);
-    n++;
-  }
-  legs.n = n;
-}
-
-function sameLegs(a: Legs, b: Legs): boolean {
-  if (a.n !== b.n) return false;
-  for (let i = 0; i < a.n; i++) {
-    if (a.ifindex[i] !== b.ifindex[i] || a.flags[i] !== b.flags[i] || a.weight[i] !== b.weight[i])
-      return false;
-    if (a.gatewayFamily[i] !== b.gatewayFamily[i] || a.nhid[i] !== b.nhid[i]) return false;
-    for (let k = i * 4; k < i * 4 + 4; k++) if (a.gateway[k] !== b.gateway[k]) return false;
-  }
-  return true;
-}
-
 export class NexthopTable {
   private readonly words: Int32Array;
   private readonly nhIndex: number;
@@ -131,7 +92,7 @@ export class NexthopTable {
   private top: number = NHID_SLOW; // ids ever used
   private last = 0;
   private scratch = new Int32Array(64 * LINE_WORDS);
-  private readonly objects = new Map<number, NexthopObject>();
+  private readonly known = new Map<number, NexthopObject>();
   /** Nexthop objects whose change the records have not followed yet; a missing object means deleted. */
   private readonly dirtyObjects = new Set<number>();
   private readonly deleted = new Set<number>();
@@ -223,32 +184,37 @@ export class NexthopTable {
   /** Takes over a nexthop object or group. ADDED, CHANGED or SAME. */
   upsertObject(row: NexthopRow): number {
     const id = row.id | 0;
-    const known = this.objects.get(id);
+    const before = this.known.get(id);
     const group = row.group !== 0;
     const blackhole = row.blackhole !== 0;
-    if (known) {
-      known.stamp = this.stamp;
-      if (known.group === group && known.blackhole === blackhole && sameLegs(known.legs, row.legs))
+    if (before) {
+      before.stamp = this.stamp;
+      if (before.group === group && before.blackhole === blackhole && sameLegs(before.legs, row.legs))
         return SAME;
     }
-    this.objects.set(id, { group, blackhole, legs: copyLegs(row.legs), stamp: this.stamp });
+    this.known.set(id, { group, blackhole, legs: copyLegs(row.legs), stamp: this.stamp });
     this.deleted.delete(id);
     this.dirtyObjects.add(id);
-    return known ? CHANGED : ADDED;
+    return before ? CHANGED : ADDED;
   }
 
   /** Forgets a nexthop object: routes that name it are dead until they are swept. */
   removeObject(nhid: number): boolean {
     const id = nhid | 0;
-    if (!this.objects.delete(id)) return false;
+    if (!this.known.delete(id)) return false;
     this.deleted.add(id);
     this.dirtyObjects.add(id);
     return true;
   }
 
+  /** How many nexthop objects there are. */
+  get objects(): number {
+    return this.known.size;
+  }
+
   /** All nexthop objects, for `show` and the differential test. */
   *allObjects(): Generator<{ id: number; blackhole: boolean; group: boolean; legs: Legs }> {
-    for (const [id, { blackhole, group, legs }] of this.objects) yield { id, blackhole, group, legs };
+    for (const [id, { blackhole, group, legs }] of this.known) yield { id, blackhole, group, legs };
   }
 
   beginSweep(): number {
@@ -258,7 +224,7 @@ export class NexthopTable {
 
   /** Removes the nexthop objects that were not upserted since; returns their ids. */
   endSweep(sweep: number): number[] {
-    const gone = [...this.objects].filter(([, object]) => object.stamp < sweep).map(([id]) => id);
+    const gone = [...this.known].filter(([, object]) => object.stamp < sweep).map(([id]) => id);
     for (const id of gone) this.removeObject(id);
     return gone;
   }
@@ -271,7 +237,7 @@ export class NexthopTable {
     const { links, addrs, dirtyObjects, words } = this;
     if (links.dirty.size === 0 && !addrs.dirty && dirtyObjects.size === 0) return undefined;
     // A group changes with its members.
-    for (const [id, object] of this.objects)
+    for (const [id, object] of this.known)
       if (object.group)
         for (let i = 0; i < object.legs.n; i++)
           if (dirtyObjects.has(object.legs.nhid[i]!)) dirtyObjects.add(id);
@@ -349,13 +315,13 @@ export class NexthopTable {
 
   /** The legs that a nexthop object stands for, groups resolved; undefined if the object is not known. */
   private legsOfObject(nhid: number): Resolved | undefined {
-    const object = this.objects.get(nhid);
+    const object = this.known.get(nhid);
     if (!object) return this.deleted.has(nhid) ? { legs: this.noLegs, blackhole: false } : undefined;
     if (!object.group) return object;
     const legs = new Legs();
     let blackhole = false;
     for (let i = 0; i < object.legs.n; i++) {
-      const member = this.objects.get(object.legs.nhid[i]!);
+      const member = this.known.get(object.legs.nhid[i]!);
       if (!member || member.group || member.legs.n === 0) continue;
       blackhole ||= member.blackhole;
       const leg = copyLeg(member.legs, 0, legs);
@@ -493,31 +459,6 @@ export class NexthopTable {
     if (this.words[slot + LINK_STATE]! >>> 24 !== 0) return 0;
     const ignored = (this.words[slot + LINK_IGNORE]! & (family === AF_INET6 ? 2 : 1)) !== 0;
     return RTNH_F_LINKDOWN | (ignored ? 0x100 : 0);
-  }
-}
-
-const legsOf = (words: Int32Array, record: number): number => words[record + NH_TYPE]! >>> 16;
-
-/** Fills in the next-hop part of `row` from a record: type, scope, prefsrc, mtu, nhid, and all legs. */
-export function loadRecord(words: Int32Array, record: number, row: RouteRow): void {
-  const type = words[record + NH_TYPE]!;
-  const { legs } = row;
-  row.family = (words[record + NH_LINK]! >>> 16) & 0xff;
-  row.type = type & 0xff;
-  row.scope = words[record + NH_LINK]! >>> 24;
-  row.mtu = words[record + NH_MTU]!;
-  row.nhid = words[record + NH_NHID]!;
-  row.hasPrefsrc = (type & NH_PREFSRC) !== 0 ? 1 : 0;
-  for (let i = 0; i < 4; i++) row.prefsrc[i] = row.hasPrefsrc ? words[record + NH_SRC + i]! : 0;
-  legs.clear();
-  for (let i = 0, at = record; i < type >>> 16; i++, at += LINE_WORDS) {
-    const leg = legs.add();
-    legs.ifindex[leg] = words[at + NH_OIF]!;
-    legs.flags[leg] = (words[at + NH_LINK]! >>> 8) & 0xff;
-    legs.weight[leg] = words[at + NH_WEIGHT]!;
-    legs.gatewayFamily[leg] = words[at + NH_LINK]! & 0xff;
-    legs.nhid[leg] = words[at + NH_LEG_NHID]!;
-    for (let k = 0; k < 4; k++) legs.gateway[leg * 4 + k] = words[at + NH_GATEWAY + k]!;
   }
 }
 

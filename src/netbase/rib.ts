@@ -20,24 +20,36 @@ import {
   H_OWN_LOCAL4,
   H_RIB_SEQ,
   type Layout,
+  LINE_WORDS,
+  NH_BOUND,
   NH_DEAD,
+  NH_OIF,
   NH_TYPE,
+  ROW_ATTR,
   ROW_CHAIN,
   ROW_DST,
   ROW_DST6,
   ROW_META,
   ROW_NEXT,
   ROW_NH,
+  ROW_PRIORITY,
   ROW4_WORDS,
   ROW6_WORDS,
 } from "./layout.ts";
+import { loadRecord } from "./record.ts";
+import { RouteRow } from "./rows.ts";
 
 export const RT_TABLE_DEFAULT = 253;
 export const RT_TABLE_MAIN = 254;
 export const RT_TABLE_LOCAL = 255;
 export const RTN_THROW = 9;
+const RTN_BLACKHOLE = 6;
 /** What a route's tos is compared with: INET_DSCP_LEGACY_TOS_MASK. */
 export const TOS_MASK = 0x1c;
+
+/** What became of a row in a lookup. "dead": no leg is up; "oif": none over the interface asked for. */
+export type Verdict = "chosen" | "tos" | "dead" | "oif" | "throw";
+export type Trace = (row: number, verdict: Verdict) => void;
 
 /** Word masks by number of leading address bits, for memory words. */
 export const MASKS: Int32Array = Int32Array.from({ length: 33 }, (_, n) =>
@@ -123,39 +135,90 @@ export class Rib {
     return (this.words[this.record(row) + NH_TYPE]! & NH_DEAD) === 0;
   }
 
-  /** The first usable row of a prefix in tables of this rank that takes `tos`; 0 if none. */
-  private candidate(head: number, rank: number, tos: number): number {
-    const words = this.words;
-    for (let row = head; row !== 0; row = words[row + ROW_NEXT]!) {
-      const meta = words[row + ROW_META]!;
-      if (this.rankOf((meta >>> 8) & 0xff) !== rank) continue;
-      const own = (meta >>> 16) & 0xff;
-      if ((own === 0 || own === (tos & TOS_MASK)) && this.usable(row)) return row;
-    }
-    return 0;
+  /** Why a row of the right table is not the one for a packet, or "chosen". */
+  private verdict(row: number, tos: number, oif: number): Verdict {
+    const { words } = this;
+    const own = (words[row + ROW_META]! >>> 16) & 0xff;
+    if (own !== 0 && own !== (tos & TOS_MASK)) return "tos";
+    const record = this.record(row);
+    const type = words[record + NH_TYPE]!;
+    if ((type & NH_DEAD) !== 0) return "dead";
+    if (words[row + ROW_META]! >>> 24 === RTN_THROW) return "throw";
+    if (oif === 0 || (type & 0xff) >= RTN_BLACKHOLE) return "chosen";
+    for (let leg = record, n = type >>> 16; n > 0; n--, leg += LINE_WORDS)
+      if (words[leg + NH_OIF] === oif && words[leg + NH_BOUND] !== -1) return "chosen";
+    return "oif";
   }
 
-  /** The row that the kernel's lookup ends at, by its own rules: 0 if none. Some microseconds. */
-  match(w0: number, w1: number, w2: number, w3: number, tos: number): number {
+  /**
+   * The row that the kernel's lookup ends at, by its own rules: 0 if none. Some microseconds.
+   * @param oif only routes over this interface, 0 for all
+   * @param trace is told of every row that was looked at, in order; may be told more than once under a busy writer
+   */
+  match(w0: number, w1: number, w2: number, w3: number, tos: number, oif = 0, trace?: Trace): number {
     const words = this.words;
     for (let tries = 0; ; tries++) {
       const seq = words[H_RIB_SEQ]!;
-      const row = this.walk(w0, w1, w2, w3, tos);
+      const row = this.walk(w0, w1, w2, w3, tos, oif, trace);
       // Under a writer that never pauses the walk is repeated, but not for ever.
       if (((seq & 1) === 0 && fence() && words[H_RIB_SEQ] === seq) || tries === 1000) return row;
     }
   }
 
-  private walk(w0: number, w1: number, w2: number, w3: number, tos: number): number {
-    for (let rank = this.maxRank; rank >= 0; rank--)
+  private walk(
+    w0: number,
+    w1: number,
+    w2: number,
+    w3: number,
+    tos: number,
+    oif: number,
+    trace?: Trace,
+  ): number {
+    const { words } = this;
+    tables: for (let rank = this.maxRank; rank >= 0; rank--)
       for (let len = this.maxLen; len >= 0; len--) {
         if (!this.hasLength(len)) continue;
-        const row = this.candidate(this.findMasked(w0, w1, w2, w3, len), rank, tos);
-        if (row === 0) continue;
-        if (this.words[row + ROW_META]! >>> 24 === RTN_THROW) break;
-        return row;
+        for (let row = this.findMasked(w0, w1, w2, w3, len); row !== 0; row = words[row + ROW_NEXT]!) {
+          if (this.rankOf((words[row + ROW_META]! >>> 8) & 0xff) !== rank) continue;
+          const verdict = this.verdict(row, tos, oif);
+          trace?.(row, verdict);
+          if (verdict === "chosen") return row;
+          if (verdict === "throw") continue tables;
+        }
       }
     return 0;
+  }
+
+  /** Fills `out` with all of a row. */
+  load(row: number, out: RouteRow): void {
+    const { words } = this;
+    const meta = words[row + ROW_META]!;
+    const attr = words[row + ROW_ATTR]!;
+    loadRecord(words, this.record(row), out);
+    out.table = (meta >>> 8) & 0xff;
+    out.dstLen = meta & 0xff;
+    out.tos = (meta >>> 16) & 0xff;
+    out.type = meta >>> 24;
+    out.priority = words[row + ROW_PRIORITY]! >>> 0;
+    out.protocol = attr & 0xff;
+    out.pref = (attr >>> 16) & 3;
+    out.flags = out.legs.n === 1 ? out.legs.flags[0]! : 0;
+    out.srcLen = 0;
+    out.dst[0] = words[row + ROW_DST]!;
+    for (let i = 1; i < 4; i++) out.dst[i] = this.six ? words[row + ROW_DST6 + i - 1]! : 0;
+  }
+
+  /** All routes, prefix by prefix in no order, the rows of one prefix in the kernel's. The same object each time. */
+  *all(): Generator<RouteRow> {
+    const { words } = this;
+    const out = new RouteRow();
+    for (let bucket = 0; bucket <= this.bucketMask; bucket++)
+      for (let head = words[this.buckets + bucket]!; head !== 0; head = words[head + ROW_CHAIN]!)
+        for (let row = head; row !== 0; row = words[row + ROW_NEXT]!) {
+          if (words[row + ROW_META] === 0) continue;
+          this.load(row, out);
+          yield out;
+        }
   }
 
   /** `find` for an address of which only the first `len` bits count. */
