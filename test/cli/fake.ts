@@ -1,0 +1,123 @@
+// A view with something of everything, for the tests of what stands between the daemon and its reader.
+import type { DaemonView, RouteView } from "../../src/view.ts";
+
+const route = (more: Partial<RouteView>): RouteView => ({
+  family: "inet",
+  type: "unicast",
+  dst: "default",
+  table: "main",
+  protocol: "boot",
+  flags: [],
+  ...more,
+});
+
+export const fake = {
+  links: () => [
+    {
+      ifindex: 1,
+      ifname: "lo",
+      flags: ["LOOPBACK", "UP"],
+      mtu: 65536,
+      operstate: "UNKNOWN",
+      link_type: "loopback",
+    },
+    {
+      ifindex: 70001,
+      ifname: "eth0.7",
+      flags: ["BROADCAST", "UP"],
+      mtu: 1500,
+      operstate: "UP",
+      link_type: "ether",
+      address: "02:00:00:00:00:01",
+      link: "eth0",
+      master: "br0",
+      linkinfo: { info_kind: "vlan", info_data: { id: 7 } },
+    },
+  ],
+  addrs: () => [
+    { ifindex: 1, ifname: "lo", family: "inet" as const, local: "127.0.0.1", prefixlen: 8, scope: "host" },
+    {
+      ifindex: 3,
+      ifname: "tun0",
+      family: "inet6" as const,
+      local: "fd00::1",
+      address: "fd00::2",
+      prefixlen: 128,
+      scope: "global",
+      flags: ["permanent"],
+    },
+  ],
+  routes: () => [
+    route({ gateway: "10.0.0.1", dev: "eth0", prefsrc: "10.0.0.2", metric: 100 }),
+    route({
+      dst: "10.9.0.0/16",
+      tos: "0x10",
+      nhid: 5,
+      metrics: [{ mtu: 1400 }],
+      nexthops: [
+        { gateway: "10.0.0.3", dev: "eth0", weight: 1, flags: [] },
+        { dev: "ppp0", weight: 20, flags: ["dead", "linkdown"] },
+        { via: { family: "inet6" as const, host: "fe80::1" }, dev: "eth1", weight: 1, flags: ["onlink"] },
+      ],
+    }),
+    route({
+      family: "inet6",
+      type: "unreachable",
+      dst: "fd00::/8",
+      from: "fd01::/64",
+      dev: "lo",
+      protocol: "static",
+    }),
+  ],
+  neighs: () => [
+    { dst: "10.0.0.1", dev: "eth0", lladdr: "02:00:00:00:00:02", state: ["REACHABLE"] },
+    { dst: "10.0.0.9", dev: "eth0", state: ["FAILED"] },
+    { dst: "fe80::1", dev: "e\x1b[2Jil", lladdr: "02:00:00:00:00:03", state: ["STALE"], flags: ["router"] },
+  ],
+  queues: () => [
+    {
+      ifname: "eth0",
+      queue: 0,
+      mode: "copy" as const,
+      poll: "busy",
+      core: 2,
+      rxPackets: 1234567,
+      rxBytes: 98765432,
+      txPackets: 10,
+      txBytes: 640,
+      drops: 3,
+      kernel: { rx_dropped: 7, rx_ring_full: 0 },
+    },
+  ],
+  drops: () => [
+    { reason: "runt", packets: 0, description: "shorter than its headers say" },
+    { reason: "no_match", packets: 1000, description: "no service has this address and port" },
+  ],
+  lookup: (address: string) => ({
+    dst: address,
+    type: "unicast",
+    gateway: "10.0.0.1",
+    dev: "eth0",
+    prefsrc: "10.0.0.2",
+    table: "main",
+    mtu: 1500,
+    neighbour: "10.0.0.1",
+    lladdr: "02:00:00:00:00:02",
+    state: ["REACHABLE"],
+    verdict: "send" as const,
+    route: route({ gateway: "10.0.0.1", dev: "eth0" }),
+    because: ["default in main is the longest prefix", "one leg"],
+  }),
+  summary: () => ({
+    version: "0.1.0",
+    pid: 4242,
+    uptimeSeconds: 3600,
+    interface: "eth0",
+    netns: "blue",
+    services: ["echo 10.0.0.2:7"],
+    synced: true,
+    tables: { routes4: { used: 12, capacity: 1048576 } },
+    netlink: { overruns: 0, resyncs: 1 },
+    warnings: ["policy rule 100 is not followed"],
+  }),
+} satisfies DaemonView;
