@@ -135,6 +135,7 @@ function program(finish: (code: number) => void): Command {
 
   withConfig(root.command("config"))
     .description("print the effective configuration, and where each key was set")
+    .allowExcessArguments(false)
     .option("--schema", "print the JSON Schema of the configuration instead")
     .option("--json", "as JSON instead of TOML")
     .action(async (_given, command: Command) => {
@@ -161,6 +162,7 @@ function program(finish: (code: number) => void): Command {
 
   socketFlags(root.command("show"))
     .description("show what the running daemon knows")
+    .allowExcessArguments(false)
     .argument("[what]", `${lists.join(", ")} or summary`, "summary")
     .action(async (what: string, _given, command: Command) => {
       if (what !== "summary" && !(lists as readonly string[]).includes(what))
@@ -171,6 +173,7 @@ function program(finish: (code: number) => void): Command {
 
   socketFlags(root.command("lookup"))
     .description("where the daemon would send a packet, and why")
+    .allowExcessArguments(false)
     .argument("<address>", "destination, IPv4 or IPv6")
     .option("--from <address>", "source address")
     .option("--oif <name>", "outgoing interface")

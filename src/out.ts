@@ -1,6 +1,8 @@
 // Standard output: printed text, whether it may be coloured, and what happens when its reader has gone.
 import { SysError } from "../ffi/errno.ts";
 
+const EIO = 5;
+
 // Every failed write is answered where it happens (print); without a listener it would end the process as well.
 process.stdout.on("error", () => {});
 
@@ -20,7 +22,7 @@ export function print(text: string): Promise<boolean> {
     process.stdout.write(text, (error?: NodeJS.ErrnoException | null) => {
       if (!error) resolve(true);
       else if (error.code === "EPIPE") resolve(false);
-      else reject(new SysError("write to stdout", -(error.errno ?? 0) || 5, error.message));
+      else reject(new SysError("write to stdout", Math.abs(error.errno ?? 0) || EIO));
     });
   });
   pending.add(written);

@@ -1,0 +1,148 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { lists, serveAdmin } from "../../src/admin.ts";
+import { fake } from "./fake.ts";
+import { netd } from "./netd.ts";
+
+const dir = mkdtempSync(join(tmpdir(), "netd-show-"));
+const socket = join(dir, "admin.sock");
+let server: Awaited<ReturnType<typeof serveAdmin>>;
+beforeAll(async () => {
+  server = await serveAdmin(socket, fake);
+});
+afterAll(async () => {
+  await server.stop();
+  rmSync(dir, { recursive: true });
+});
+
+const shown = async (...args: string[]): Promise<string> => {
+  const { code, out, err } = await netd([...args, "--admin", socket]);
+  expect(err).toBe("");
+  expect(code).toBe(0);
+  return out;
+};
+
+const golden: Record<string, string> = {
+  links: `
+INDEX  NAME    STATE      MTU  TYPE      ADDRESS            ON    MASTER  VLAN  FLAGS
+    1  lo      UNKNOWN  65536  loopback                                         LOOPBACK UP
+70001  eth0.7  UP        1500  vlan      02:00:00:00:00:01  eth0  br0        7  BROADCAST UP
+`,
+  addrs: `
+DEV   ADDRESS      PEER     SCOPE   FLAGS
+lo    127.0.0.1/8           host
+tun0  fd00::1/128  fd00::2  global  permanent
+`,
+  routes: `
+TABLE  TYPE         DST                      VIA                 DEV             WEIGHT  SRC       METRIC  TOS    MTU  NHID  PROTO   FLAGS
+main   unicast      default                  10.0.0.1            eth0                    10.0.0.2     100                    boot
+main   unicast      10.9.0.0/16              10.0.0.3|-|fe80::1  eth0|ppp0|eth1  1|20|1                    0x10  1400     5  boot    leg2:dead leg2:linkdown leg3:onlink
+main   unreachable  fd00::/8 from fd01::/64                      lo                                                          static
+`,
+  neighs: `
+ADDRESS   DEV      LLADDR             STATE      FLAGS
+10.0.0.1  eth0     02:00:00:00:00:02  REACHABLE
+10.0.0.9  eth0                        FAILED
+fe80::1   e?[2Jil  02:00:00:00:00:03  STALE      router
+`,
+  queues: `
+DEV   QUEUE  MODE  POLL  CORE  RX PACKETS    RX BYTES  TX PACKETS  TX BYTES  DROPS  KERNEL
+eth0      0  copy  busy     2   1,234,567  98,765,432          10       640      3  rx_dropped=7
+`,
+  drops: `
+REASON    PACKETS  WHAT IT MEANS
+runt            0  shorter than its headers say
+no_match    1,000  no service has this address and port
+`,
+  summary: `
+netd       0.1.0, pid 4242, up 3,600 s
+interface  eth0 in blue
+services   echo 10.0.0.2:7
+mirror     in sync with the kernel
+routes4    12 of 1,048,576
+overruns   0
+resyncs    1
+warning: policy rule 100 is not followed
+`,
+};
+
+describe("for people", () => {
+  test.each(Object.keys(golden))("show %s", async (what) => {
+    expect(await shown("show", what)).toBe(golden[what]!.slice(1));
+  });
+
+  test("show alone is the summary", async () => {
+    expect(await shown("show")).toBe(golden["summary"]!.slice(1));
+  });
+
+  test("lookup", async () => {
+    expect(await shown("lookup", "10.1.2.3")).toBe(
+      `
+to         10.1.2.3
+verdict    send
+route      unicast default table main proto boot
+next hop   10.0.0.1
+interface  eth0
+source     10.0.0.2
+mtu        1500
+neighbour  10.0.0.1 02:00:00:00:00:02 REACHABLE
+  default in main is the longest prefix
+  one leg
+`.slice(1),
+    );
+  });
+});
+
+describe("for programs", () => {
+  test.each(["summary", ...lists] as const)("show %s --json", async (what) => {
+    expect(JSON.parse(await shown("show", what, "--json"))).toEqual(JSON.parse(JSON.stringify(fake[what]())));
+  });
+
+  test("lookup --json", async () => {
+    expect(JSON.parse(await shown("lookup", "10.1.2.3", "--json"))).toEqual(fake.lookup("10.1.2.3"));
+  });
+});
+
+describe("long tables", () => {
+  const many = join(dir, "many.sock");
+  const total = 100_000;
+  let long: Awaited<ReturnType<typeof serveAdmin>>;
+  beforeAll(async () => {
+    long = await serveAdmin(many, {
+      ...fake,
+      neighs: () => [],
+      *routes() {
+        for (let i = 0; i < total; i++)
+          yield {
+            ...fake.routes()[0]!,
+            dst: `10.${i >> 16}.${(i >> 8) & 255}.${i & 255}`,
+            ...(i === total - 1 && { nhid: 99 }),
+          };
+      },
+    });
+  });
+  afterAll(async () => await long.stop());
+
+  test("every row comes, and a column that only the last one fills", async () => {
+    const { out } = await netd(["show", "routes", "--admin", many]);
+    const lines = out.trimEnd().split("\n");
+    expect(lines.length).toBe(total + 1);
+    expect(lines.at(-1)).toMatch(/10\.1\.134\.159 .* 99 +boot$/);
+  });
+
+  test("a reader that has seen enough ends it, without a word", async () => {
+    for (const json of [[], ["--json"]]) {
+      const { code, out, err } = await netd(["show", "routes", "--admin", many, ...json], { lines: 1 });
+      expect(out.length).toBeGreaterThan(0);
+      expect(err).toBe("");
+      expect(code).toBe(0);
+    }
+  });
+
+  test("an empty table says so", async () => {
+    expect((await netd(["show", "neighs", "--admin", many])).out).toBe("none\n");
+    expect((await netd(["show", "neighs", "--json", "--admin", many])).out).toBe("[\n]\n");
+  });
+});
