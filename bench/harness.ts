@@ -4,7 +4,7 @@
 // ours and the peer are usually child processes pinned to one core, that print one JSON line a case on stdout:
 //   {"case":"64B batch 32","value":17.2}
 // A bench file may be its own child: `if (import.meta.main) ...`, started with `runChild(script(import.meta.path, ...))`.
-import { mkdirSync, readdirSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { basename, join } from "node:path";
 
@@ -68,14 +68,29 @@ export const ratio = (better: Comparison["better"], ours: number, peer: number):
 /** Four significant digits: enough for a ratio, and no false precision. */
 const rounded = (value: number): number => Number(value.toPrecision(4));
 
-/** Compiles bench/peers/NAME.c (-O3 -march=native) into build/ when it is stale; returns the program's path. */
-export function compilePeer(name: string, flags: readonly string[] = []): string {
+/** Writes a generated file into build/, only if that changes it, and returns its path. */
+export function buildFile(name: string, text: string): string {
+  const path = join(build, name);
+  mkdirSync(build, { recursive: true });
+  if (!existsSync(path) || readFileSync(path, "utf8") !== text) writeFileSync(path, text);
+  return path;
+}
+
+/**
+ * Compiles bench/peers/NAME.c (-O3 -march=native) into build/ when it, a header beside it or one of `depends` is newer than
+ * the program; returns the program's path.
+ */
+export function compilePeer(
+  name: string,
+  flags: readonly string[] = [],
+  depends: readonly string[] = [],
+): string {
   const peers = join(import.meta.dir, "peers");
   const program = join(build, `peer-${name}`);
   const source = join(peers, `${name}.c`);
   const headers = readdirSync(peers).filter((file) => file.endsWith(".h"));
   const newest = Math.max(
-    ...[source, ...headers.map((file) => join(peers, file))].map((f) => statSync(f).mtimeMs),
+    ...[source, ...depends, ...headers.map((file) => join(peers, file))].map((f) => statSync(f).mtimeMs),
   );
   if ((statSync(program, { throwIfNoEntry: false })?.mtimeMs ?? 0) > newest) return program;
   mkdirSync(build, { recursive: true });

@@ -2,18 +2,24 @@
 // The net loop knows no other shape. Frames lie in `words`, each at a 4-byte aligned offset; a Batch carries
 // where. A frame belongs to the loop from receive() until it goes back by transmit() or release().
 
-/** Frames per batch at most: 64 keeps descriptors and headers of one batch in the first-level cache. */
+/** Frames per batch at most, unless a loop is made for another number: 64 keeps descriptors and headers of one batch in the first-level cache. */
 export const BATCH = 64;
 
 /** Private to the loop: what the rings hold is copied here once, so that nobody can change it afterwards. */
 export class Batch {
   /** Frames received, then those to transmit: byte offset into the link's memory, length in bytes. */
-  readonly off: Int32Array = new Int32Array(BATCH);
-  readonly len: Int32Array = new Int32Array(BATCH);
+  readonly off: Int32Array;
+  readonly len: Int32Array;
   n = 0;
   /** Frames dropped: their offsets, to be given back. */
-  readonly dropped: Int32Array = new Int32Array(BATCH);
+  readonly dropped: Int32Array;
   drops = 0;
+
+  constructor(size: number = BATCH) {
+    this.off = new Int32Array(size);
+    this.len = new Int32Array(size);
+    this.dropped = new Int32Array(size);
+  }
 }
 
 export interface Link {
