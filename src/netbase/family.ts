@@ -168,6 +168,28 @@ export class RouteFamily extends Rib {
     return this.subtract(row, head, meta, attr);
   }
 
+  /**
+   * A dump of some routes, not of all with their prefix, has told of this one: spares it from the sweep, and leaves its
+   * place in the order alone. False if it is not there, and so its place is not known.
+   */
+  touch(row: RouteRow): boolean {
+    if (this.rankOf(row.table) < 0 || row.srcLen !== 0 || row.dstLen > this.maxLen) return true;
+    this.setPrefix(row);
+    const head = this.find(this.w0, this.w1, this.w2, this.w3, this.len);
+    if (head === 0) return false;
+    const attr = this.attrOf(row);
+    const meta = row.dstLen | (row.table << 8) | (row.tos << 16) | (row.type << 24);
+    const nh = this.nexthops.find(row);
+    const same = nh === 0 ? 0 : this.findSame(head, meta, row.priority, attr, nh);
+    if (same === 0) {
+      if ((attr & ROW_MULTIPATH) === 0 || this.findReplaced(head, meta, row.priority, attr, 0) === 0)
+        return false;
+      return this.upsert(row, 0) > 0; // IPv6 legs in another order
+    }
+    this.words[same + ROW_STAMP] = this.stamp;
+    return true;
+  }
+
   beginSweep(): number {
     this.gauge.clearMissing();
     return ++this.stamp;
@@ -516,8 +538,9 @@ export class RouteFamily extends Rib {
       return;
     }
     if (len === 0 && (fib.defaultCell === 0 || fib.defaultCell >>> CELL_KEY_SHIFT !== key)) return;
-    if (len < this.maxLen && this.below(rank) > 0) this.reveal(rank, key);
     const base = this.covering(rank);
+    const own = base >>> CELL_KEY_SHIFT >= this.key(rank, 0) && base !== 0; // a shorter prefix of the same rank
+    if (!own && len < this.maxLen && this.below(rank) > 0) this.reveal(rank, key);
     if (len === 0) fib.defaultCell = base;
     else
       fib.paint(

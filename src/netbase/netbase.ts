@@ -66,6 +66,11 @@ export class RouteTable {
     return this.of(row.family).remove(row);
   }
 
+  /** For dumps of some routes alone; see RouteFamily. */
+  touch(row: RouteRow): boolean {
+    return this.of(row.family).touch(row);
+  }
+
   /** Begins a mark and sweep of one family; returns the number that `endSweep` wants. */
   beginSweep(family: number): number {
     return this.of(family).beginSweep();
