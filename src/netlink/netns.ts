@@ -62,6 +62,11 @@ export class Netns {
     return new Netns(fd, String(where));
   }
 
+  /** By a fd that stays its owner's: not to be closed here. */
+  static of(fd: number): Netns {
+    return new Netns(fd, `fd ${fd}`);
+  }
+
   /** The calling thread's own. */
   static current(): Netns {
     return new Netns(openFd(OWN), "current");

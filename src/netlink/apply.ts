@@ -1,0 +1,287 @@
+// One message of the kernel into the tables, and what follows from it: which routes the kernel may have changed
+// without telling (reference: net/ipv4/fib_frontend.c fib_netdev_event, fib_inetaddr_event; nexthop.c).
+//
+//   link up, down, carrier, gone, other master   routes over it, nexthop objects
+//   IPv4 address gone or come                    routes over its interface: the last one takes them along, and a
+//                                                first one brings dead legs back
+//   address gone that is a route's source        IPv4: older kernels drop those routes in silence; IPv6: it is
+//                                                taken out of them
+//   nexthop object gone                          all groups; routes that use it, which is certain and needs no dump
+// The rest is not guessed: it goes on the agenda as a dump.
+import { LINK_FLAGS, LINK_MASTER } from "../netbase/layout.ts";
+import type { NetbaseWriter } from "../netbase/netbase.ts";
+import { AddrRow, LinkRow, NeighRow, NexthopRow, RouteRow, RuleRow } from "../netbase/rows.ts";
+import { ADDED } from "../netbase/stats.ts";
+import { decodeAddr } from "./addr.ts";
+import type { Agenda, Kind } from "./agenda.ts";
+import * as nl from "./constants.ts";
+import { decodeLink } from "./link.ts";
+import { messageFlags } from "./message.ts";
+import { decodeNeigh } from "./neigh.ts";
+import { decodeNexthop } from "./nexthop.ts";
+import { decodeRoute } from "./route.ts";
+import { decodeRule } from "./rule.ts";
+import { Rules } from "./rules.ts";
+
+/** The kind that a message is about; undefined if it is none of ours. */
+export function kindOf(type: number, family: number): Kind | undefined {
+  switch (type) {
+    case nl.RTM_NEWROUTE:
+    case nl.RTM_DELROUTE:
+      return family === nl.AF_INET ? "routes4" : family === nl.AF_INET6 ? "routes6" : undefined;
+    case nl.RTM_NEWNEIGH:
+    case nl.RTM_DELNEIGH:
+      return family === nl.AF_INET ? "neighs4" : family === nl.AF_INET6 ? "neighs6" : undefined;
+    case nl.RTM_NEWADDR:
+    case nl.RTM_DELADDR:
+      return "addrs";
+    case nl.RTM_NEWLINK:
+    case nl.RTM_DELLINK:
+      return family === nl.AF_BRIDGE ? undefined : "links";
+    case nl.RTM_NEWNEXTHOP:
+    case nl.RTM_DELNEXTHOP:
+      return "nexthops";
+    case nl.RTM_NEWRULE:
+    case nl.RTM_DELRULE:
+      return family === nl.AF_INET || family === nl.AF_INET6 ? "rules" : undefined;
+    default:
+      return undefined;
+  }
+}
+
+/** For endSweep: no row is new enough to be spared. */
+const ALL = Number.POSITIVE_INFINITY;
+/** The flags whose change the FIB follows. */
+const STATE = nl.IFF_UP | nl.IFF_RUNNING | nl.IFF_LOWER_UP;
+
+export class Apply {
+  readonly rules: Rules = new Rules();
+  rulesChanged = true;
+  /** Messages whose lengths did not fit. */
+  malformed = 0;
+  /** While the routes over one interface are dumped: what it told of that the tables do not have. */
+  partial = false;
+  strangers = 0;
+  /** The last route that was decoded. */
+  readonly route: RouteRow = new RouteRow();
+  readonly neigh: NeighRow = new NeighRow();
+  private readonly link = new LinkRow();
+  private readonly addr = new AddrRow();
+  private readonly nexthop = new NexthopRow();
+  private readonly rule = new RuleRow();
+  private readonly writer: NetbaseWriter;
+  private readonly agenda: Agenda;
+  private readonly wanted: ReadonlySet<number> | undefined;
+  /** Nexthop objects there are, and those whose routes are still to be removed. */
+  private nexthops = 0;
+  private readonly gone = new Set<number>();
+  /** Preferred sources that routes had since they were all dumped last: IPv4 words, IPv6 words as text. */
+  private readonly sources4 = new Set<number>();
+  private readonly sources6 = new Set<string>();
+
+  /** @param wanted interfaces whose neighbours are mirrored; all that have any if missing */
+  constructor(writer: NetbaseWriter, agenda: Agenda, wanted?: ReadonlySet<number>) {
+    this.writer = writer;
+    this.agenda = agenda;
+    this.wanted = wanted;
+  }
+
+  /** `kind` is what kindOf says. Returns false if the message was malformed. */
+  message(kind: Kind, type: number, words: Int32Array, bytes: Uint8Array, off: number, len: number): boolean {
+    const whole = this.dispatch(kind, type, words, bytes, off, len);
+    if (!whole) this.malformed++;
+    return whole;
+  }
+
+  private dispatch(
+    kind: Kind,
+    type: number,
+    words: Int32Array,
+    bytes: Uint8Array,
+    off: number,
+    len: number,
+  ): boolean {
+    switch (kind) {
+      case "routes4":
+      case "routes6":
+        if (!decodeRoute(words, bytes, off, len, this.route)) return false;
+        this.routeMessage(type, messageFlags(words, off));
+        return true;
+      case "neighs4":
+      case "neighs6":
+        if (!decodeNeigh(words, bytes, off, len, this.neigh)) return false;
+        this.neighMessage(type);
+        return true;
+      case "links":
+        if (!decodeLink(words, bytes, off, len, this.link)) return false;
+        this.linkMessage(type);
+        return true;
+      case "addrs":
+        if (!decodeAddr(words, bytes, off, len, this.addr)) return false;
+        this.addrMessage(type);
+        return true;
+      case "nexthops":
+        if (!decodeNexthop(words, bytes, off, len, this.nexthop)) return false;
+        this.nexthopMessage(type);
+        return true;
+      case "rules":
+        if (!decodeRule(words, bytes, off, len, this.rule)) return false;
+        if (type === nl.RTM_NEWRULE) this.rules.add(this.rule);
+        else this.rules.remove(this.rule);
+        this.rulesChanged = true;
+        return true;
+    }
+  }
+
+  private routeMessage(type: number, flags: number): void {
+    const { route, writer } = this;
+    if ((route.flags & nl.RTM_F_CLONED) !== 0) return;
+    if (type === nl.RTM_DELROUTE) writer.routes.remove(route);
+    else {
+      // Where it stands among others of its prefix, only events and dumps of all routes tell.
+      if (!this.partial || (flags & nl.NLM_F_MULTI) === 0) writer.routes.upsert(route, flags);
+      else if (!writer.routes.touch(route)) this.strangers++;
+      if (route.hasPrefsrc && route.protocol !== nl.RTPROT_KERNEL) this.noteSource(route);
+    }
+  }
+
+  private noteSource({ family, prefsrc }: RouteRow): void {
+    if (family === nl.AF_INET) this.sources4.add(prefsrc[0]!);
+    else this.sources6.add(prefsrc.join());
+  }
+
+  private neighMessage(type: number): void {
+    const { neigh, writer, wanted } = this;
+    if ((neigh.flags & nl.NTF_PROXY) !== 0) return;
+    if (type === nl.RTM_DELNEIGH) writer.neighs.remove(neigh);
+    else if (wanted !== undefined && !wanted.has(neigh.ifindex)) return;
+    // The kernel makes such entries without telling, for group addresses and for interfaces that need no neighbours.
+    else if (neigh.state === nl.NUD_NOARP && neigh.type !== nl.RTN_UNICAST) return;
+    else writer.neighs.upsert(neigh);
+  }
+
+  private linkMessage(type: number): void {
+    const { link, writer, agenda } = this;
+    const { words, links } = writer;
+    const { ifindex } = link;
+    const slot = links.find(ifindex);
+    if (type === nl.RTM_DELLINK) {
+      if (slot === 0) return;
+      links.remove(ifindex);
+      writer.addrs.removeLink(ifindex);
+      for (const family of [nl.AF_INET, nl.AF_INET6]) writer.neighs.endSweep(family, ALL, ifindex);
+      this.changed(ifindex);
+      return;
+    }
+    const known = slot !== 0;
+    const flags = known ? words[slot + LINK_FLAGS]! : 0;
+    const master = known ? words[slot + LINK_MASTER]! : 0;
+    links.upsert(link);
+    if (((flags ^ link.flags) & STATE) !== 0 || master !== link.master) {
+      if (known) this.changed(ifindex);
+      else agenda.routesOver(ifindex);
+    }
+  }
+
+  private changed(ifindex: number): void {
+    this.agenda.routesOver(ifindex);
+    if (this.nexthops > 0) this.agenda.whole("nexthops");
+  }
+
+  private addrMessage(type: number): void {
+    const { addr, writer, agenda } = this;
+    const four = addr.family === nl.AF_INET;
+    const before = four ? writer.addrs.countOf(nl.AF_INET, addr.ifindex) : 1;
+    if (type === nl.RTM_NEWADDR) {
+      writer.addrs.upsert(addr);
+      if (before === 0) agenda.routesOver4(addr.ifindex);
+      return;
+    }
+    if (!writer.addrs.remove(addr)) return;
+    if (four && before === 1) agenda.routesOver4(addr.ifindex);
+    if (four ? this.sources4.has(addr.local[0]!) : this.sources6.has(addr.local.join()))
+      agenda.whole(four ? "routes4" : "routes6");
+  }
+
+  private nexthopMessage(type: number): void {
+    const { nexthop, writer, gone } = this;
+    if (type === nl.RTM_NEWNEXTHOP) {
+      // Routes of an earlier one of this id must not come to life again.
+      if (gone.has(nexthop.id)) this.purge();
+      if (writer.nexthops.upsertObject(nexthop) === ADDED) this.nexthops++;
+    } else if (writer.nexthops.removeObject(nexthop.id)) this.nexthopGone(nexthop.id);
+  }
+
+  /** A nexthop object is no more; neither are, without a word, the routes that used it, and groups have shrunk. */
+  private nexthopGone(id: number): void {
+    this.nexthops--;
+    this.gone.add(id);
+    this.agenda.whole("nexthops");
+  }
+
+  /** Removes the routes whose nexthop object is gone: the kernel did so in the same breath (__remove_nexthop_fib). */
+  purge(): void {
+    for (const nhid of this.gone)
+      for (const family of [nl.AF_INET, nl.AF_INET6]) this.writer.routes.endSweep(family, ALL, { nhid });
+    this.gone.clear();
+  }
+
+  /** All of a kind, or the routes over `oif`, is about to be dumped. Returns what endSweep wants. */
+  beginSweep(kind: Kind, oif: number): number {
+    const { writer } = this;
+    this.partial = oif !== 0;
+    this.strangers = 0;
+    switch (kind) {
+      case "rules":
+        this.rules.beginSweep();
+        return 0;
+      case "links":
+        return writer.links.beginSweep();
+      case "addrs":
+        return writer.addrs.beginSweep();
+      case "nexthops":
+        return writer.nexthops.beginSweep();
+      case "routes4":
+        if (oif === 0) this.sources4.clear();
+        return writer.routes.beginSweep(nl.AF_INET);
+      case "routes6":
+        if (oif === 0) this.sources6.clear();
+        return writer.routes.beginSweep(nl.AF_INET6);
+      case "neighs4":
+        return writer.neighs.beginSweep(nl.AF_INET);
+      case "neighs6":
+        return writer.neighs.beginSweep(nl.AF_INET6);
+    }
+  }
+
+  /** Removes what the dump did not have. Returns how many rows. */
+  endSweep(kind: Kind, sweep: number, oif: number): number {
+    const { writer } = this;
+    const only = oif === 0 ? {} : { oif };
+    switch (kind) {
+      case "rules":
+        this.rulesChanged = true;
+        return this.rules.endSweep();
+      case "links": {
+        const gone = writer.links.endSweep(sweep);
+        for (const ifindex of gone) this.changed(ifindex);
+        return gone.length;
+      }
+      case "addrs":
+        return writer.addrs.endSweep(sweep);
+      case "nexthops": {
+        const gone = writer.nexthops.endSweep(sweep);
+        for (const id of gone) this.nexthopGone(id);
+        return gone.length;
+      }
+      case "routes4":
+        return writer.routes.endSweep(nl.AF_INET, sweep, only);
+      case "routes6":
+        return writer.routes.endSweep(nl.AF_INET6, sweep, only);
+      case "neighs4":
+        return writer.neighs.endSweep(nl.AF_INET, sweep);
+      case "neighs6":
+        return writer.neighs.endSweep(nl.AF_INET6, sweep);
+    }
+  }
+}

@@ -1,0 +1,367 @@
+// The mirror: the kernel's links, addresses, routes, nexthop objects, neighbours and rules in the netbase, from the
+// first dump on. One thread owns it, sleeps in epoll on `fd` and calls `turn`.
+//
+//   events (subscribed first) --> applied at once; those of the kind that is being dumped wait until the dump is in
+//   agenda -> dump of a kind  --> rows stamped; if nothing of the kind changed under it (a quiet dump), rows that
+//                                 it did not have are swept. Never flush and refill.
+// A dump that was not quiet only adds; it stays on the agenda, and is repeated. ENOBUFS, a message cut short, or the
+// socket's drop counter put everything on the agenda, once the socket has been read empty.
+import { SysError } from "../../ffi/errno.ts";
+import type { NetbaseWriter } from "../netbase/netbase.ts";
+import { dumpAddrs } from "./addr.ts";
+import type { Kind as TableKind } from "../netbase/layout.ts";
+import type { Legs } from "../netbase/rows.ts";
+import { Agenda, type Job, KINDS, type Kind } from "./agenda.ts";
+import { Apply, kindOf } from "./apply.ts";
+import * as nl from "./constants.ts";
+import { Dumper, type DumpSink } from "./dump.ts";
+import { Events, type EventSink } from "./events.ts";
+import { dumpLinks, getLink } from "./link.ts";
+import { messageType, type Requests } from "./message.ts";
+import { dumpNeighs } from "./neigh.ts";
+import type { Netns } from "./netns.ts";
+import { dumpNexthops } from "./nexthop.ts";
+import { dumpRoutes } from "./routeset.ts";
+import { dumpRules } from "./rule.ts";
+import type { NetlinkSocket } from "./socket.ts";
+
+export interface MirrorOptions {
+  netns?: Netns;
+  writer: NetbaseWriter;
+  /** bytes of the event socket's buffer; an event takes 832 */
+  receiveBytes: number;
+  /** interfaces whose neighbours are mirrored; all if missing */
+  neighbours?: ReadonlySet<number>;
+  /** called in the middle of long work: look after what must not wait */
+  pause?: () => void;
+  /** every event about a neighbour, after it was applied (apply.neigh) */
+  onNeighbour?: (type: number) => void;
+  /** the policy rules that the mirror does not follow, in words, whenever they change */
+  onRules?: (beyond: string[]) => void;
+}
+
+/** Totals since the start, by the names that metrics have. */
+export class MirrorCounts {
+  events = 0;
+  overruns = 0;
+  /** times that everything was put on the agenda */
+  resyncs = 0;
+  dumps = 0;
+  /** of one interface's routes */
+  targeted = 0;
+  /** dumps that were not quiet */
+  interrupted = 0;
+  sweeps = 0;
+  /** rows that sweeps removed */
+  swept = 0;
+  malformed = 0;
+  /** policy rules that the mirror does not follow */
+  rulesBeyond = 0;
+  /** how long it took after the last and the worst loss until everything was right again, in ms */
+  convergedMs = 0;
+  slowestMs = 0;
+}
+
+const ENOENT = 2;
+const ENODEV = 19;
+const EOPNOTSUPP = 95;
+const EAFNOSUPPORT = 97;
+/** A dump's end with these means that there is nothing: no such table, interface or protocol. */
+const EMPTY: ReadonlySet<number> = new Set([-ENOENT, -ENODEV, -EOPNOTSUPP, -EAFNOSUPPORT]);
+
+const BATCHES = 16;
+const MESSAGES = 1024;
+/** How long dumps wait for a quiet moment of the event queue. */
+const PATIENCE_MS = 500;
+/** How often a full table is looked at, and how full it may be for another try. */
+const RECOVER_MS = 1000;
+const ROOM = 0.95;
+
+/** What must be dumped again once a table that refused rows has room. */
+const NEEDS: Record<TableKind, readonly Kind[]> = {
+  links: ["links"],
+  addresses: ["addrs"],
+  routes4: ["routes4"],
+  routes6: ["routes6"],
+  nexthops: ["routes4", "routes6"],
+  neighbours4: ["neighs4"],
+  neighbours6: ["neighs6"],
+  lines: ["routes4", "routes6"],
+};
+
+export class Mirror implements EventSink, DumpSink {
+  readonly counts: MirrorCounts = new MirrorCounts();
+  readonly apply: Apply;
+  private readonly agenda = new Agenda();
+  private readonly events: Events;
+  private readonly dumper: Dumper;
+  private readonly writer: NetbaseWriter;
+  private readonly pauseHook: () => void;
+  private readonly onNeighbour: (type: number) => void;
+  private readonly onRules: (beyond: string[]) => void;
+  private now = performance.now();
+  /** The kind that is being dumped; its events are held. */
+  private dumping: Kind | undefined;
+  /** Something changed under the dump that would have to be in it. */
+  private disturbed = false;
+  private lostAt = -1;
+  private busySince = -1;
+  /** Rows were refused for want of room; when that was looked at last. */
+  private missing = false;
+  private looked = 0;
+
+  /** Subscribes; nothing is in the tables before `sync`. @throws SysError */
+  constructor(options: MirrorOptions) {
+    this.writer = options.writer;
+    this.pauseHook = options.pause ?? (() => {});
+    this.onNeighbour = options.onNeighbour ?? (() => {});
+    this.onRules = options.onRules ?? (() => {});
+    this.apply = new Apply(options.writer, this.agenda, options.neighbours);
+    this.events = new Events(options.netns, options.receiveBytes);
+    try {
+      this.dumper = new Dumper(options.netns);
+    } catch (error) {
+      this.events.close();
+      throw error;
+    }
+  }
+
+  /** Readable when there are events. */
+  get fd(): number {
+    return this.events.socket.fd;
+  }
+
+  /** The event socket: for requests whose answers nobody waits for. */
+  get socket(): NetlinkSocket {
+    return this.events.socket;
+  }
+
+  /** Whether nothing is known to be missing, and no dump is due. */
+  get settled(): boolean {
+    return this.agenda.idle && this.events.empty;
+  }
+
+  /** The first synchronisation: every kind dumped once and its events replayed. Blocks. @throws SysError */
+  sync(): void {
+    this.agenda.everything();
+    this.now = performance.now();
+    for (const kind of KINDS) this.run(this.agenda.jobs[kind]);
+    this.turn();
+  }
+
+  /** Puts everything on the agenda, as after a loss. */
+  resync(): void {
+    this.counts.resyncs++;
+    this.lostAt = this.lostAt < 0 ? this.now : this.lostAt;
+    this.agenda.everything();
+  }
+
+  /** Applies what has come and dumps what is due. Returns ms until it must be called again, or -1. @throws SysError */
+  turn(): number {
+    this.now = performance.now();
+    const calm = this.drain(BATCHES);
+    if (calm) this.busySince = -1;
+    else if (this.busySince < 0) this.busySince = this.now;
+    // A dump under a flood of events is hardly ever quiet: wait a while, but not for ever.
+    if (calm || this.now - this.busySince > PATIENCE_MS) {
+      const job = this.agenda.next(this.now);
+      if (job) this.run(job);
+    }
+    this.apply.purge();
+    this.writer.commit();
+    this.housekeep();
+    if (this.lostAt >= 0 && this.settled) {
+      this.counts.convergedMs = performance.now() - this.lostAt;
+      this.counts.slowestMs = Math.max(this.counts.slowestMs, this.counts.convergedMs);
+      this.lostAt = -1;
+    }
+    if (!calm) return 0;
+    const due = Math.min(this.agenda.due, this.missing ? this.looked + RECOVER_MS : Number.POSITIVE_INFINITY);
+    return due === Number.POSITIVE_INFINITY ? -1 : Math.max(0, Math.ceil(due - performance.now()));
+  }
+
+  close(): void {
+    this.dumper.close();
+    this.events.close();
+  }
+
+  /** Takes and applies. Returns whether nothing is left. */
+  private drain(batches: number): boolean {
+    const { events, counts } = this;
+    const empty = events.take(batches);
+    events.apply(this, MESSAGES);
+    if (empty && events.lost()) {
+      counts.overruns = events.overruns;
+      this.resync();
+    }
+    return empty && events.empty;
+  }
+
+  /** An event, in order. */
+  event(words: Int32Array, bytes: Uint8Array, off: number, len: number): void {
+    if (len < 20) return;
+    const type = messageType(words, off);
+    const kind = kindOf(type, bytes[off + 16]!);
+    if (kind === undefined) return;
+    this.agenda.jobs[kind].lastEvent = this.now;
+    if (kind === this.dumping) {
+      if (this.events.hold(off, len)) return;
+      this.disturbed = true;
+    }
+    this.counts.events++;
+    this.apply.message(kind, type, words, bytes, off, len);
+    if (kind === "neighs4" || kind === "neighs6") this.onNeighbour(type);
+  }
+
+  /** A message of the dump. */
+  message(type: number, words: Int32Array, bytes: Uint8Array, off: number, len: number): void {
+    const kind = len < 20 ? undefined : kindOf(type, bytes[off + 16]!);
+    if (kind !== undefined && kind === this.dumping) this.apply.message(kind, type, words, bytes, off, len);
+  }
+
+  /** Between the chunks of a dump. */
+  pause(): void {
+    this.now = performance.now();
+    this.drain(2);
+    this.writer.commit();
+    this.pauseHook();
+  }
+
+  /** Dumps what the job asks for. */
+  private run(job: Job): void {
+    const started = performance.now();
+    const { whole } = job;
+    const oifs = [...job.oifs];
+    job.whole = false;
+    job.oifs.clear();
+    this.fence();
+    let quiet = true;
+    if (whole) {
+      quiet = this.dump(job.kind, 0);
+      if (!quiet) job.whole = true;
+    } else
+      for (const oif of oifs) {
+        if (this.dump(job.kind, oif)) continue;
+        quiet = false;
+        job.addOif(oif);
+      }
+    job.done(quiet, started, performance.now());
+  }
+
+  /** One dump of a kind, or of the routes over `oif`. Returns whether it was quiet; rows that it lacked are gone then. */
+  private dump(kind: Kind, oif: number): boolean {
+    const { counts, events, apply } = this;
+    this.catchUp();
+    const overruns = events.overruns;
+    this.disturbed = false;
+    this.dumping = kind;
+    const sweep = apply.beginSweep(kind, oif);
+    let interrupted = false;
+    for (const request of requests(kind, oif)) {
+      const { error, interrupted: flagged } = this.dumper.run(request, this);
+      if (error !== 0 && !EMPTY.has(error)) throw new SysError(`dump ${kind}`, -error);
+      interrupted ||= flagged;
+      counts.dumps++;
+    }
+    if (oif !== 0) counts.targeted++;
+    const caught = this.catchUp();
+    this.dumping = undefined;
+    apply.partial = false;
+    this.replay(oif);
+    const quiet = caught && !interrupted && !this.disturbed && events.overruns === overruns;
+    // Routes that no event told of.
+    if (quiet && apply.strangers > 0) this.agenda.whole(kind);
+    if (quiet) {
+      counts.sweeps++;
+      counts.swept += apply.endSweep(kind, sweep, oif);
+    } else counts.interrupted++;
+    this.writer.commit();
+    return quiet;
+  }
+
+  /** What happened before DONE is in the socket by now: takes all of it. False if there is no end to it. */
+  private catchUp(): boolean {
+    for (let i = 0; i < 64; i++) if (this.drain(BATCHES)) return true;
+    return false;
+  }
+
+  /** Applies the held events. Those that are about what was dumped disturbed the dump. */
+  private replay(oif: number): void {
+    const { apply, counts } = this;
+    this.events.replay({
+      event: (words, bytes, off, len) => {
+        const type = messageType(words, off);
+        const kind = kindOf(type, bytes[off + 16]!)!;
+        counts.events++;
+        const whole = apply.message(kind, type, words, bytes, off, len);
+        if (kind === "neighs4" || kind === "neighs6") this.onNeighbour(type);
+        // IPv6's walk begins anew with every change of the tree: any of them may have made it miss something.
+        this.disturbed ||=
+          oif === 0 || kind !== "routes4" || !whole || uses(apply.route.legs, apply.route.nhid, oif);
+      },
+    });
+  }
+
+  /**
+   * Waits for whatever holds the kernel's RTNL: events about links and addresses are sent before the routes are changed
+   * that depend on them, and a dump of routes would not wait (RTM_GETLINK does).
+   */
+  private fence(): void {
+    this.dumper.run((m: Requests) => {
+      getLink(m, { ifindex: 1 });
+      m.words[1]! |= nl.NLM_F_ACK << 16;
+    }, this);
+  }
+
+  /** What rules were seen, and what was refused for want of room but may have room by now. */
+  private housekeep(): void {
+    const { apply, counts, writer, agenda } = this;
+    counts.malformed = apply.malformed;
+    if (apply.rulesChanged) {
+      apply.rulesChanged = false;
+      const { beyond, custom4 } = apply.rules;
+      counts.rulesBeyond = beyond.length;
+      if (custom4) writer.routes.splitLocal();
+      this.onRules(beyond);
+    }
+    if (this.now < this.looked + RECOVER_MS) return;
+    this.looked = this.now;
+    this.missing = false;
+    for (const [kind, { entries, capacity, missing }] of Object.entries(writer.stats)) {
+      if (!missing) continue;
+      this.missing = true;
+      if (entries < capacity * ROOM) for (const need of NEEDS[kind as TableKind]) agenda.whole(need);
+    }
+  }
+}
+
+const uses = (legs: Legs, nhid: number, oif: number): boolean => {
+  for (let i = 0; i < legs.n; i++) if (legs.ifindex[i] === oif) return true;
+  return nhid !== 0;
+};
+
+/** The requests whose answers together are all rows of a kind, or all routes over `oif`. */
+function requests(kind: Kind, oif: number): ((m: Requests) => void)[] {
+  const of = (family: number, tables: readonly number[]) =>
+    oif !== 0
+      ? [(m: Requests) => dumpRoutes(m, { family, oif })]
+      : tables.map((table) => (m: Requests) => dumpRoutes(m, { family, table }));
+  switch (kind) {
+    case "rules":
+      return [(m) => dumpRules(m, nl.AF_INET), (m) => dumpRules(m, nl.AF_INET6)];
+    case "links":
+      return [dumpLinks];
+    case "addrs":
+      return [(m) => dumpAddrs(m, nl.AF_INET), (m) => dumpAddrs(m, nl.AF_INET6)];
+    case "nexthops":
+      return [(m) => dumpNexthops(m)];
+    case "routes4":
+      return of(nl.AF_INET, [nl.RT_TABLE_LOCAL, nl.RT_TABLE_MAIN, nl.RT_TABLE_DEFAULT]);
+    case "routes6":
+      return of(nl.AF_INET6, [nl.RT_TABLE_LOCAL, nl.RT_TABLE_MAIN]);
+    case "neighs4":
+      return [(m) => dumpNeighs(m, nl.AF_INET)];
+    case "neighs6":
+      return [(m) => dumpNeighs(m, nl.AF_INET6)];
+  }
+}

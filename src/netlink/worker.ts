@@ -1,0 +1,151 @@
+// The netlink Worker: mirrors the kernel's tables into the netbase and asks the kernel for the neighbours that traffic
+// needs. One thread, asleep in epoll_wait unless there are events, messages on a solicit ring (their writer turns
+// the eventfd) or something is due. Never returns to its event loop between boot and stop.
+//
+// Posts {type:"synced"} when the tables are complete for the first time, {type:"rules", rules: string[]} whenever the
+// policy rules that it does not follow change, {type:"error", message}, and {type:"stopped"} as its last act.
+import { check, errno, SysError } from "../../ffi/errno.ts";
+import { libc } from "../../ffi/libc.ts";
+import { ptr } from "../../ffi/memory.ts";
+import { Control } from "../mem/control.ts";
+import { Region, type RegionRef } from "../mem/region.ts";
+import { Ring } from "../mem/ring.ts";
+import type { Capacity } from "../netbase/layout.ts";
+import { NetbaseWriter } from "../netbase/netbase.ts";
+import { Around } from "./around.ts";
+import { RTM_DELNEIGH } from "./constants.ts";
+import { Mirror, MirrorCounts } from "./mirror.ts";
+import { Netns } from "./netns.ts";
+import { SolicitCounts, type SolicitLimits, Solicitor } from "./solicit.ts";
+
+declare const self: Worker;
+
+const prefixed = (name: string): string => `solicit${name[0]!.toUpperCase()}${name.slice(1)}`;
+const mirrorNames = Object.keys(new MirrorCounts()) as (keyof MirrorCounts)[];
+const solicitNames = Object.keys(new SolicitCounts()) as (keyof SolicitCounts)[];
+
+/** Names of the netlink Worker's counters; `settled` is 1 while nothing is known to be missing. */
+export const MIRROR_COUNTERS: readonly string[] = [
+  "settled",
+  ...mirrorNames,
+  ...solicitNames.map(prefixed),
+  "solicitUnresolved",
+];
+
+export interface NetlinkBoot {
+  /** the namespace that is mirrored; stays the sender's */
+  netnsFd: number;
+  netbase: RegionRef;
+  epochs: RegionRef;
+  control: RegionRef;
+  /** our eventfd, non-blocking */
+  wakeFd: number;
+  capacity: Capacity;
+  /** one ring a net Worker */
+  solicit: RegionRef[];
+  solicitSlots: number;
+  limits: SolicitLimits;
+  /** of the event socket */
+  receiveBytes: number;
+  /** ifindexes whose neighbours are mirrored and may be asked for; all if missing */
+  neighbours?: number[];
+}
+
+const EPOLL_CTL_ADD = 1;
+const EPOLL_CLOEXEC = 0o2000000;
+const EPOLLIN = 1;
+const EINTR = 4;
+/** Counters are published at least this often while something happens. */
+const PUBLISH_MS = 100;
+
+function run(boot: NetlinkBoot): void {
+  const regions: Region[] = [];
+  const open = (ref: RegionRef): Region => {
+    const region = Region.open(ref, "read-write");
+    regions.push(region);
+    return region;
+  };
+  const control = new Control(open(boot.control), MIRROR_COUNTERS);
+  const writer = new NetbaseWriter(open(boot.netbase), open(boot.epochs), boot.capacity);
+  const rings = boot.solicit.map((ref) => new Ring(open(ref).buffer, 0, boot.solicitSlots));
+  const neighbours = boot.neighbours && new Set(boot.neighbours);
+  const mirror = new Mirror({
+    netns: Netns.of(boot.netnsFd),
+    writer,
+    receiveBytes: boot.receiveBytes,
+    ...(neighbours && { neighbours }),
+    pause: () => void requests(),
+    onNeighbour(type) {
+      const { ifindex, family, dst, state } = mirror.apply.neigh;
+      solicitor.event(ifindex, family, dst, 0, type === RTM_DELNEIGH ? 0 : state, performance.now());
+    },
+    onRules: (rules) => postMessage({ type: "rules", rules }),
+  });
+  const around = new Around(writer, boot.capacity, mirror.socket, neighbours);
+  const solicitor = new Solicitor(boot.limits, around);
+  const message = new Int32Array(8);
+
+  /** Reads the rings and asks for what may be asked for. Returns ms until it must be called again, or -1. */
+  function requests(): number {
+    const now = performance.now();
+    for (const ring of rings)
+      for (let n = 0; n < boot.solicitSlots && ring.pop(message); n++) solicitor.message(message, now);
+    const next = solicitor.turn(now);
+    around.flush();
+    return next;
+  }
+
+  function publish(): void {
+    const { values } = control.counters;
+    let i = 0;
+    values[i++] = mirror.settled ? 1 : 0;
+    for (const name of mirrorNames) values[i++] = mirror.counts[name];
+    for (const name of solicitNames) values[i++] = solicitor.counts[name];
+    values[i] = solicitor.unresolved;
+    control.beat();
+  }
+
+  const epoll = check("epoll_create1", libc.epoll_create1(EPOLL_CLOEXEC));
+  try {
+    for (const fd of [mirror.fd, boot.wakeFd])
+      check("epoll_ctl", libc.epoll_ctl(epoll, EPOLL_CTL_ADD, fd, ptr(new Int32Array([EPOLLIN, fd, 0, 0]))));
+    const events = new Int32Array(new ArrayBuffer(48));
+    const counter = new BigUint64Array(new ArrayBuffer(8));
+    mirror.sync();
+    publish();
+    postMessage({ type: "synced" });
+    let published = performance.now();
+    while (!control.stopping) {
+      const dumps = mirror.turn();
+      const asks = requests();
+      if (performance.now() - published >= PUBLISH_MS) {
+        publish();
+        published = performance.now();
+      }
+      const wait = dumps < 0 ? asks : asks < 0 ? dumps : Math.min(dumps, asks);
+      const n = wait === 0 ? 0 : libc.epoll_wait(epoll, ptr(events), 4, 0);
+      if (wait !== 0 && n === 0) {
+        publish();
+        published = performance.now();
+        const woken = libc.epoll_wait(epoll, ptr(events), 4, wait);
+        if (woken < 0 && errno() !== EINTR) throw new SysError("epoll_wait", errno());
+      }
+      // Before the rings are read again: what is written to them after this turns the eventfd anew.
+      libc.read(boot.wakeFd, ptr(counter), 8);
+    }
+    publish();
+  } finally {
+    libc.close(epoll);
+    mirror.close();
+    for (const region of regions) region.unmap();
+  }
+}
+
+self.onmessage = (event: MessageEvent<NetlinkBoot>) => {
+  try {
+    run(event.data);
+    postMessage({ type: "stopped" });
+  } catch (error) {
+    postMessage({ type: "error", message: (error as Error).message });
+  }
+};
