@@ -1,0 +1,19 @@
+// One binary: the daemon, its Workers and the BPF object, with Bun inside. It needs libbpf and libxdp, and no Bun,
+// clang or sources. Nothing is read from the directory that it is started in: no .env, no bunfig, no tsconfig.
+const workers = ["src/netlink/worker.ts", "src/xdp/worker.ts", "src/lab/worker.ts"];
+const { exitCode } = Bun.spawnSync(
+  [
+    process.execPath,
+    "build",
+    "--compile",
+    "--minify",
+    "--no-compile-autoload-dotenv",
+    "--no-compile-autoload-bunfig",
+    "src/main.ts",
+    ...workers,
+    "--outfile",
+    "dist/netd",
+  ],
+  { cwd: import.meta.dir, stdout: "inherit", stderr: "inherit" },
+);
+process.exit(exitCode);

@@ -1,0 +1,24 @@
+// `netd --interface IF`: the daemon on a card that exists, until its time is over or it is told to end.
+import type { Config, RunOptions } from "./config.ts";
+import { Daemon } from "./daemon.ts";
+import { Live } from "./live.ts";
+import { untilStopped } from "./until.ts";
+
+/** Returns the exit code. @throws what Daemon.start throws, and the failure of a Worker; nothing is left behind */
+export async function runCard(config: Config, options: RunOptions): Promise<number> {
+  const daemon = await Daemon.start(config);
+  const live = new Live(options.json, `netd on ${config.interface.name}`);
+  const { views } = daemon;
+  try {
+    live.hints([
+      `services: ${views.summary().services.join(", ") || "none"}`,
+      `ask it: ${options.self} show neighs, ${options.self} lookup ADDRESS`,
+    ]);
+    await Promise.race([untilStopped(options.duration, () => live.update(views.sample())), daemon.failed]);
+    return 0;
+  } finally {
+    const last = views.sample();
+    await daemon.stop();
+    live.summary({ ...last, leftovers: [] });
+  }
+}

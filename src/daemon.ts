@@ -1,0 +1,208 @@
+// The daemon: what starts in which order, and stops in the reverse. Everything that is opened goes on a stack the
+// moment it exists, so that a start that fails halfway undoes exactly what it did.
+//
+//   namespace -> program on the card, passing everything -> shared memory -> netlink Worker (synced)
+//             -> sockets and net Workers -> matches: frames flow -> admin
+//
+// Stopping takes the program off the card first: the kernel has every frame before anything else goes.
+import { SysError } from "../ffi/errno.ts";
+import { cstring, libc } from "../ffi/libc.ts";
+import { ptr } from "../ffi/memory.ts";
+import { serveAdmin } from "./admin.ts";
+import type { Config } from "./config.ts";
+import { epochBytes } from "./mem/epoch.ts";
+import { Region } from "./mem/region.ts";
+import { Ring } from "./mem/ring.ts";
+import { layout } from "./netbase/layout.ts";
+import { NetbaseReader } from "./netbase/netbase.ts";
+import { Netns } from "./netlink/netns.ts";
+import { MIRROR_COUNTERS, type NetlinkBoot } from "./netlink/worker.ts";
+import { keepClear } from "./repin.ts";
+import { Services } from "./services.ts";
+import { LOOP_COUNTERS } from "./switch/loop.ts";
+import { MatchTable } from "./switch/match.ts";
+import { Thread } from "./thread.ts";
+import { Views } from "./views.ts";
+import { type Attached, SteerProgram } from "./xdp/program.ts";
+import { receiveQueues, setVlanStripping } from "./xdp/queues.ts";
+import { createSocket, frameBytesFor, type XdpSocket } from "./xdp/socket.ts";
+import { MATCH_SLOTS, type NetBoot, SOLICIT_SLOTS } from "./xdp/worker.ts";
+
+const SERVICES_MS = 500;
+const ENODEV = 19;
+const EINVAL = 22;
+
+/** One net Worker as the main thread sees it. */
+export interface Queue {
+  readonly queue: number;
+  readonly core: number;
+  readonly socket: XdpSocket;
+  readonly thread: Thread;
+}
+
+/** The parts of a running daemon, for those who show it. */
+export interface Parts {
+  readonly config: Config;
+  readonly ifname: string;
+  readonly ifindex: number;
+  readonly netbase: NetbaseReader;
+  readonly netlink: Thread<(typeof MIRROR_COUNTERS)[number]>;
+  readonly queues: readonly Queue[];
+  readonly program: SteerProgram;
+  readonly services: Services;
+  readonly attached: Attached;
+}
+
+export class Daemon {
+  readonly parts: Parts;
+  readonly views: Views;
+  /** Rejects if one of its Workers fails. */
+  readonly failed: Promise<never>;
+  private readonly stack: AsyncDisposableStack;
+
+  private constructor(parts: Parts, views: Views, stack: AsyncDisposableStack) {
+    this.parts = parts;
+    this.views = views;
+    this.stack = stack;
+    this.failed = Promise.race(
+      [parts.netlink, ...parts.queues.map(({ thread }) => thread)].map((t) => t.failed),
+    );
+    this.failed.catch(() => {});
+  }
+
+  /** Starts everything. @throws SysError or another Error that says what to do; then nothing is left behind */
+  static async start(config: Config): Promise<Daemon> {
+    await using stack = new AsyncDisposableStack();
+    const parts = await start(config, stack);
+    const views = new Views(parts);
+    const admin = await serveAdmin(config.admin.socket, views);
+    stack.defer(() => admin.stop());
+    return new Daemon(parts, views, stack.move());
+  }
+
+  /** Undoes everything, in the reverse order. */
+  async stop(): Promise<void> {
+    await this.stack.disposeAsync();
+  }
+}
+
+async function start(config: Config, stack: AsyncDisposableStack): Promise<Parts> {
+  const ifname = config.interface.name!;
+  const netns = config.interface.netns === undefined ? Netns.current() : Netns.open(config.interface.netns);
+  stack.defer(() => netns.close());
+  const ifindex = netns.run(() => libc.if_nametoindex(ptr(cstring(ifname))));
+  if (ifindex === 0)
+    throw new SysError(
+      `open interface ${ifname}`,
+      ENODEV,
+      "no such interface in this namespace; ip link shows them",
+    );
+
+  const region = (name: string, bytes: number): Region => {
+    const made = Region.create(`netd-${name}`, bytes);
+    stack.defer(() => made.close());
+    return made;
+  };
+  // On the card first, since some drivers change their queues then. Without matches it passes every frame.
+  const program = SteerProgram.load();
+  stack.defer(() => program.close());
+  if (netns.run(() => setVlanStripping(ifname, false)))
+    stack.defer(() => void netns.run(() => setVlanStripping(ifname, true)));
+  const attached = netns.run(() => program.attach(ifindex, config.interface.mode));
+  const queueNumbers = netns.run(() => queuesOf(config, ifname));
+
+  const capacity = config.netbase;
+  const base = region("netbase", layout(capacity).bytes);
+  const epochs = region("epochs", epochBytes(queueNumbers.length + 1));
+  const solicit = queueNumbers.map((queue) => region(`solicit-${queue}`, Ring.bytes(SOLICIT_SLOTS)));
+  const matches = region("matches", MatchTable.bytes(MATCH_SLOTS));
+
+  const netlink = new Thread("netlink", new URL("./netlink/worker.ts", import.meta.url), MIRROR_COUNTERS);
+  stack.defer(() => netlink.close());
+  await netlink.boot(
+    {
+      netnsFd: netns.fd,
+      netbase: base.ref,
+      epochs: epochs.ref,
+      capacity,
+      solicit: solicit.map(({ ref }) => ref),
+      solicitSlots: SOLICIT_SLOTS,
+      limits: config.solicit,
+      receiveBytes: config.netlink.receiveBytes,
+    } satisfies Omit<NetlinkBoot, "control" | "wakeFd">,
+    "synced",
+  );
+  const netbase = NetbaseReader.open(base.ref, epochs.ref, 0);
+  stack.defer(() => netbase.close());
+  netbase.offline(); // but for moments
+  const link = netbase.links.get(ifindex);
+  if (link === undefined || link.lladdr.length !== 6)
+    throw new SysError(`open interface ${ifname}`, EINVAL, "not an Ethernet device");
+
+  program.setAddress(link.lladdr);
+  const services = new Services(config.services, new MatchTable(matches.buffer, MATCH_SLOTS), program);
+
+  const queues: Queue[] = [];
+  for (const [i, queue] of queueNumbers.entries()) {
+    const { rings, umem } = config;
+    const socket = netns.run(() =>
+      createSocket({
+        ifname,
+        ifindex,
+        queue,
+        frames: umem.frames,
+        frameBytes: Math.max(umem.frameBytes, frameBytesFor(link.mtu)),
+        rxSize: rings.rx,
+        txSize: rings.tx,
+        fillSize: rings.fill,
+        completionSize: rings.completion,
+        mode: attached.mode === "skb" ? "copy" : config.interface.copy, // generic XDP cannot fill zero-copy frames
+      }),
+    );
+    stack.defer(() => socket.close());
+    const core = config.poll.cores[i] ?? -1;
+    const thread = new Thread(`net-${queue}`, new URL("./xdp/worker.ts", import.meta.url), LOOP_COUNTERS);
+    stack.defer(() => thread.close());
+    await thread.boot(
+      {
+        socket: socket.ref,
+        ifindex,
+        netbase: base.ref,
+        epochs: epochs.ref,
+        reader: i + 1,
+        matches: matches.ref,
+        solicit: solicit[i]!.ref,
+        netlinkWakeFd: netlink.reins.wakeFd,
+        poll: config.poll.mode,
+        idleMicroseconds: config.poll.idleMicroseconds,
+        core,
+        partialChecksums: link.kind === "veth",
+      } satisfies Omit<NetBoot, "control" | "wakeFd">,
+      "ready",
+    );
+    program.setSocket(queue, socket.ref.fd);
+    queues.push({ queue, core, socket, thread });
+  }
+  if (config.poll.cores.length > 0) {
+    const clear = keepClear(config.poll.cores);
+    stack.defer(() => clear.stop());
+  }
+
+  const sync = () => services.sync(netbase.addrs.own4(ifindex));
+  sync();
+  const timer = setInterval(sync, SERVICES_MS);
+  stack.defer(() => clearInterval(timer));
+  stack.defer(() => program.detach());
+  return { config, ifname, ifindex, netbase, netlink, queues, program, services, attached };
+}
+
+/** The queues to serve: those configured, if the card has them, else all. */
+function queuesOf(config: Config, ifname: string): number[] {
+  const count = receiveQueues(ifname);
+  const { queues } = config.interface;
+  if (queues === "all") return Array.from({ length: count }, (_, queue) => queue);
+  const missing = queues.find((queue) => queue >= count);
+  if (missing !== undefined)
+    throw new SysError(`open ${ifname} queue ${missing}`, EINVAL, `the card has queues 0 to ${count - 1}`);
+  return [...queues];
+}

@@ -1,0 +1,74 @@
+// `netd` without an interface: the lab. Two namespaces joined by veth; the daemon on one side, for real; the other
+// side's kernel sends UDP to the echo service in three ways: from the same subnet, from behind a gateway, and from a
+// neighbour that the daemon's side has never heard of. What it prints is measured, what it made is gone afterwards.
+import type { Config, RunOptions } from "../config.ts";
+import { Daemon } from "../daemon.ts";
+import { Live, type Sample } from "../live.ts";
+import { Thread } from "../thread.ts";
+import { untilStopped } from "../until.ts";
+import { parseIPv4 } from "../wire/address.ts";
+import type { FlowSpec } from "./flow.ts";
+import { Lab } from "./lab.ts";
+import { inventory, leftovers } from "./leftovers.ts";
+import { TRAFFIC_COUNTERS } from "./worker.ts";
+
+const ECHO_PORT = 7;
+
+/** The three ways, each with so many datagrams in the air. */
+const FLOWS: FlowSpec[] = [
+  ["in the subnet", "10.77.0.2"],
+  ["behind a gateway", "10.78.0.2"],
+  ["unresolved neighbour", "10.77.0.3"],
+].map(([name, source]) => ({
+  name: name!,
+  source: parseIPv4(source!)!,
+  destination: parseIPv4("10.77.0.1")!,
+  port: ECHO_PORT,
+  payloadBytes: 64,
+  window: 64,
+}));
+
+const hints = (peer: string, self: string): string[] => [
+  "try next, from another terminal:",
+  `  nsenter --net=${peer} ping -c 3 10.77.0.1   the kernel answers: netd passes on what it does not know`,
+  `  nsenter --net=${peer} nc -u 10.77.0.1 7     type a line: userspace answers`,
+  `  ${self} show neighs; ${self} lookup 10.78.0.9; ${self} show drops`,
+];
+
+/** Runs the lab until its time is over or it is interrupted. Returns the exit code. */
+export async function runLab(given: Config, options: RunOptions): Promise<number> {
+  const files = [given.admin.socket];
+  const before = inventory(files);
+  const live = new Live(options.json, "netd in its lab");
+  const end = await lab(given, options, live);
+  const left = await leftovers(before, files);
+  live.summary({ ...end, leftovers: left });
+  return left.length === 0 ? 0 : 1;
+}
+
+async function lab(given: Config, options: RunOptions, live: Live): Promise<Sample> {
+  await using stack = new AsyncDisposableStack();
+  const lab = stack.use(Lab.create());
+  const daemon = await Daemon.start({
+    ...given,
+    interface: { ...given.interface, name: lab.ifname, netns: lab.daemon.path },
+    services: [{ service: "echo", port: ECHO_PORT }, ...given.services],
+  });
+  stack.defer(() => daemon.stop());
+  const traffic = new Thread("traffic", new URL("./worker.ts", import.meta.url), TRAFFIC_COUNTERS);
+  stack.defer(() => traffic.close());
+  await traffic.boot({ netnsFd: lab.peer.fd, flows: FLOWS }, "ready");
+
+  const read = (): Sample => {
+    const { corrupt, lost, ...counts } = traffic.control.counters.snapshot();
+    return { ...daemon.views.sample(), echo: { ...counts, lost: lost + corrupt } };
+  };
+  live.hints(hints(lab.peer.path, options.self));
+  await Promise.race([
+    untilStopped(options.duration, () => live.update(read())),
+    daemon.failed,
+    traffic.failed,
+  ]);
+  await traffic.stop(); // waits for what is in the air
+  return read();
+}

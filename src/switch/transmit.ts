@@ -1,0 +1,156 @@
+// The way out for IPv4: what the pass (pass.ts) needs besides its fast path. The card's own state, taken over between
+// batches; and the rare answers: several legs, a route that is none, a neighbour that is not resolved.
+// Everything comes from the netbase, so netd sends what the kernel would send, and where.
+import { fence } from "../netbase/fence.ts";
+import {
+  LINK_FLAGS,
+  LINK_LLADDR,
+  LINK_MTU,
+  LINK_SEQ,
+  LINK_SRC_HEAD,
+  LINK_SRC_TAIL,
+  NH_GATEWAY,
+  NH_LINK,
+  NH_MTU,
+  NH_OIF,
+  NH_TYPE,
+} from "../netbase/layout.ts";
+import type { NetbaseReader } from "../netbase/netbase.ts";
+import { AF_INET6 } from "../wire/address.ts";
+import { Drop } from "./drops.ts";
+import { IN_USE, SOLICIT, type Solicitor } from "./solicit.ts";
+
+const ETHERNET = 14;
+const IPPROTO_TCP = 6;
+const IPPROTO_UDP = 17;
+const IFF_UP = 0x1;
+const IFF_RUNNING = 0x40;
+const RTN_BROADCAST = 3;
+const RTN_MULTICAST = 5;
+const NUD_REACHABLE = 0x02;
+const NUD_NOARP = 0x40;
+const NUD_PERMANENT = 0x80;
+
+/** Neighbour states that need no word to the kernel: confirmed, or never to be. Others are reported as in use. */
+export const FRESH: number = NUD_REACHABLE | NUD_NOARP | NUD_PERMANENT;
+
+// Words of `port`, the card as the pass needs it. All 0 while it is down: then nothing is short enough to be sent.
+export const PORT_MAC0 = 0; // its address: bytes 0..3
+export const PORT_MAC1 = 1; // bytes 4, 5
+export const PORT_SRC_HEAD = 2; // bytes 0, 1 << 16: the high half of word 1 of a frame from it
+export const PORT_SRC_TAIL = 3; // bytes 2..5: word 2
+export const PORT_LONGEST = 4; // longest frame that it takes
+
+/** Why a packet with a route of this type (RTN_*) is not sent; 0 where it is. */
+export const REFUSED: readonly number[] = [
+  Drop.no_route,
+  0, // unicast
+  Drop.to_kernel, // local
+  0, // broadcast
+  Drop.to_kernel, // anycast
+  0, // multicast
+  Drop.blackhole,
+  Drop.unreachable,
+  Drop.prohibit,
+  Drop.no_route, // throw, and no table left
+];
+
+export class Transmit {
+  readonly ifindex: number;
+  readonly port: Int32Array = new Int32Array(8);
+  private readonly words: Int32Array;
+  private readonly netbase: NetbaseReader;
+  private readonly base: Int32Array;
+  private readonly solicitor: Solicitor;
+  private linkSeq = -1;
+
+  /** @param words the link's memory; @param ifindex the link's: packets that lead elsewhere are dropped */
+  constructor(words: Int32Array, netbase: NetbaseReader, solicitor: Solicitor, ifindex: number) {
+    this.words = words;
+    this.netbase = netbase;
+    this.base = netbase.words;
+    this.solicitor = solicitor;
+    this.ifindex = ifindex;
+  }
+
+  /** Between batches: takes over the card's address, MTU and state if they changed. */
+  refresh(): void {
+    const { base, port } = this;
+    const link = this.netbase.links.find(this.ifindex);
+    const seq = link === 0 ? 0 : base[link + LINK_SEQ]!;
+    if (seq === this.linkSeq || (seq & 1) !== 0) return; // while it changes, the old values stand
+    const running =
+      link !== 0 && (base[link + LINK_FLAGS]! & (IFF_UP | IFF_RUNNING)) === (IFF_UP | IFF_RUNNING);
+    const longest = running ? base[link + LINK_MTU]! + ETHERNET : 0;
+    const mac0 = base[link + LINK_LLADDR]!;
+    const mac1 = base[link + LINK_LLADDR + 1]! & 0xffff;
+    const head = base[link + LINK_SRC_HEAD]!;
+    const tail = base[link + LINK_SRC_TAIL]!;
+    if (link !== 0 && !(fence() && base[link + LINK_SEQ] === seq)) return;
+    this.linkSeq = seq;
+    port[PORT_MAC0] = mac0;
+    port[PORT_MAC1] = mac1;
+    port[PORT_SRC_HEAD] = head;
+    port[PORT_SRC_TAIL] = tail;
+    port[PORT_LONGEST] = longest;
+  }
+
+  /** The leg that the packet at word `p` to `dst` takes: of several, or by its TOS. 0 if no route is left. */
+  select(p: number, dst: number, nh: number): number {
+    const { words } = this;
+    const src = (words[p + 6]! >>> 16) | (words[p + 7]! << 16);
+    const protocol = words[p + 5]! >>> 24;
+    const hasPorts = protocol === IPPROTO_UDP || protocol === IPPROTO_TCP;
+    const ports = hasPorts ? (words[p + 8]! >>> 16) | (words[p + 9]! << 16) : 0;
+    return this.netbase.select4(nh, dst, src, protocol, ports, words[p + 3]! >>> 24);
+  }
+
+  /** Why a frame of `len` bytes is not sent by this next hop; 0 if it is after all. */
+  refusal(nh: number, len: number): number {
+    const { base } = this;
+    const reason = REFUSED[base[nh + NH_TYPE]! & 0xff] ?? Drop.no_route;
+    if (reason !== 0) return reason;
+    if (base[nh + NH_OIF] !== this.ifindex) return Drop.other_interface;
+    if (this.port[PORT_LONGEST] === 0) return Drop.link_down;
+    const mtu = base[nh + NH_MTU]!;
+    return len > this.port[PORT_LONGEST]! || (mtu !== 0 && len > mtu + ETHERNET) ? Drop.mtu : 0;
+  }
+
+  /**
+   * The next hop is no IPv4 neighbour in the table: an IPv6 gateway (RTA_VIA, RFC 5549), a group, whose address follows
+   * from its own (RFC 1112 section 6.4), or one to be asked for. Writes the Ethernet header and returns 0, or the reason.
+   */
+  unresolved(p: number, dst: number, nh: number): number {
+    const { base, netbase, ifindex } = this;
+    const via = base[nh + NH_LINK]! & 0xff;
+    const at = nh + NH_GATEWAY;
+    if (via === AF_INET6) {
+      const { neigh6 } = netbase;
+      const state = neigh6.find(base[at]!, base[at + 1]!, base[at + 2]!, base[at + 3]!, ifindex);
+      if (state <= 0 || (state & FRESH) === 0)
+        this.solicitor.ask6(ifindex, base, at, state > 0 ? IN_USE : SOLICIT);
+      return state > 0 ? this.header(p, neigh6.mac0, neigh6.mac1) : Drop.no_neighbour;
+    }
+    const type = base[nh + NH_TYPE]! & 0xff;
+    if (type === RTN_BROADCAST) return this.header(p, -1, 0xffff);
+    if (type === RTN_MULTICAST || (dst & 0xf0) === 0xe0)
+      return this.header(p, 0x005e0001 | (((dst >>> 8) & 0x7f) << 24), dst >>> 16);
+    this.solicitor.ask4(ifindex, via === 0 ? dst : base[at]!, SOLICIT);
+    return Drop.no_neighbour;
+  }
+
+  /** Traffic uses a neighbour that the kernel has not confirmed lately: tell it, so that it does. */
+  inUse(dst: number, nh: number): void {
+    const onLink = (this.base[nh + NH_LINK]! & 0xff) === 0;
+    this.solicitor.ask4(this.ifindex, onLink ? dst : this.base[nh + NH_GATEWAY]!, IN_USE);
+  }
+
+  /** @param mac0 the next hop's bytes 0..3; @param mac1 bytes 4 and 5 in the low half */
+  private header(p: number, mac0: number, mac1: number): number {
+    const { words, port } = this;
+    words[p] = mac0;
+    words[p + 1] = (mac1 & 0xffff) | port[PORT_SRC_HEAD]!;
+    words[p + 2] = port[PORT_SRC_TAIL]!;
+    return 0;
+  }
+}
