@@ -17,8 +17,11 @@ export type ListName = (typeof lists)[number];
 
 const json = (body: unknown, status = 200): Response => Response.json(body, { status });
 
-/** A JSON array, one row a line, made as it is read: a million routes are never one string. */
-function stream(rows: Iterable<unknown>): Response {
+/**
+ * A JSON array, one row a line, made as it is read: a million routes are never one string. A reader that stands still for
+ * `stallMs` loses its answer: while it lasts, the tables keep the memory of what was deleted meanwhile.
+ */
+function stream(rows: Iterable<unknown>, stallMs: number): Response {
   const iterator = rows[Symbol.iterator]();
   let before = "[\n";
   const piece = (): { text: string; done: boolean } => {
@@ -36,19 +39,28 @@ function stream(rows: Iterable<unknown>): Response {
   const headers = { "content-type": "application/json" };
   if (first.done) return new Response(first.text, { headers });
   const encoder = new TextEncoder();
+  let timer: Timer | undefined;
   const body = new ReadableStream<Uint8Array>({
     start: (controller) => controller.enqueue(encoder.encode(first.text)),
     pull(controller) {
+      clearTimeout(timer);
       const { text, done } = piece();
       controller.enqueue(encoder.encode(text));
-      if (done) controller.close();
+      if (done) return controller.close();
+      timer = setTimeout(() => {
+        iterator.return?.();
+        controller.error(new Error("the reader stands still"));
+      }, stallMs);
     },
-    cancel: () => void iterator.return?.(),
+    cancel() {
+      clearTimeout(timer);
+      iterator.return?.();
+    },
   });
   return new Response(body, { headers });
 }
 
-function answer(request: Request, view: DaemonView): Response {
+function answer(request: Request, view: DaemonView, stallMs: number): Response {
   const url = new URL(request.url);
   const page = url.pathname.slice(1);
   if (request.method !== "GET") return json({ error: `${request.method} is not served here, only GET` }, 405);
@@ -57,7 +69,7 @@ function answer(request: Request, view: DaemonView): Response {
     const { address, options } = parseLookup(url.searchParams);
     return json(view.lookup(address, options));
   }
-  if ((lists as readonly string[]).includes(page)) return stream(view[page as ListName]());
+  if ((lists as readonly string[]).includes(page)) return stream(view[page as ListName](), stallMs);
   const pages = [...lists, "summary", "lookup?address=ADDRESS"].map((name) => `/${name}`);
   return json({ error: `no page /${page}; there are ${pages.join(" ")}` }, 404);
 }
@@ -116,7 +128,11 @@ function attempt<T>(path: string, action: () => T): T {
  * `stop` ends open answers and leaves nothing of it behind.
  * @throws SysError EADDRINUSE naming the live daemon that has the path, EEXIST for a file that is no socket
  */
-export async function serveAdmin(path: string, view: DaemonView): Promise<{ stop(): Promise<void> }> {
+export async function serveAdmin(
+  path: string,
+  view: DaemonView,
+  stallMs = 30_000,
+): Promise<{ stop(): Promise<void> }> {
   const directory = dirname(path);
   const made = attempt(path, () => mkdirSync(directory, { recursive: true, mode: 0o755 })) !== undefined;
   await clear(path);
@@ -127,9 +143,10 @@ export async function serveAdmin(path: string, view: DaemonView): Promise<{ stop
     server = attempt(path, () =>
       Bun.serve({
         unix: path,
+        development: false, // no stack on stderr for an answer that was cut
         fetch(request) {
           try {
-            return answer(request, view);
+            return answer(request, view, stallMs);
           } catch (error) {
             const { message } = error as Error;
             return json({ error: message }, error instanceof QueryError ? 400 : 500);

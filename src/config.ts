@@ -139,7 +139,11 @@ export const ConfigSchema = v.pipe(
       umem: section(
         {
           frames: key(whole(128, 1 << 20, "frames"), "Frames of one queue's UMEM", 8192),
-          frameBytes: key(v.picklist([2048, 4096], "2048 or 4096"), "Bytes a frame", 2048),
+          frameBytes: key(
+            v.picklist([2048, 4096], "2048 or 4096"),
+            "Least bytes a frame; 4096 are taken where the MTU needs them",
+            2048,
+          ),
         },
         "Packet memory of one queue",
       ),

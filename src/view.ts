@@ -100,7 +100,7 @@ export interface QueueView {
   txPackets: number;
   txBytes: number;
   drops: number;
-  /** getsockopt(XDP_STATISTICS), the kernel's own names */
+  /** getsockopt(XDP_STATISTICS): what the kernel could not deliver or send, and why */
   kernel?: Record<string, number>;
 }
 

@@ -86,7 +86,7 @@ export const fake = {
       txPackets: 10,
       txBytes: 640,
       drops: 3,
-      kernel: { rx_dropped: 7, rx_ring_full: 0 },
+      kernel: { rxDropped: 7, rxRingFull: 0 },
     },
   ],
   drops: () => [

@@ -49,7 +49,7 @@ fe80::1   e?[2Jil  02:00:00:00:00:03  STALE      router
 `,
   queues: `
 DEV   QUEUE  MODE  POLL  CORE  RX PACKETS    RX BYTES  TX PACKETS  TX BYTES  DROPS  KERNEL
-eth0      0  copy  busy     2   1,234,567  98,765,432          10       640      3  rx_dropped=7
+eth0      0  copy  busy     2   1,234,567  98,765,432          10       640      3  rxDropped=7
 `,
   drops: `
 REASON    PACKETS  WHAT IT MEANS
