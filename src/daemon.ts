@@ -16,7 +16,7 @@ import { Ring } from "./mem/ring.ts";
 import { layout } from "./netbase/layout.ts";
 import { NetbaseReader } from "./netbase/netbase.ts";
 import { Netns } from "./netlink/netns.ts";
-import { MIRROR_COUNTERS, type NetlinkBoot } from "./netlink/worker.ts";
+import { MIRROR_COUNTERS, type NetlinkBoot, type NetlinkRules } from "./netlink/worker.ts";
 import { keepClear } from "./repin.ts";
 import { Services } from "./services.ts";
 import { LOOP_COUNTERS } from "./switch/loop.ts";
@@ -46,11 +46,13 @@ export interface Parts {
   readonly ifname: string;
   readonly ifindex: number;
   readonly netbase: NetbaseReader;
-  readonly netlink: Thread<(typeof MIRROR_COUNTERS)[number]>;
+  readonly netlink: Thread;
   readonly queues: readonly Queue[];
   readonly program: SteerProgram;
   readonly services: Services;
   readonly attached: Attached;
+  /** Policy rules that lead to tables which are not mirrored, as text. */
+  readonly rules: readonly string[];
 }
 
 export class Daemon {
@@ -117,7 +119,15 @@ async function start(config: Config, stack: AsyncDisposableStack): Promise<Parts
   const solicit = queueNumbers.map((queue) => region(`solicit-${queue}`, Ring.bytes(SOLICIT_SLOTS)));
   const matches = region("matches", MatchTable.bytes(MATCH_SLOTS));
 
-  const netlink = new Thread("netlink", new URL("./netlink/worker.ts", import.meta.url), MIRROR_COUNTERS);
+  const rules: string[] = [];
+  const netlink = new Thread(
+    "netlink",
+    new URL("./netlink/worker.ts", import.meta.url),
+    MIRROR_COUNTERS,
+    (message) => {
+      if (message.type === "rules") rules.splice(0, rules.length, ...(message as NetlinkRules).rules);
+    },
+  );
   stack.defer(() => netlink.close());
   await netlink.boot(
     {
@@ -136,7 +146,7 @@ async function start(config: Config, stack: AsyncDisposableStack): Promise<Parts
   stack.defer(() => netbase.close());
   netbase.offline(); // but for moments
   const link = netbase.links.get(ifindex);
-  if (link === undefined || link.lladdr.length !== 6)
+  if (link === undefined || link.lladdrLen !== 6)
     throw new SysError(`open interface ${ifname}`, EINVAL, "not an Ethernet device");
 
   program.setAddress(link.lladdr);
@@ -193,7 +203,7 @@ async function start(config: Config, stack: AsyncDisposableStack): Promise<Parts
   const timer = setInterval(sync, SERVICES_MS);
   stack.defer(() => clearInterval(timer));
   stack.defer(() => program.detach());
-  return { config, ifname, ifindex, netbase, netlink, queues, program, services, attached };
+  return { config, ifname, ifindex, netbase, netlink, queues, program, services, attached, rules };
 }
 
 /** The queues to serve: those configured, if the card has them, else all. */

@@ -11,7 +11,7 @@ const ETIMEDOUT = 110;
 const START_MS = 60_000;
 const STOP_MS = 10_000;
 
-type Message = { type: string; message?: string };
+export type Message = { type: string; message?: string };
 
 /** What every boot message has: how the Worker is stopped, and where it counts. */
 export interface Reins {
@@ -31,8 +31,17 @@ export class Thread<Name extends string = string> {
   private heard: (message: Message) => void = () => {};
   private stopped = false;
 
-  /** Starts nothing that runs yet: the Worker waits for its boot message. @param url built with `new URL(path, import.meta.url)` */
-  constructor(name: string, url: URL, counters: readonly Name[]) {
+  /**
+   * Starts nothing that runs yet: the Worker waits for its boot message.
+   * @param url built with `new URL(path, import.meta.url)`
+   * @param told is given every message of the Worker
+   */
+  constructor(
+    name: string,
+    url: URL,
+    counters: readonly Name[],
+    told: (message: Message) => void = () => {},
+  ) {
     this.name = name;
     this.region = Region.create(`netd-${name}`, Control.bytes(counters));
     this.control = new Control(this.region, counters);
@@ -46,6 +55,7 @@ export class Thread<Name extends string = string> {
     this.worker.onmessage = (event: MessageEvent<Message>) => {
       if (event.data.type === "error") this.fail(new Error(`${name}: ${event.data.message}`));
       this.heard(event.data);
+      told(event.data);
     };
     this.worker.onerror = (event) => this.fail(new Error(`${name}: ${event.message}`));
   }

@@ -222,7 +222,7 @@ export class Views implements DaemonView {
       interface: ifname,
       ...(config.interface.netns !== undefined && { netns: config.interface.netns }),
       services: services.names,
-      synced: netlink.control.counters.get("synced") === 1,
+      synced: netlink.control.counters.get("settled") === 1,
       tables: Object.fromEntries(
         tables.map(([kind, s]) => [kind, { used: s.entries, capacity: s.capacity }]),
       ),
@@ -232,16 +232,15 @@ export class Views implements DaemonView {
   }
 
   private warnings(): string[] {
-    const { netbase, netlink, attached } = this.parts;
+    const { netbase, attached, rules } = this.parts;
     const full = Object.entries(netbase.stats)
       .filter(([, { missing }]) => missing)
       .map(
         ([kind, s]) => `${kind}: ${s.refused} did not fit (capacity ${s.capacity}); raise netbase.${kind}`,
       );
-    const rules = netlink.control.counters.get("rulesBeyondDefaults");
     return [
       ...full,
-      ...(rules > 0 ? [`${rules} policy rules lead to tables that netd does not follow: ip rule`] : []),
+      ...rules.map((rule) => `policy rule not followed: ${rule}`),
       ...(attached.fallback ? [`SKB mode, which is slow: ${attached.fallback.message}`] : []),
     ];
   }

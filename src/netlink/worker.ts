@@ -51,6 +51,12 @@ export interface NetlinkBoot {
   neighbours?: number[];
 }
 
+/** Posted whenever the policy rules that the mirror does not follow change. */
+export interface NetlinkRules {
+  type: "rules";
+  rules: string[];
+}
+
 const EPOLL_CTL_ADD = 1;
 const EPOLL_CLOEXEC = 0o2000000;
 const EPOLLIN = 1;
@@ -79,7 +85,7 @@ function run(boot: NetlinkBoot): void {
       const { ifindex, family, dst, state } = mirror.apply.neigh;
       solicitor.event(ifindex, family, dst, 0, type === RTM_DELNEIGH ? 0 : state, performance.now());
     },
-    onRules: (rules) => postMessage({ type: "rules", rules }),
+    onRules: (rules) => postMessage({ type: "rules", rules } satisfies NetlinkRules),
   });
   const around = new Around(writer, boot.capacity, mirror.socket, neighbours);
   const solicitor = new Solicitor(boot.limits, around);

@@ -1,7 +1,7 @@
 import { afterAll, beforeEach, describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { CARD_LLADDR, PEER_LLADDR, SimLoop } from "../../src/lab/simloop.ts";
-import { parseIPv4, parseLladdr } from "../../src/wire/address.ts";
+import { formatLladdr, parseIPv4, parseLladdr } from "../../src/wire/address.ts";
 import { checksum, pseudo, type UdpFrame, udpFrame } from "../../src/wire/frame.ts";
 
 const us = parseIPv4("10.77.0.1")!;
@@ -198,13 +198,13 @@ describe("out", () => {
     expect(answer(udpFrame(question))).toBe("other_host");
     const mac = parseLladdr(lladdr)!;
     const sent = answer(udpFrame({ ...question, dstMac: mac })) as Uint8Array;
-    expect(sent.slice(6, 12)).toEqual(mac);
+    expect([...sent.slice(6, 12)]).toEqual([...mac]);
   });
 
   test("groups and broadcast have their address by definition", () => {
-    const to = (address: string) => (answer(from(address)) as Uint8Array).slice(0, 6);
-    expect(to("10.85.0.255")).toEqual(parseLladdr("ff:ff:ff:ff:ff:ff")!);
-    expect(to("239.129.2.3")).toEqual(parseLladdr("01:00:5e:01:02:03")!);
+    const to = (address: string) => formatLladdr((answer(from(address)) as Uint8Array).slice(0, 6));
+    expect(to("10.85.0.255")).toBe("ff:ff:ff:ff:ff:ff");
+    expect(to("239.129.2.3")).toBe("01:00:5e:01:02:03");
   });
 
   test("asks for a missing neighbour once a second, for one in doubt as in use, for a gateway in its place", () => {
