@@ -120,14 +120,9 @@ async function start(config: Config, stack: AsyncDisposableStack): Promise<Parts
   const matches = region("matches", MatchTable.bytes(MATCH_SLOTS));
 
   const rules: string[] = [];
-  const netlink = new Thread(
-    "netlink",
-    new URL("./netlink/worker.ts", import.meta.url),
-    MIRROR_COUNTERS,
-    (message) => {
-      if (message.type === "rules") rules.splice(0, rules.length, ...(message as NetlinkRules).rules);
-    },
-  );
+  const netlink = new Thread("netlink", "netlink", MIRROR_COUNTERS, (message) => {
+    if (message.type === "rules") rules.splice(0, rules.length, ...(message as NetlinkRules).rules);
+  });
   stack.defer(() => netlink.close());
   await netlink.boot(
     {
@@ -171,7 +166,7 @@ async function start(config: Config, stack: AsyncDisposableStack): Promise<Parts
     );
     stack.defer(() => socket.close());
     const core = config.poll.cores[i] ?? -1;
-    const thread = new Thread(`net-${queue}`, new URL("./xdp/worker.ts", import.meta.url), LOOP_COUNTERS);
+    const thread = new Thread(`net-${queue}`, "net", LOOP_COUNTERS);
     stack.defer(() => thread.close());
     await thread.boot(
       {

@@ -116,7 +116,7 @@ export class Live {
   private readonly style = style(coloured());
   private readonly title: string;
   private next: readonly string[] = [];
-  private readonly start = performance.now();
+  private start = performance.now();
   private last: Sample = FIRST;
   private painted = 0; // lines of the table that stands on the terminal
 
@@ -127,8 +127,9 @@ export class Live {
     this.tty = tty;
   }
 
-  /** What the reader may try next; shown below the table, or first where there is none. */
+  /** All runs now: the clock starts. `lines` are for the reader to try; below the table, or first where there is none. */
   hints(lines: readonly string[]): void {
+    this.start = performance.now();
     this.next = lines;
     if (!this.json && !this.tty) this.write(`${this.title}\n${lines.join("\n")}\n`);
   }

@@ -13,6 +13,13 @@ const STOP_MS = 10_000;
 
 export type Message = { type: string; message?: string };
 
+/** Our Workers' entry files. Here, because the compiled binary resolves them against src/ and no other folder. */
+const entries = {
+  netlink: new URL("./netlink/worker.ts", import.meta.url),
+  net: new URL("./xdp/worker.ts", import.meta.url),
+  traffic: new URL("./lab/worker.ts", import.meta.url),
+};
+
 /** What every boot message has: how the Worker is stopped, and where it counts. */
 export interface Reins {
   readonly control: RegionRef;
@@ -33,12 +40,11 @@ export class Thread<Name extends string = string> {
 
   /**
    * Starts nothing that runs yet: the Worker waits for its boot message.
-   * @param url built with `new URL(path, import.meta.url)`
    * @param told is given every message of the Worker
    */
   constructor(
     name: string,
-    url: URL,
+    entry: keyof typeof entries,
     counters: readonly Name[],
     told: (message: Message) => void = () => {},
   ) {
@@ -51,7 +57,7 @@ export class Thread<Name extends string = string> {
       this.fail = reject;
     });
     this.failed.catch(() => {}); // whoever waits for it sees it; nobody else has to
-    this.worker = new Worker(url.href, { name: `netd-${name}` });
+    this.worker = new Worker(entries[entry].href, { name: `netd-${name}` });
     this.worker.onmessage = (event: MessageEvent<Message>) => {
       if (event.data.type === "error") this.fail(new Error(`${name}: ${event.data.message}`));
       this.heard(event.data);

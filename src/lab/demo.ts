@@ -55,7 +55,7 @@ async function lab(given: Config, options: RunOptions, live: Live): Promise<Samp
     services: [{ service: "echo", port: ECHO_PORT }, ...given.services],
   });
   stack.defer(() => daemon.stop());
-  const traffic = new Thread("traffic", new URL("./worker.ts", import.meta.url), TRAFFIC_COUNTERS);
+  const traffic = new Thread("traffic", "traffic", TRAFFIC_COUNTERS);
   stack.defer(() => traffic.close());
   await traffic.boot({ netnsFd: lab.peer.fd, flows: FLOWS }, "ready");
 

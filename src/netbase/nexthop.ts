@@ -49,6 +49,8 @@ const OWN_FLAGS = RTNH_F_PERVASIVE | RTNH_F_ONLINK;
 const IFF_UP = 1;
 const RT_SCOPE_HOST = 254;
 const RTN_UNICAST = 1;
+const RTN_LOCAL = 2;
+const RTN_ANYCAST = 4;
 const RTN_BLACKHOLE = 6;
 const MAX_LEGS = 65_535;
 
@@ -422,9 +424,11 @@ export class NexthopTable {
     const prefsrc = (scratch[NH_TYPE]! & NH_PREFSRC) !== 0;
     const nhid = scratch[NH_NHID]!;
     const reject = type >= RTN_BLACKHOLE;
+    // Our own addresses: fib_sync_down_dev spares next hops of RT_SCOPE_NOWHERE, fib6_ifdown RTF_LOCAL and RTF_ANYCAST.
+    const own = family === AF_INET ? scope === RT_SCOPE_HOST : type === RTN_LOCAL || type === RTN_ANYCAST;
     let total = 0;
     for (let i = 0, leg = 0; i < n; i++, leg += LINE_WORDS) {
-      const state = reject ? 0 : this.legState(scratch[leg + NH_OIF]!, family, scope);
+      const state = reject ? 0 : this.legState(scratch[leg + NH_OIF]!, family, own);
       scratch[leg + NH_LINK] =
         (scratch[leg + NH_LINK]! & ~((RTNH_F_DEAD | RTNH_F_LINKDOWN) << 8)) | ((state & 0xff) << 8);
       scratch[leg + NH_BOUND] = state >= 0x100 ? -1 : 0;
@@ -449,13 +453,12 @@ export class NexthopTable {
   }
 
   /** RTNH_F_DEAD or RTNH_F_LINKDOWN as the link has it; 0x100 is added where the kernel would skip the leg. */
-  private legState(oif: number, family: number, scope: number): number {
+  private legState(oif: number, family: number, own: boolean): number {
     if (oif === 0) return 0;
     const slot = this.links.find(oif);
     if (slot === 0) return RTNH_F_DEAD | 0x100;
-    // Addresses of an interface that is down are still ours (fib_sync_down_dev spares RT_SCOPE_NOWHERE next hops).
-    if ((this.words[slot + LINK_FLAGS]! & IFF_UP) === 0 && !(family === AF_INET && scope === RT_SCOPE_HOST))
-      return RTNH_F_DEAD | 0x100;
+    if (own) return 0;
+    if ((this.words[slot + LINK_FLAGS]! & IFF_UP) === 0) return RTNH_F_DEAD | 0x100;
     if (this.words[slot + LINK_STATE]! >>> 24 !== 0) return 0;
     const ignored = (this.words[slot + LINK_IGNORE]! & (family === AF_INET6 ? 2 : 1)) !== 0;
     return RTNH_F_LINKDOWN | (ignored ? 0x100 : 0);
