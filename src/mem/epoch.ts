@@ -20,6 +20,7 @@
 // Epochs are u32, skip 0, and are compared by their difference, so that they may wrap.
 
 const STRIDE = 16; // words: a cache line a slot
+const BACKLOG = 512; // things on the list that are not worth an epoch of their own
 
 /** Bytes of an epochs region for `slots` readers. */
 export const epochBytes = (slots: number): number => slots * STRIDE * 4;
@@ -60,11 +61,20 @@ export class Epochs {
   private readonly kinds: number[] = [];
   private readonly things: number[] = [];
   private readonly freeAt: number[] = [];
+  private readonly free: (kind: number, thing: number) => void;
+  private tolerated = BACKLOG;
 
-  constructor(shared: Int32Array, global: Int32Array, globalIdx: number) {
+  /** @param free takes back what nobody can hold any more; `kind` and `thing` as they were retired */
+  constructor(
+    shared: Int32Array,
+    global: Int32Array,
+    globalIdx: number,
+    free: (kind: number, thing: number) => void,
+  ) {
     this.shared = shared;
     this.global = global;
     this.globalIdx = globalIdx;
+    this.free = free;
     if (global[globalIdx] === 0) Atomics.store(global, globalIdx, 1);
   }
 
@@ -80,15 +90,21 @@ export class Epochs {
     this.freeAt.push(next(this.global[this.globalIdx]!));
   }
 
-  /** Begins a new epoch, and hands to `free` what nobody can hold any more. Call once a batch. */
-  advance(free: (kind: number, thing: number) => void): void {
+  /** In the middle of a long batch, between two changes: advances if the list has grown much since the last time. */
+  relieve(): void {
+    if (this.waiting > this.tolerated) this.advance();
+  }
+
+  /** Begins a new epoch, and frees what nobody can hold any more. Call once a batch. */
+  advance(): void {
     if (this.waiting === 0) return;
     Atomics.store(this.global, this.globalIdx, next(this.global[this.globalIdx]!));
     const oldest = this.oldest();
     while (this.waiting > 0 && ((this.freeAt[this.head]! - oldest) | 0) <= 0) {
-      free(this.kinds[this.head]!, this.things[this.head]!);
+      this.free(this.kinds[this.head]!, this.things[this.head]!);
       this.head++;
     }
+    this.tolerated = this.waiting + BACKLOG;
     if (this.waiting > 0 && this.head < 4096) return;
     for (const list of [this.kinds, this.things, this.freeAt]) list.splice(0, this.head);
     this.head = 0;

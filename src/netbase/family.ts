@@ -100,6 +100,7 @@ export class RouteFamily extends Rib {
   upsert(row: RouteRow, flags: number): number {
     const rank = this.rankOf(row.table);
     if (rank < 0 || row.srcLen !== 0 || row.dstLen > this.maxLen) return SAME;
+    this.epochs.relieve();
     const nh = this.nexthops.intern(row);
     if (nh === 0) return this.gauge.refuse();
     this.setPrefix(row);
@@ -114,8 +115,10 @@ export class RouteFamily extends Rib {
       if (same !== 0) {
         this.nexthops.release(nh);
         words[same + ROW_STAMP] = this.stamp;
-        if (replaced === 0 || replaced === same)
-          return (flags & NLM_F_MULTI) !== 0 ? this.reorder(head, same, rank) : SAME;
+        if (replaced === 0 || replaced === same) {
+          if ((flags & NLM_F_MULTI) !== 0) return this.reorder(head, same, rank);
+          return replaced === 0 && !this.six ? this.moved(head, same, rank, flags) : SAME;
+        }
         // REPLACE of another row by one that is there already: the other goes, this one takes its place.
         this.change(rank, head, () => {
           this.unlink(same);
@@ -347,6 +350,23 @@ export class RouteFamily extends Rib {
     return SAME;
   }
 
+  /**
+   * IPv4: the kernel adds no route that is there, so one that it has added was gone in the meantime, without a word
+   * (its link went down and up again): it is where new ones are.
+   */
+  private moved(head: number, row: number, rank: number, flags: number): number {
+    const { words } = this;
+    let equals = 0;
+    for (let other = head; other !== 0; other = words[other + ROW_NEXT]!)
+      if (other !== row && this.equals(other, row)) equals++;
+    if (equals === 0) return SAME;
+    this.change(rank, head, () => {
+      this.unlink(row);
+      this.link(this.find(this.w0, this.w1, this.w2, this.w3, this.len), row, flags);
+    });
+    return CHANGED;
+  }
+
   /** Changes the list of the present prefix, then what it gives its addresses. */
   private change(rank: number, head: number, edit: () => void): void {
     const before = this.value(head, rank);
@@ -454,6 +474,7 @@ export class RouteFamily extends Rib {
 
   /** Takes a row out of everything. */
   private removeRow(row: number): void {
+    this.epochs.relieve();
     this.setPrefixOf(row);
     const rank = this.rankOf((this.words[row + ROW_META]! >>> 8) & 0xff);
     const before = this.value(this.find(this.w0, this.w1, this.w2, this.w3, this.len), rank);

@@ -1,12 +1,12 @@
 // The writer's allocator of 64-byte lines: next-hop records (a line a leg) and FIB nodes.
-// Blocks of 1, 2, 4 ... lines, free lists by size; a larger block is split when its own size has run out, and never
-// joined again. Freed blocks must have waited out their epoch (mem/epoch.ts) before they come back here.
+// Free lists by size: exact up to 32 lines, powers of two above. Where a size has run out, a larger block is cut, and
+// never joined again. Freed blocks must have waited out their epoch (mem/epoch.ts) before they come back here.
 import { type Layout, LINE_WORDS } from "./layout.ts";
 
-const SIZES = 17; // up to 65,536 lines: a next hop of as many legs
+const EXACT = 32;
+const SIZES = EXACT + 12; // the last: 65,536 lines and more, a next hop of as many legs
 
 export class Lines {
-  private readonly base: number;
   private readonly end: number;
   private readonly reserve: number;
   private readonly free: number[][] = Array.from({ length: SIZES }, () => []);
@@ -15,10 +15,9 @@ export class Lines {
   used = 0;
 
   constructor(at: Layout) {
-    this.base = at.lines;
     this.end = at.lines + at.lineCount * LINE_WORDS;
     this.reserve = 4096 * LINE_WORDS;
-    this.top = this.base + LINE_WORDS; // word offset `base` stays unused
+    this.top = at.lines;
   }
 
   /** Whether something may still be added; what is left beyond that is for changes that remove. */
@@ -29,37 +28,48 @@ export class Lines {
   /** The word offset of a block of at least `lines` lines, contents undefined. */
   take(lines: number): number {
     const size = sizeOf(lines);
-    this.used += 1 << size;
+    const count = linesOf(size);
+    this.used += count;
     const own = this.free[size]!.pop();
     if (own !== undefined) return own;
-    const words = LINE_WORDS << size;
-    if (this.room || !this.split(size)) {
-      if (this.top + words > this.end)
-        throw new RangeError("netbase: out of lines (does a reader never quiesce?)");
-      this.top += words;
-      return this.top - words;
+    if (!this.room) {
+      const cut = this.cut(size);
+      if (cut !== 0) return cut;
     }
-    return this.free[size]!.pop()!;
+    const at = this.top;
+    if (at + count * LINE_WORDS > this.end)
+      throw new RangeError("netbase: out of lines (is there a reader that never quiesces?)");
+    this.top += count * LINE_WORDS;
+    return at;
   }
 
   /** Gives back a block that was taken with the same `lines`. */
   give(offset: number, lines: number): void {
     const size = sizeOf(lines);
-    this.used -= 1 << size;
+    this.used -= linesOf(size);
     this.free[size]!.push(offset);
   }
 
-  private split(size: number): boolean {
+  /** A block out of a larger free one, 0 if there is none. */
+  private cut(size: number): number {
     for (let larger = size + 1; larger < SIZES; larger++) {
       const block = this.free[larger]!.pop();
       if (block === undefined) continue;
-      for (let half = larger - 1; half >= size; half--) this.free[half]!.push(block + (LINE_WORDS << half));
-      this.free[size]!.push(block);
-      return true;
+      let at = block + linesOf(size) * LINE_WORDS;
+      for (let rest = linesOf(larger) - linesOf(size); rest > 0; ) {
+        const piece = Math.min(rest, EXACT);
+        this.free[piece]!.push(at);
+        at += piece * LINE_WORDS;
+        rest -= piece;
+      }
+      return block;
     }
-    return false;
+    return 0;
   }
 }
 
-/** Rounded up to a power of two: what `take` really gives. */
-export const sizeOf = (lines: number): number => 32 - Math.clz32(lines - 1);
+/** The free list for blocks of at least `lines`. */
+const sizeOf = (lines: number): number => (lines <= EXACT ? lines : EXACT + (27 - Math.clz32(lines - 1)));
+
+/** How many lines a block of that list really has. */
+const linesOf = (size: number): number => (size <= EXACT ? size : 32 << (size - EXACT));

@@ -151,7 +151,9 @@ export class NetbaseWriter {
     crypto.getRandomValues(words.subarray(H_NEIGH_SEED, H_FLOW_SEED + 1));
     words[H_NEIGH4] = at.neigh4;
     words[H_NEIGH6] = at.neigh6;
-    this.epochs = new Epochs(new Int32Array(epochs.buffer), words, H_EPOCH);
+    this.epochs = new Epochs(new Int32Array(epochs.buffer), words, H_EPOCH, (kind, thing) =>
+      this.free(kind, thing),
+    );
     this.lines = new Lines(at);
     this.linesGauge = new Gauge(words, "lines", at.lineCount);
     this.links = new LinkTable(words, at);
@@ -174,7 +176,7 @@ export class NetbaseWriter {
       this.routes.four.refresh(turned);
       this.routes.six.refresh(turned);
     }
-    this.epochs.advance(this.free);
+    this.epochs.advance();
     this.linesGauge.entries = this.lines.used;
   }
 
@@ -188,14 +190,14 @@ export class NetbaseWriter {
     return readStats(this.words);
   }
 
-  private readonly free = (kind: number, thing: number): void => {
+  private free(kind: number, thing: number): void {
     if (kind >= RETIRE_LINES) this.lines.give(thing, kind - RETIRE_LINES);
     else if (kind === RETIRE_ROW4) this.routes.four.reuse(thing);
     else if (kind === RETIRE_ROW6) this.routes.six.reuse(thing);
     else if (kind === RETIRE_NEXTHOP) this.nexthops.reuse(thing);
     else if (kind === RETIRE_NEIGH4) this.neigh4.reuse();
     else if (kind === RETIRE_NEIGH6) this.neigh6.reuse();
-  };
+  }
 }
 
 export class NetbaseReader {

@@ -24,6 +24,7 @@ export interface ModelLink {
   ignoreLinkdown: boolean;
 }
 
+const LOCAL = 2;
 const THROW = 9;
 const BLACKHOLE = 6;
 
@@ -54,6 +55,10 @@ const sameRoute = (a: ModelRoute, b: ModelRoute): boolean =>
 const joins = (route: ModelRoute): boolean =>
   route.family === AF_INET6 && route.legs.length > 0 && route.legs[0]!.gateway !== "";
 
+/** Routes to our own addresses do not care for carrier. */
+const isOwn = (route: ModelRoute): boolean =>
+  route.type === 2 || (route.type === 4 && route.family === AF_INET6);
+
 export class Model {
   routes: ModelRoute[] = [];
   links = new Map<number, ModelLink>();
@@ -61,10 +66,14 @@ export class Model {
 
   /** As the kernel inserts: one of the same key goes before its equals, or after them if appended. */
   add(route: ModelRoute, how: "prepend" | "append" | "replace"): void {
-    if (this.routes.some((other) => sameRoute(other, route))) return;
+    const six = route.family === AF_INET6;
+    if (this.routes.some((other) => sameRoute(other, route))) {
+      // The kernel says of no route twice that it was added: IPv4's was gone in the meantime, without a word.
+      if (six || how === "replace") return;
+      this.remove(route);
+    }
     const first = this.routes.findIndex((other) => sameKey(other, route));
     const mine = this.routes.findIndex((other) => sameKey(other, route) && joins(other) === joins(route));
-    const six = route.family === AF_INET6;
     const replaced = how === "replace" ? (six && mine >= 0 ? mine : first) : six && joins(route) ? mine : -1;
     if (replaced >= 0) this.routes[replaced] = route;
     else if (how === "append" || six || first < 0) this.routes.push(route);
@@ -77,9 +86,8 @@ export class Model {
 
   alive(route: ModelRoute, leg: ModelLeg): boolean {
     const link = this.links.get(leg.oif)!;
-    return (
-      (link.up || (route.type === 2 && route.family !== AF_INET6)) && (link.carrier || !link.ignoreLinkdown)
-    );
+    // Our own addresses stay ours on an interface that is down (fib_sync_down_dev, fib6_ifdown).
+    return route.type === LOCAL || (link.up && (link.carrier || !link.ignoreLinkdown));
   }
 
   /** The route for an address, undefined if there is none. */
