@@ -11,19 +11,21 @@ const advice: Record<string, string> = {
   EACCES: "only the user who runs the daemon may ask it; try as root",
 };
 
+/** The daemon understood and said no; the message is its own. */
+export class Refusal extends Error {}
+
 /**
  * GET a page of the daemon at `socket`.
- * @throws SysError saying what to do where no daemon answers, and EPROTO with its words where it refuses
+ * @throws SysError saying what to do where no daemon answers, Refusal where it does and says no
  */
 export async function ask(socket: string, page: string): Promise<Response> {
-  const op = `ask the daemon at ${socket}`;
   let response: Response;
   try {
     response = await fetch(`http://netd/${page}`, { unix: socket });
   } catch (error) {
     const { code = "", message } = error as NodeJS.ErrnoException;
     const number = (constants.errno as Record<string, number>)[code] ?? constants.errno.EIO;
-    throw new SysError(op, number, advice[code] ?? message);
+    throw new SysError(`ask the daemon at ${socket}`, number, advice[code] ?? message);
   }
   if (response.ok) return response;
   const text = await response.text();
@@ -33,7 +35,7 @@ export async function ask(socket: string, page: string): Promise<Response> {
   } catch {
     // Not one of our errors: shown as it is.
   }
-  throw new SysError(op, constants.errno.EPROTO, detail);
+  throw new Refusal(detail);
 }
 
 /** The body as text, piece by piece. */

@@ -219,7 +219,9 @@ export class Live {
       .map(([reason, count]): Dropped => {
         return { reason, count, perSecond: (count - (last.drops[reason] ?? 0)) / rates.seconds };
       });
-    const { neighbours, routes, echo, total } = now;
+    const { neighbours, echo, total } = now;
+    const local = (route: RouteView) => Number(route.table === "local");
+    const routes = now.routes.toSorted((a, b) => local(a) - local(b)); // those that lead somewhere first
     const lines = [
       `${style.strong(printable(this.title))}  ${this.elapsed}, queue mode ${now.mode}`,
       "",

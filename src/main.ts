@@ -6,6 +6,7 @@ import { Command, CommanderError, Option } from "commander";
 import { version } from "../package.json";
 import { SysError } from "../ffi/errno.ts";
 import { type ListName, lists } from "./admin.ts";
+import { Refusal } from "./ask.ts";
 import type { Config, RunOptions } from "./config.ts";
 import { nearest } from "./nearest.ts";
 import { coloured, drained, print, style } from "./out.ts";
@@ -202,7 +203,7 @@ async function main(args: readonly string[]): Promise<number> {
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2; // it has said why
     const usage = error instanceof UsageError || error instanceof QueryError || error instanceof ConfigError;
-    const expected = usage || error instanceof SysError;
+    const expected = usage || error instanceof SysError || error instanceof Refusal;
     const { message, stack } = error as Error;
     const text = expected ? message : `${message} (NETD_DEBUG=1 shows where)`;
     console.error(process.env["NETD_DEBUG"] ? stack : text.replace(/^/gm, "netd: "));

@@ -123,7 +123,7 @@ function pairs(entries: [string, string | number | undefined][], { strong }: Sty
   const present = entries.filter(([, value]) => value !== undefined && value !== "");
   const width = Math.max(...present.map(([name]) => name.length));
   return present
-    .map(([name, value]) => `${strong(name.padEnd(width))}  ${printable(String(value))}\n`)
+    .map(([name, value]) => `${strong(name.padEnd(width))}  ${printable(String(value)).trimEnd()}\n`)
     .join("");
 }
 

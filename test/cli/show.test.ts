@@ -105,7 +105,7 @@ describe("for programs", () => {
   });
 });
 
-describe("long tables", () => {
+describe("long, empty and refused tables", () => {
   const many = join(dir, "many.sock");
   const total = 100_000;
   let long: Awaited<ReturnType<typeof serveAdmin>>;
@@ -113,6 +113,9 @@ describe("long tables", () => {
     long = await serveAdmin(many, {
       ...fake,
       neighs: () => [],
+      drops() {
+        throw new Error("no counters today");
+      },
       *routes() {
         for (let i = 0; i < total; i++)
           yield {
@@ -139,6 +142,14 @@ describe("long tables", () => {
       expect(err).toBe("");
       expect(code).toBe(0);
     }
+  });
+
+  test("what the daemon refuses is told in its words", async () => {
+    expect(await netd(["show", "drops", "--admin", many])).toEqual({
+      code: 1,
+      out: "",
+      err: "netd: no counters today\n",
+    });
   });
 
   test("an empty table says so", async () => {
