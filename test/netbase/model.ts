@@ -55,7 +55,7 @@ const sameRoute = (a: ModelRoute, b: ModelRoute): boolean =>
 const joins = (route: ModelRoute): boolean =>
   route.family === AF_INET6 && route.legs.length > 0 && route.legs[0]!.gateway !== "";
 
-/** Routes to our own addresses do not care for carrier. */
+/** Routes to our own addresses care neither for the interface's state nor for carrier. */
 const isOwn = (route: ModelRoute): boolean =>
   route.type === 2 || (route.type === 4 && route.family === AF_INET6);
 
@@ -86,8 +86,10 @@ export class Model {
 
   alive(route: ModelRoute, leg: ModelLeg): boolean {
     const link = this.links.get(leg.oif)!;
-    // Our own addresses stay ours on an interface that is down (fib_sync_down_dev, fib6_ifdown).
-    return route.type === LOCAL || (link.up && (link.carrier || !link.ignoreLinkdown));
+    // Our own IPv4 addresses stay ours on an interface that is down (fib_sync_down_dev); those of both families on
+    // one without carrier.
+    if (route.type === LOCAL) return link.up || route.family !== AF_INET6;
+    return link.up && (link.carrier || !link.ignoreLinkdown);
   }
 
   /** The route for an address, undefined if there is none. */
