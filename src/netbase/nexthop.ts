@@ -424,8 +424,8 @@ export class NexthopTable {
     const prefsrc = (scratch[NH_TYPE]! & NH_PREFSRC) !== 0;
     const nhid = scratch[NH_NHID]!;
     const reject = type >= RTN_BLACKHOLE;
-    // Routes to our own addresses live on without carrier (fib_sync_down_dev spares next hops of RT_SCOPE_NOWHERE,
-    // fib6_ifdown RTF_LOCAL and RTF_ANYCAST), and IPv4's though the interface is down.
+    // Routes to our own addresses need no carrier, and no interface that is up (fib_sync_down_dev spares next hops of
+    // RT_SCOPE_NOWHERE; IPv6's are deleted with a notification, or were added while it was down).
     const own = family === AF_INET ? scope === RT_SCOPE_HOST : type === RTN_LOCAL || type === RTN_ANYCAST;
     let total = 0;
     for (let i = 0, leg = 0; i < n; i++, leg += LINE_WORDS) {
@@ -458,9 +458,9 @@ export class NexthopTable {
     if (oif === 0) return 0;
     const slot = this.links.find(oif);
     if (slot === 0) return RTNH_F_DEAD | RTNH_F_LINKDOWN | 0x100;
-    if ((this.words[slot + LINK_FLAGS]! & IFF_UP) === 0 && !(own && family === AF_INET))
-      return RTNH_F_DEAD | RTNH_F_LINKDOWN | 0x100;
-    if (own || this.words[slot + LINK_STATE]! >>> 24 !== 0) return 0;
+    if (own) return 0;
+    if ((this.words[slot + LINK_FLAGS]! & IFF_UP) === 0) return RTNH_F_DEAD | RTNH_F_LINKDOWN | 0x100;
+    if (this.words[slot + LINK_STATE]! >>> 24 !== 0) return 0;
     const ignored = (this.words[slot + LINK_IGNORE]! & (family === AF_INET6 ? 2 : 1)) !== 0;
     return RTNH_F_LINKDOWN | (ignored ? 0x100 : 0);
   }
