@@ -4,6 +4,9 @@
 // A message is what was expected, in words: it ends the line `poll.mode is "bsy" (--poll): expected ...`.
 import * as v from "valibot";
 
+/** Of messages, from the most severe on. */
+export const LEVELS = ["error", "warn", "info"] as const;
+
 /** A whole number from `min` to `max`, both included. */
 const whole = (min: number, max: number, unit = "") => {
   const expected = `a whole number${unit && ` of ${unit}`} from ${min} to ${max}`;
@@ -211,7 +214,7 @@ export const ConfigSchema = v.pipe(
       ),
       log: section(
         {
-          level: key(oneOf("error", "warn", "info", "debug"), "Least severe message that is printed", "info"),
+          level: key(oneOf(...LEVELS), "Least severe message that is printed", "warn"),
         },
         "Messages on stderr",
       ),

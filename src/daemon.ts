@@ -10,6 +10,7 @@ import { cstring, libc } from "../ffi/libc.ts";
 import { ptr } from "../ffi/memory.ts";
 import { serveAdmin } from "./admin.ts";
 import type { Config } from "./config.ts";
+import { Log } from "./log.ts";
 import { epochBytes } from "./mem/epoch.ts";
 import { Region } from "./mem/region.ts";
 import { Ring } from "./mem/ring.ts";
@@ -29,6 +30,7 @@ import { createSocket, frameBytesFor, type XdpSocket } from "./xdp/socket.ts";
 import { MATCH_SLOTS, type NetBoot, SOLICIT_SLOTS } from "./xdp/worker.ts";
 
 const SERVICES_MS = 500;
+const WARNINGS_MS = 1000;
 const ENODEV = 19;
 const EINVAL = 22;
 
@@ -79,6 +81,13 @@ export class Daemon {
     const views = new Views(parts);
     const admin = await serveAdmin(config.admin.socket, views);
     stack.defer(() => admin.stop());
+    const log = new Log(config.log.level);
+    const warn = () => log.warnings(views.summary().warnings);
+    warn();
+    const timer = setInterval(warn, WARNINGS_MS);
+    stack.defer(() => clearInterval(timer));
+    const served = parts.queues.map(({ queue }) => queue).join(",");
+    log.say("info", `on ${parts.ifname}, queues ${served}, XDP program in ${parts.attached.mode} mode`);
     return new Daemon(parts, views, stack.move());
   }
 

@@ -26,7 +26,7 @@ const configFlags: readonly [string, string, string][] = [
   ["--poll <mode>", "how net Workers wait: busy, adaptive or interrupt", "poll.mode"],
   ["--cores <list>", "CPUs to pin net Workers to, in the order of the queues", "poll.cores"],
   ["--admin <path>", "the admin socket", "admin.socket"],
-  ["--log <level>", "error, warn, info or debug", "log.level"],
+  ["--log <level>", "error, warn or info", "log.level"],
 ];
 
 const collect = (value: string, before: string[] = []): string[] => [...before, value];
