@@ -55,10 +55,6 @@ const sameRoute = (a: ModelRoute, b: ModelRoute): boolean =>
 const joins = (route: ModelRoute): boolean =>
   route.family === AF_INET6 && route.legs.length > 0 && route.legs[0]!.gateway !== "";
 
-/** Routes to our own addresses care neither for the interface's state nor for carrier. */
-const isOwn = (route: ModelRoute): boolean =>
-  route.type === 2 || (route.type === 4 && route.family === AF_INET6);
-
 export class Model {
   routes: ModelRoute[] = [];
   links = new Map<number, ModelLink>();
