@@ -1,4 +1,3 @@
-#!/usr/bin/env bun
 // The command line, and the entry of the compiled binary. It reads arguments, makes the configuration, and hands over:
 // to the lab or the daemon (loaded only then: they open libbpf and libxdp), to `show` and `lookup`, to `config`.
 // Expected failures end with one message on stderr: exit code 2 for a wrong call, 1 for anything else.
