@@ -91,6 +91,10 @@ export class Agenda {
   /** Routes over this interface may have changed in silence. */
   routesOver(ifindex: number): void {
     this.routesOver4(ifindex);
+    this.routesOver6(ifindex);
+  }
+
+  routesOver6(ifindex: number): void {
     this.jobs.routes6.addOif(ifindex);
   }
 

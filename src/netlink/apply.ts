@@ -2,13 +2,14 @@
 // without telling (reference: net/ipv4/fib_frontend.c fib_netdev_event, fib_inetaddr_event; nexthop.c).
 //
 //   link up, down, carrier, gone, other master   routes over it, nexthop objects
+//   link's MTU                                   IPv6 routes over it: their own MTU follows (rt6_mtu_change)
 //   IPv4 address gone or come                    routes over its interface: the last one takes them along, and a
 //                                                first one brings dead legs back
 //   address gone that is a route's source        IPv4: older kernels drop those routes in silence; IPv6: it is
 //                                                taken out of them
 //   nexthop object gone                          all groups; routes that use it, which is certain and needs no dump
 // The rest is not guessed: it goes on the agenda as a dump.
-import { LINK_FLAGS, LINK_MASTER } from "../netbase/layout.ts";
+import { LINK_FLAGS, LINK_MASTER, LINK_MTU } from "../netbase/layout.ts";
 import type { NetbaseWriter } from "../netbase/netbase.ts";
 import { AddrRow, LinkRow, NeighRow, NexthopRow, RouteRow, RuleRow } from "../netbase/rows.ts";
 import { ADDED } from "../netbase/stats.ts";
@@ -51,6 +52,7 @@ export function kindOf(type: number, family: number): Kind | undefined {
 
 /** For endSweep: no row is new enough to be spared. */
 const ALL = Number.POSITIVE_INFINITY;
+const NO_NEIGHBOURS = nl.IFF_NOARP | nl.IFF_LOOPBACK | nl.IFF_POINTOPOINT;
 /** The flags whose change the FIB follows. */
 const STATE = nl.IFF_UP | nl.IFF_RUNNING | nl.IFF_LOWER_UP;
 
@@ -156,8 +158,14 @@ export class Apply {
     if (type === nl.RTM_DELNEIGH) writer.neighs.remove(neigh);
     else if (wanted !== undefined && !wanted.has(neigh.ifindex)) return;
     // The kernel makes such entries without telling, for group addresses and for interfaces that need no neighbours.
-    else if (neigh.state === nl.NUD_NOARP && neigh.type !== nl.RTN_UNICAST) return;
+    else if (neigh.state === nl.NUD_NOARP && (neigh.type !== nl.RTN_UNICAST || this.needsNone(neigh.ifindex)))
+      return;
     else writer.neighs.upsert(neigh);
+  }
+
+  private needsNone(ifindex: number): boolean {
+    const slot = this.writer.links.find(ifindex);
+    return slot !== 0 && (this.writer.words[slot + LINK_FLAGS]! & NO_NEIGHBOURS) !== 0;
   }
 
   private linkMessage(type: number): void {
@@ -176,6 +184,7 @@ export class Apply {
     const known = slot !== 0;
     const flags = known ? words[slot + LINK_FLAGS]! : 0;
     const master = known ? words[slot + LINK_MASTER]! : 0;
+    if (known && words[slot + LINK_MTU] !== link.mtu) agenda.routesOver6(ifindex);
     links.upsert(link);
     if (((flags ^ link.flags) & STATE) !== 0 || master !== link.master) {
       if (known) this.changed(ifindex);

@@ -82,10 +82,9 @@ export class Model {
 
   alive(route: ModelRoute, leg: ModelLeg): boolean {
     const link = this.links.get(leg.oif)!;
-    // Our own IPv4 addresses stay ours on an interface that is down (fib_sync_down_dev); those of both families on
-    // one without carrier.
-    if (route.type === LOCAL) return link.up || route.family !== AF_INET6;
-    return link.up && (link.carrier || !link.ignoreLinkdown);
+    // Our own addresses stay ours on an interface that is down or has no carrier (fib_sync_down_dev; IPv6's are deleted
+    // when it goes down, but one that is added then is as good as any).
+    return route.type === LOCAL || (link.up && (link.carrier || !link.ignoreLinkdown));
   }
 
   /** The route for an address, undefined if there is none. */
