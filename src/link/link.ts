@@ -11,6 +11,9 @@ export class Batch {
   readonly off: Int32Array;
   readonly len: Int32Array;
   n = 0;
+  /** Bytes of the frames received, and of those to transmit. */
+  rxBytes = 0;
+  txBytes = 0;
   /** Frames dropped: their offsets, to be given back. */
   readonly dropped: Int32Array;
   drops = 0;
@@ -23,7 +26,8 @@ export class Batch {
 }
 
 export interface Link {
-  /** The memory that frames lie in. */
+  /** The memory that frames lie in (src/mem/frames.ts), and its words. */
+  readonly memory: WebAssembly.Memory;
   readonly words: Int32Array;
   /** Takes up to `max` received frames into `batch.off/len`, sets `batch.n`. */
   receive(batch: Batch, max: number): void;

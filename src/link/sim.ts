@@ -4,7 +4,7 @@
 // a ring costs, and a C program can run over the very same memory.
 //
 //   byte 0    producer   byte 64  consumer   byte 128  `size` descriptors of 16 bytes
-import { bufferAt, mapPrivate, unmap } from "../../ffi/memory.ts";
+import { frameMemory, releaseFrames } from "../mem/frames.ts";
 import type { Batch, Link } from "./link.ts";
 
 const DESC = 32; // word of the first descriptor
@@ -14,7 +14,7 @@ export class SimRing {
   readonly words: Int32Array;
   readonly mask: number;
 
-  constructor(buffer: ArrayBuffer, byteOffset: number, size: number) {
+  constructor(buffer: ArrayBufferLike, byteOffset: number, size: number) {
     this.words = new Int32Array(buffer, byteOffset, DESC + size * 4);
     this.mask = size - 1;
   }
@@ -55,15 +55,13 @@ export class SimRing {
 }
 
 export class SimLink implements Link {
+  readonly memory: WebAssembly.Memory;
   readonly words: Int32Array;
   readonly bytes: Uint8Array;
   readonly fd: number = -1;
   readonly rx: SimRing;
   readonly tx: SimRing;
-  /** Where it all lies: rx ring, tx ring, frames. For a peer in C. */
-  readonly address: number;
   readonly framesOff: number;
-  private readonly size: number;
   private readonly frameBytes: number;
   private readonly free: number[] = [];
 
@@ -71,10 +69,9 @@ export class SimLink implements Link {
   constructor(size = 1024, frameBytes = 2048, hairpin = false) {
     const ring = SimRing.bytes(size);
     this.framesOff = Math.ceil((2 * ring) / 4096) * 4096;
-    this.size = this.framesOff + size * frameBytes;
     this.frameBytes = frameBytes;
-    this.address = mapPrivate(this.size);
-    const buffer = bufferAt(this.address, this.size);
+    this.memory = frameMemory(this.framesOff + size * frameBytes);
+    const { buffer } = this.memory;
     this.words = new Int32Array(buffer);
     this.bytes = new Uint8Array(buffer);
     this.rx = new SimRing(buffer, 0, size);
@@ -130,6 +127,6 @@ export class SimLink implements Link {
   }
 
   close(): void {
-    unmap(this.address, this.size);
+    releaseFrames(this.memory);
   }
 }

@@ -25,11 +25,19 @@ export interface RingRef {
 /** What a net Worker needs of a socket: numbers, to post in a message. */
 export interface SocketRef {
   readonly fd: number;
-  readonly umem: { readonly address: number; readonly bytes: number; readonly frameBytes: number };
+  readonly ifindex: number;
+  readonly queue: number;
+  readonly umem: {
+    readonly memory: WebAssembly.Memory;
+    readonly frameBytes: number;
+    readonly frames: number;
+  };
   readonly rx: RingRef;
   readonly tx: RingRef;
   readonly fill: RingRef;
   readonly completion: RingRef;
+  readonly zerocopy: boolean;
+  readonly needWakeup: boolean;
 }
 
 /** Views of a ring; slot words: 4 for rx and tx, 2 for fill and completion. */
@@ -52,6 +60,7 @@ class RingView {
 }
 
 export class XdpLink implements Link {
+  readonly memory: WebAssembly.Memory;
   readonly words: Int32Array;
   readonly fd: number;
   private readonly rx: RingView;
@@ -71,7 +80,8 @@ export class XdpLink implements Link {
 
   constructor(ref: SocketRef) {
     this.fd = ref.fd;
-    this.words = new Int32Array(bufferAt(ref.umem.address, ref.umem.bytes));
+    this.memory = ref.umem.memory;
+    this.words = new Int32Array(this.memory.buffer);
     this.rx = new RingView(ref.rx, 4);
     this.tx = new RingView(ref.tx, 4);
     this.fill = new RingView(ref.fill, 2);
@@ -81,7 +91,7 @@ export class XdpLink implements Link {
     this.txProd = this.tx.producer[0]!;
     this.fillProd = this.fill.producer[0]!;
     this.compCons = this.completion.consumer[0]!;
-    const frames = Math.floor(ref.umem.bytes / ref.umem.frameBytes);
+    const { frames } = ref.umem;
     this.free = new Int32Array(frames);
     for (let i = 0; i < frames; i++) this.free[this.freeCount++] = i * ref.umem.frameBytes;
     this.refill();

@@ -84,6 +84,20 @@ export class NeighReader4 {
 
   /** The NUD_* state of a neighbour (memory word), 0 if it is not in the table. */
   find(ip: number, ifindex: number): number {
+    const { words, hit } = this;
+    // Where nearly all are found, short enough to be compiled into the caller: `probe` does all of it.
+    const at = words[H_NEIGH4]! + (hash4(this.seed, ip, ifindex) & this.mask) * NEIGH4_WORDS;
+    const mac1 = words[at + 3]!;
+    const key = words[at + 1]!;
+    if (words[at] === ip && (key & NEIGH_IFINDEX_MASK) === ifindex && (mac1 & 0x10000) === 0) {
+      hit[0] = words[at + 2]!;
+      hit[1] = mac1;
+      if (words[at + 3] === mac1) return key >>> 24;
+    }
+    return this.probe(ip, ifindex);
+  }
+
+  private probe(ip: number, ifindex: number): number {
     const { words, mask } = this;
     const base = words[H_NEIGH4]!;
     let i = hash4(this.seed, ip, ifindex) & mask;

@@ -21,7 +21,7 @@ export interface LoopOptions {
 
 export class NetLoop {
   private readonly link: Link;
-  private readonly pass: (batch: Batch) => number;
+  private readonly pass: (batch: Batch) => void;
   private readonly batch: Batch;
   private readonly limit: number;
   /** Frames by what became of them: index Drop.*, 0 sent. */
@@ -40,7 +40,7 @@ export class NetLoop {
     this.link = link;
     this.limit = options.batch ?? BATCH;
     this.batch = new Batch(this.limit);
-    this.pass = makePass(link.words, matches, netbase, transmit, options.partialChecksums, this.counts);
+    this.pass = makePass(link, matches, netbase, transmit, options.partialChecksums, this.counts);
   }
 
   /** Returns how many frames were received. */
@@ -50,14 +50,18 @@ export class NetLoop {
     const received = batch.n;
     if (received === 0) return 0;
     this.rxPackets += received;
-    this.rxBytes += this.pass(batch);
+    this.pass(batch);
     const { n, off, len, dropped } = batch;
     const sent = n > 0 ? link.transmit(batch) : 0;
-    for (let i = 0; i < sent; i++) this.txBytes += len[i]!;
+    this.rxBytes += batch.rxBytes;
+    this.txBytes += batch.txBytes;
     counts[Drop.sent] = counts[Drop.sent]! + sent;
     if (sent < n) {
       counts[Drop.tx_full] = counts[Drop.tx_full]! + n - sent;
-      for (let i = sent; i < n; i++) dropped[batch.drops++] = off[i]!;
+      for (let i = sent; i < n; i++) {
+        this.txBytes -= len[i]!;
+        dropped[batch.drops++] = off[i]!;
+      }
     }
     if (batch.drops > 0) link.release(batch);
     return received;

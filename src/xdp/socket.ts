@@ -1,13 +1,15 @@
 // AF_XDP sockets through libxdp: UMEM, the four rings, bind. Made and closed on the main thread, inside the card's network
 // namespace; a net Worker gets the SocketRef, plain numbers, and works on the rings through views of their memory.
 //
-// The order that is safe under traffic: stop the Worker, detach the program, close the socket. close() frees the UMEM last.
+// The order that is safe under traffic: stop the Worker, detach the program, close the socket. close() gives the UMEM's pages back last.
 // Sources: xdp/xsk.h, linux/if_xdp.h, Documentation/networking/af_xdp.rst.
 import { abi } from "../../ffi/abi.ts";
 import { check, SysError } from "../../ffi/errno.ts";
 import { cstring, libc } from "../../ffi/libc.ts";
 import { libxdp } from "../../ffi/libxdp.ts";
 import { bufferAt, mapPrivate, type Pointer, ptr, unmap } from "../../ffi/memory.ts";
+import type { RingRef, SocketRef } from "../link/xdp.ts";
+import { frameAddress, frameMemory, releaseFrames } from "../mem/frames.ts";
 import { socketHolders } from "./holders.ts";
 import { RX_HEADROOM } from "./umem.ts";
 
@@ -53,35 +55,6 @@ export interface SocketOptions {
   readonly needWakeup?: boolean;
 }
 
-/** Addresses of one ring. `producer`, `consumer`, `flags`: one u32 each; `ring`: `size` entries. */
-export interface RingRef {
-  readonly producer: number;
-  readonly consumer: number;
-  readonly flags: number;
-  /** rx, tx: xdp_desc {u64 address, u32 length, u32 options}; fill, completion: u64 address. */
-  readonly ring: number;
-  readonly size: number;
-}
-
-/** What crosses to a Worker: plain numbers, valid in this process until the socket's close(). */
-export interface SocketRef {
-  readonly fd: number;
-  readonly ifindex: number;
-  readonly queue: number;
-  readonly umem: {
-    readonly address: number;
-    readonly bytes: number;
-    readonly frameBytes: number;
-    readonly frames: number;
-  };
-  readonly rx: RingRef;
-  readonly tx: RingRef;
-  readonly fill: RingRef;
-  readonly completion: RingRef;
-  readonly zerocopy: boolean;
-  readonly needWakeup: boolean;
-}
-
 // libxdp's structs, in one page that lives as long as the socket: it keeps pointers to the rings.
 const RING_BYTES = 64;
 const [FILL, COMPLETION, RX, TX] = [0, RING_BYTES, 2 * RING_BYTES, 3 * RING_BYTES] as const;
@@ -113,7 +86,7 @@ export class XdpSocket {
     this.#closed = true;
     libxdp().xsk_socket__delete(this.#socket);
     libxdp().xsk_umem__delete(this.#umem);
-    unmap(this.ref.umem.address, this.ref.umem.bytes);
+    releaseFrames(this.ref.umem.memory);
     unmap(this.#page, PAGE);
   }
 }
@@ -151,10 +124,10 @@ function bind(options: SocketOptions, mode: "zerocopy" | "copy"): XdpSocket {
   const op = `bind AF_XDP ${ifname} queue ${queue}`;
   const bytes = frames * frameBytes;
   const page = mapPrivate(PAGE);
-  let area = 0;
+  let frameArea: WebAssembly.Memory | undefined;
   let umem: Pointer | null = null;
   try {
-    area = mapPrivate(bytes);
+    frameArea = frameMemory(bytes);
     const memory = new DataView(bufferAt(page, PAGE));
     fillIn(memory, abi.xsk_umem_config, UMEM_CONFIG, {
       fill_size: options.fillSize ?? 2 * rxSize,
@@ -174,7 +147,7 @@ function bind(options: SocketOptions, mode: "zerocopy" | "copy"): XdpSocket {
     const xdp = libxdp();
     let result = xdp.xsk_umem__create(
       at(UMEM_HANDLE),
-      area as Pointer,
+      frameAddress(frameArea) as Pointer,
       bytes,
       at(FILL),
       at(COMPLETION),
@@ -199,7 +172,7 @@ function bind(options: SocketOptions, mode: "zerocopy" | "copy"): XdpSocket {
       fd,
       ifindex: options.ifindex,
       queue,
-      umem: { address: area, bytes, frameBytes, frames },
+      umem: { memory: frameArea, frameBytes, frames },
       rx: ring(memory, RX),
       tx: ring(memory, TX),
       fill: ring(memory, FILL),
@@ -212,7 +185,7 @@ function bind(options: SocketOptions, mode: "zerocopy" | "copy"): XdpSocket {
     return new XdpSocket(ref, umem, socket, page);
   } catch (error) {
     if (umem) libxdp().xsk_umem__delete(umem);
-    if (area) unmap(area, bytes);
+    if (frameArea) releaseFrames(frameArea);
     unmap(page, PAGE);
     throw error;
   }

@@ -6,13 +6,8 @@ import { bufferAt, ptr } from "../../ffi/memory.ts";
 import { AF_INET } from "../../src/wire/address.ts";
 import { receiveQueues, setVlanStripping } from "../../src/xdp/queues.ts";
 import { SteerProgram } from "../../src/xdp/program.ts";
-import {
-  createSocket,
-  frameBytesFor,
-  type RingRef,
-  type SocketOptions,
-  statistics,
-} from "../../src/xdp/socket.ts";
+import type { RingRef } from "../../src/link/xdp.ts";
+import { createSocket, frameBytesFor, type SocketOptions, statistics } from "../../src/xdp/socket.ts";
 import { Card, MAC, PEER_MAC } from "./card.ts";
 import { ADDRESS4, concat, ETH_P_IP, ethernet, ipv4, u16, UDP, udp, words } from "./frames.ts";
 
@@ -97,12 +92,13 @@ async function until(condition: () => boolean): Promise<void> {
   expect(condition()).toBe(true);
 }
 
-test("the ref: plain numbers, ring sizes as asked for, copy mode on a veth", () => {
+test("the ref: what a Worker can be sent, ring sizes as asked for, copy mode on a veth", () => {
   const socket = create();
   const { ref } = socket;
   expect(structuredClone(ref)).toEqual(ref);
   expect([ref.rx.size, ref.tx.size, ref.fill.size, ref.completion.size]).toEqual([16, 32, 32, 32]);
-  expect(ref.umem).toMatchObject({ bytes: 64 * 2048, frames: 64, frameBytes: 2048 });
+  expect(ref.umem).toMatchObject({ frames: 64, frameBytes: 2048 });
+  expect(ref.umem.memory.buffer.byteLength).toBeGreaterThanOrEqual(64 * 2048);
   expect([ref.zerocopy, ref.needWakeup, ref.queue, ref.ifindex]).toEqual([false, true, 0, card.ifindex]);
   for (const ring of [ref.rx, ref.tx, ref.fill, ref.completion])
     for (const address of [ring.producer, ring.consumer, ring.flags]) {
@@ -133,7 +129,7 @@ test.each(["native", "skb"] as const)(
       const fill = new Ring(ref.fill, 8);
       for (let i = 0; i < 8; i++) fill.entries[2 * i] = i * 2048;
       Atomics.store(fill.producer, 0, 8);
-      return { rx: new Ring(ref.rx, 16), umem: new Uint8Array(bufferAt(ref.umem.address, ref.umem.bytes)) };
+      return { rx: new Ring(ref.rx, 16), umem: new Uint8Array(ref.umem.memory.buffer) };
     });
     const frame = ethernet(ETH_P_IP, ipv4(udp(PORT, Buffer.from("in through the ring"))));
     send(ethernet(ETH_P_IP, ipv4(udp(PORT + 1))));
@@ -158,7 +154,7 @@ test("a frame put on the tx ring goes out, and its address comes back on the com
   const tx = new Ring(ref.tx, 16);
   const completion = new Ring(ref.completion, 8);
   const frame = concat(PEER_MAC, MAC, u16(0x88b5), Buffer.from("out through the ring".padEnd(60)));
-  new Uint8Array(bufferAt(ref.umem.address, ref.umem.bytes)).set(frame, 3 * 2048);
+  new Uint8Array(ref.umem.memory.buffer).set(frame, 3 * 2048);
   tx.entries.set([3 * 2048, 0, frame.length, 0]);
   Atomics.store(tx.producer, 0, 1);
   check("kick", libc.sendto(ref.fd, null, 0, MSG_DONTWAIT, null, 0));

@@ -1,0 +1,29 @@
+// Frame memory: what the frames of one link lie in. A shared WebAssembly.Memory, because that is memory which never
+// moves, whose address C may keep, which any Worker can be sent, and which SIMD code can sum (src/wire/simd.ts).
+// It is freed when nobody refers to it any more; `release` gives its pages back at once.
+import { libc } from "../../ffi/libc.ts";
+import { type Pointer, ptr } from "../../ffi/memory.ts";
+
+const PAGE = 65536;
+const MADV_DONTNEED = 4;
+const MADV_HUGEPAGE = 14;
+const MADV_POPULATE_WRITE = 23;
+
+/** At least `bytes` bytes of zeroed memory, present at once, in huge pages where the kernel gives them. */
+export function frameMemory(bytes: number): WebAssembly.Memory {
+  const pages = Math.ceil(bytes / PAGE);
+  const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+  const address = frameAddress(memory) as Pointer;
+  libc.madvise(address, pages * PAGE, MADV_HUGEPAGE);
+  libc.madvise(address, pages * PAGE, MADV_POPULATE_WRITE);
+  return memory;
+}
+
+/** Where it begins: page-aligned, the same for all threads. */
+export const frameAddress = (memory: WebAssembly.Memory): number =>
+  Number(ptr(new Uint8Array(memory.buffer)));
+
+/** Gives the pages back to the kernel; the contents are gone. */
+export function releaseFrames(memory: WebAssembly.Memory): void {
+  libc.madvise(frameAddress(memory) as Pointer, memory.buffer.byteLength, MADV_DONTNEED);
+}
