@@ -13,6 +13,7 @@ import {
   H_OWN_LOCAL4,
   H_RIB_SEQ,
   type Layout,
+  NH_NHID,
   NHID_SLOW,
   ROW_ATTR,
   ROW_CHAIN,
@@ -115,16 +116,20 @@ export class RouteFamily extends Rib {
       if (same !== 0) {
         this.nexthops.release(nh);
         words[same + ROW_STAMP] = this.stamp;
+        words[same + ROW_META] = meta;
         if (replaced === 0 || replaced === same) {
           if ((flags & NLM_F_MULTI) !== 0) return this.reorder(head, same, rank);
           return replaced === 0 && !this.six ? this.moved(head, same, rank, flags) : SAME;
         }
-        // REPLACE of another row by one that is there already: the other goes, this one takes its place.
-        this.change(rank, head, () => {
-          this.unlink(same);
-          this.linkBefore(replaced, same);
-          this.unlink(replaced);
-        });
+        // IPv4: a nexthop object was replaced and its routes are told of, in whatever place they are. (The kernel refuses
+        // to replace a route by one that it has already.)
+        if (!this.six) return SAME;
+        // IPv6: the other goes, this one takes its place.
+        const before = this.begin(head, rank);
+        this.unlink(same);
+        this.linkBefore(replaced, same);
+        this.unlink(replaced);
+        this.end(rank, before);
         this.drop(replaced);
         return CHANGED;
       }
@@ -135,14 +140,12 @@ export class RouteFamily extends Rib {
       return this.gauge.refuse();
     }
     this.fill(fresh, meta, row.priority, attr, nh);
-    const before = head === 0 ? 0 : this.value(head, rank);
-    this.begin();
+    const before = this.begin(head, rank);
     if (replaced !== 0) {
       this.linkBefore(replaced, fresh);
       this.unlink(replaced);
     } else this.link(head, fresh, flags);
-    this.publish(rank, before, this.value(this.find(this.w0, this.w1, this.w2, this.w3, this.len), rank));
-    this.end();
+    this.end(rank, before);
     if (replaced === 0) {
       this.gauge.entries++;
       this.perRank[rank]!++;
@@ -222,9 +225,8 @@ export class RouteFamily extends Rib {
       if (meta === 0 || !nexthops.has(words[row + ROW_NH]!)) continue;
       this.setPrefixOf(row);
       const rank = this.rankOf((meta >>> 8) & 0xff);
-      this.begin();
-      this.publish(rank, -1, this.value(this.find(this.w0, this.w1, this.w2, this.w3, this.len), rank));
-      this.end();
+      this.begin(0, rank);
+      this.end(rank, -1);
     }
   }
 
@@ -232,7 +234,7 @@ export class RouteFamily extends Rib {
   splitLocal(): void {
     const { words, rowWords } = this;
     if (this.six || words[H_OWN_LOCAL4] !== 0) return;
-    this.begin();
+    this.begin(0, 2);
     words[H_OWN_LOCAL4] = 1;
     for (let row = this.rows + rowWords; row < this.top; row += rowWords) {
       const meta = words[row + ROW_META]!;
@@ -240,9 +242,8 @@ export class RouteFamily extends Rib {
       this.perRank[1]!--;
       this.perRank[2]!++;
       this.setPrefixOf(row);
-      this.publish(2, 0, this.value(this.find(this.w0, this.w1, this.w2, this.w3, this.len), 2));
+      this.end(2, 0);
     }
-    this.end();
   }
 
   /** A row has waited out its epoch. */
@@ -250,12 +251,18 @@ export class RouteFamily extends Rib {
     this.free.push(row);
   }
 
-  private begin(): void {
+  /** A change of the present prefix begins. Returns what it gives its addresses now; `head` is its first row or 0. */
+  private begin(head: number, rank: number): number {
+    const before = this.value(head, rank);
     Atomics.store(this.words, H_RIB_SEQ, this.words[H_RIB_SEQ]! | 1);
+    return before;
   }
 
-  private end(): void {
-    Atomics.store(this.words, H_RIB_SEQ, (this.words[H_RIB_SEQ]! | 1) + 1);
+  /** The change is made: the FIB follows. `before` is what `begin` returned, -1 if that is no longer known. */
+  private end(rank: number, before: number): void {
+    const { words } = this;
+    this.publish(rank, before, this.value(this.find(this.w0, this.w1, this.w2, this.w3, this.len), rank));
+    Atomics.store(words, H_RIB_SEQ, (words[H_RIB_SEQ]! | 1) + 1);
   }
 
   private setPrefix(row: RouteRow): void {
@@ -313,10 +320,12 @@ export class RouteFamily extends Rib {
     return this.order(a, words[b + ROW_META]!, words[b + ROW_PRIORITY]!, words[b + ROW_ATTR]!) === 0;
   }
 
+  /** The row that says the same. With a nexthop object the type is the object's: it may have become a blackhole since. */
   private findSame(head: number, meta: number, priority: number, attr: number, nh: number): number {
     const { words } = this;
+    const mask = words[this.nexthops.record(nh) + NH_NHID] === 0 ? -1 : 0xffffff;
     for (let row = head; row !== 0; row = words[row + ROW_NEXT]!)
-      if (words[row + ROW_META] === meta && words[row + ROW_PRIORITY] === (priority | 0))
+      if (((words[row + ROW_META]! ^ meta) & mask) === 0 && words[row + ROW_PRIORITY] === (priority | 0))
         if (words[row + ROW_ATTR] === attr && words[row + ROW_NH] === nh) return row;
     return 0;
   }
@@ -341,10 +350,7 @@ export class RouteFamily extends Rib {
     const { words } = this;
     for (let other = head; other !== row; other = words[other + ROW_NEXT]!)
       if (words[other + ROW_STAMP]! < this.stamp && this.equals(other, row)) {
-        this.change(rank, head, () => {
-          this.unlink(row);
-          this.link(this.find(this.w0, this.w1, this.w2, this.w3, this.len), row, NLM_F_MULTI);
-        });
+        this.relink(head, row, rank, NLM_F_MULTI);
         return CHANGED;
       }
     return SAME;
@@ -360,20 +366,16 @@ export class RouteFamily extends Rib {
     for (let other = head; other !== 0; other = words[other + ROW_NEXT]!)
       if (other !== row && this.equals(other, row)) equals++;
     if (equals === 0) return SAME;
-    this.change(rank, head, () => {
-      this.unlink(row);
-      this.link(this.find(this.w0, this.w1, this.w2, this.w3, this.len), row, flags);
-    });
+    this.relink(head, row, rank, flags);
     return CHANGED;
   }
 
-  /** Changes the list of the present prefix, then what it gives its addresses. */
-  private change(rank: number, head: number, edit: () => void): void {
-    const before = this.value(head, rank);
-    this.begin();
-    edit();
-    this.publish(rank, before, this.value(this.find(this.w0, this.w1, this.w2, this.w3, this.len), rank));
-    this.end();
+  /** Gives a row the place in its list that it would get if it came now. */
+  private relink(head: number, row: number, rank: number, flags: number): void {
+    const before = this.begin(head, rank);
+    this.unlink(row);
+    this.link(this.find(this.w0, this.w1, this.w2, this.w3, this.len), row, flags);
+    this.end(rank, before);
   }
 
   private take(): number {
@@ -477,11 +479,9 @@ export class RouteFamily extends Rib {
     this.epochs.relieve();
     this.setPrefixOf(row);
     const rank = this.rankOf((this.words[row + ROW_META]! >>> 8) & 0xff);
-    const before = this.value(this.find(this.w0, this.w1, this.w2, this.w3, this.len), rank);
-    this.begin();
+    const before = this.begin(this.find(this.w0, this.w1, this.w2, this.w3, this.len), rank);
     this.unlink(row);
-    this.publish(rank, before, this.value(this.find(this.w0, this.w1, this.w2, this.w3, this.len), rank));
-    this.end();
+    this.end(rank, before);
     this.drop(row);
   }
 

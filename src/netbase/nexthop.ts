@@ -46,6 +46,10 @@ export const RTNH_F_ONLINK = 4;
 export const RTNH_F_LINKDOWN = 16;
 /** The flags that are the route's own; the others tell of the moment. */
 const OWN_FLAGS = RTNH_F_PERVASIVE | RTNH_F_ONLINK;
+/** What `legState` says of a leg that the kernel takes for dead. */
+const DOWN = RTNH_F_DEAD | RTNH_F_LINKDOWN | 0x100;
+/** Among a leg's flags: the kernel said DEAD though the interface is up. */
+const TOLD_DEAD = 0x80;
 const IFF_UP = 1;
 const RT_SCOPE_HOST = 254;
 const RTN_UNICAST = 1;
@@ -98,6 +102,8 @@ export class NexthopTable {
   /** Nexthop objects whose change the records have not followed yet; a missing object means deleted. */
   private readonly dirtyObjects = new Set<number>();
   private readonly deleted = new Set<number>();
+  /** Ids whose usability changed since `settle`. */
+  private turned = new Set<number>();
   private readonly noLegs = new Legs();
   private stamp = 1;
 
@@ -129,11 +135,45 @@ export class NexthopTable {
 
   /** The id for a route's next hop, 0 if no route has such a one. */
   find(row: RouteRow): number {
+    const id = this.lookup(row);
+    if (row.legs.n > 1 && id !== 0) this.tell(id, row);
+    return id;
+  }
+
+  private lookup(row: RouteRow): number {
     if (this.last !== 0 && this.refs[this.last]! > 0 && this.says(this.last, row)) return this.last;
     const hash = hashOf(row);
     for (let id = this.buckets[hash & (this.buckets.length - 1)]!; id !== 0; id = this.chain[id]!)
       if (this.hashes[id] === hash && this.says(id, row)) return (this.last = id);
     return 0;
+  }
+
+  /**
+   * The legs of a multipath route may be dead though their interface is up: it lost its last IPv4 address, or came up
+   * without carrier (IPv6). Only the kernel's dumps tell; what one told stands until the next.
+   */
+  private tell(id: number, { legs, nhid }: RouteRow): void {
+    if (nhid !== 0) return;
+    const { words } = this;
+    const record = words[this.nhIndex + id]!;
+    let same = true;
+    for (let i = 0; i < legs.n; i++)
+      same &&= (words[record + i * LINE_WORDS + NH_LINK]! & (TOLD_DEAD << 8)) === this.told(legs, i) << 8;
+    if (same) return;
+    const wasDead = words[record + NH_TYPE]! & NH_DEAD;
+    this.copy(record);
+    for (let i = 0; i < legs.n; i++) {
+      const at = i * LINE_WORDS + NH_LINK;
+      this.scratch[at] = (this.scratch[at]! & ~(TOLD_DEAD << 8)) | (this.told(legs, i) << 8);
+    }
+    this.publish(id);
+    if ((words[words[this.nhIndex + id]! + NH_TYPE]! & NH_DEAD) !== wasDead) this.turned.add(id);
+  }
+
+  private told(legs: Legs, i: number): number {
+    if ((legs.flags[i]! & RTNH_F_DEAD) === 0) return 0;
+    const slot = this.links.find(legs.ifindex[i]!);
+    return slot !== 0 && (this.words[slot + LINK_FLAGS]! & IFF_UP) !== 0 ? TOLD_DEAD : 0;
   }
 
   /** The id for a route's next hop, with one more user; 0 if the table is full. */
@@ -237,13 +277,15 @@ export class NexthopTable {
    */
   settle(): Set<number> | undefined {
     const { links, addrs, dirtyObjects, words } = this;
-    if (links.dirty.size === 0 && !addrs.dirty && dirtyObjects.size === 0) return undefined;
+    const turned = this.turned;
+    this.turned = new Set();
+    if (links.dirty.size === 0 && !addrs.dirty && dirtyObjects.size === 0)
+      return turned.size > 0 ? turned : undefined;
     // A group changes with its members.
     for (const [id, object] of this.known)
       if (object.group)
         for (let i = 0; i < object.legs.n; i++)
           if (dirtyObjects.has(object.legs.nhid[i]!)) dirtyObjects.add(id);
-    let turned: Set<number> | undefined;
     for (let id = NHID_SLOW + 1; id <= this.top; id++) {
       if (this.refs[id] === 0) continue;
       const record = words[this.nhIndex + id]!;
@@ -254,12 +296,12 @@ export class NexthopTable {
       if (rewrite) this.expand(record);
       else this.copy(record);
       this.publish(id);
-      if ((words[words[this.nhIndex + id]! + NH_TYPE]! & NH_DEAD) !== wasDead) (turned ??= new Set()).add(id);
+      if ((words[words[this.nhIndex + id]! + NH_TYPE]! & NH_DEAD) !== wasDead) turned.add(id);
     }
     links.dirty.clear();
     addrs.dirty = false;
     dirtyObjects.clear();
-    return turned;
+    return turned.size > 0 ? turned : undefined;
   }
 
   /** Whether a leg of this next hop goes over `oif`. */
@@ -271,14 +313,14 @@ export class NexthopTable {
     return false;
   }
 
-  /** Whether this next hop is the nexthop object `nhid`, or a group that it is in. */
+  /** Word offset of an id's present record. */
+  record(id: number): number {
+    return this.words[this.nhIndex + id]!;
+  }
+
+  /** Whether this next hop is the nexthop object or group `nhid`. */
   names(id: number, nhid: number): boolean {
-    const { words } = this;
-    const record = words[this.nhIndex + id]!;
-    if (words[record + NH_NHID] === (nhid | 0)) return true;
-    for (let i = 0, leg = record; i < legsOf(words, record); i++, leg += LINE_WORDS)
-      if (words[leg + NH_LEG_NHID] === (nhid | 0)) return true;
-    return false;
+    return this.words[this.words[this.nhIndex + id]! + NH_NHID] === (nhid | 0);
   }
 
   private usesDirtyLink(record: number): boolean {
@@ -384,7 +426,8 @@ export class NexthopTable {
       if ((type & NH_PREFSRC) !== 0) scratch.set(src.subarray(0, 4), leg + NH_SRC);
       if (i >= legs.n) continue;
       scratch[leg + NH_OIF] = legs.ifindex[i]!;
-      scratch[leg + NH_LINK] = link | legs.gatewayFamily[i]! | ((legs.flags[i]! & OWN_FLAGS) << 8);
+      const told = nhid === 0 && legs.n > 1 ? this.told(legs, i) : 0;
+      scratch[leg + NH_LINK] = link | legs.gatewayFamily[i]! | (((legs.flags[i]! & OWN_FLAGS) | told) << 8);
       scratch[leg + NH_WEIGHT] = legs.weight[i]!;
       scratch[leg + NH_LEG_NHID] = legs.nhid[i]!;
       for (let k = 0; k < 4; k++) scratch[leg + NH_GATEWAY + k] = legs.gateway[i * 4 + k]!;
@@ -429,7 +472,8 @@ export class NexthopTable {
     const own = family === AF_INET ? scope === RT_SCOPE_HOST : type === RTN_LOCAL || type === RTN_ANYCAST;
     let total = 0;
     for (let i = 0, leg = 0; i < n; i++, leg += LINE_WORDS) {
-      const state = reject ? 0 : this.legState(scratch[leg + NH_OIF]!, family, own);
+      const told = (scratch[leg + NH_LINK]! & (TOLD_DEAD << 8)) !== 0 ? DOWN : 0;
+      const state = reject ? 0 : this.legState(scratch[leg + NH_OIF]!, family, own) | told;
       scratch[leg + NH_LINK] =
         (scratch[leg + NH_LINK]! & ~((RTNH_F_DEAD | RTNH_F_LINKDOWN) << 8)) | ((state & 0xff) << 8);
       scratch[leg + NH_BOUND] = state >= 0x100 ? -1 : 0;
@@ -457,30 +501,30 @@ export class NexthopTable {
   private legState(oif: number, family: number, own: boolean): number {
     if (oif === 0) return 0;
     const slot = this.links.find(oif);
-    if (slot === 0) return RTNH_F_DEAD | RTNH_F_LINKDOWN | 0x100;
+    if (slot === 0) return DOWN;
     if (own) return 0;
-    if ((this.words[slot + LINK_FLAGS]! & IFF_UP) === 0) return RTNH_F_DEAD | RTNH_F_LINKDOWN | 0x100;
+    if ((this.words[slot + LINK_FLAGS]! & IFF_UP) === 0) return DOWN;
     if (this.words[slot + LINK_STATE]! >>> 24 !== 0) return 0;
     const ignored = (this.words[slot + LINK_IGNORE]! & (family === AF_INET6 ? 2 : 1)) !== 0;
     return RTNH_F_LINKDOWN | (ignored ? 0x100 : 0);
   }
 }
 
+const mix = (h: number, w: number): number => {
+  const x = Math.imul(h ^ w, 0x85ebca6b);
+  return x ^ (x >>> 15);
+};
+
+/** A hash of what `says` compares. */
 function hashOf(row: RouteRow): number {
   const { legs } = row;
   const type = row.nhid !== 0 && row.type === RTN_BLACKHOLE ? RTN_UNICAST : row.type;
-  let h = Math.imul(type | (row.scope << 8) | (row.family << 16), 0x9e3779b1) ^ row.mtu;
-  const mix = (w: number): void => {
-    h = Math.imul(h ^ w, 0x85ebca6b);
-    h ^= h >>> 15;
-  };
-  mix(row.nhid);
-  if (row.hasPrefsrc) for (let i = 0; i < 4; i++) mix(row.prefsrc[i]!);
-  if (row.nhid === 0)
-    for (let i = 0; i < legs.n; i++) {
-      mix(legs.ifindex[i]! ^ (legs.weight[i]! << 20));
-      mix(legs.gateway[i * 4]!);
-      if (legs.gatewayFamily[i] !== AF_INET) for (let k = 1; k < 4; k++) mix(legs.gateway[i * 4 + k]!);
-    }
+  let h = mix(Math.imul(type | (row.scope << 8) | (row.family << 16), 0x9e3779b1) ^ row.mtu, row.nhid);
+  if (row.hasPrefsrc) for (let i = 0; i < 4; i++) h = mix(h, row.prefsrc[i]!);
+  if (row.nhid !== 0) return h;
+  for (let i = 0; i < legs.n; i++) {
+    h = mix(h, legs.ifindex[i]! ^ (legs.weight[i]! << 20));
+    for (let k = i * 4; k < i * 4 + 4; k++) h = mix(h, legs.gateway[k]!);
+  }
   return h;
 }

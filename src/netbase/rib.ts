@@ -189,6 +189,12 @@ export class Rib {
     return 0;
   }
 
+  /** The rows of a route's prefix, in order. */
+  *rowsOf({ dst, dstLen }: RouteRow): Generator<number> {
+    const first = this.findMasked(dst[0]!, dst[1]!, dst[2]!, dst[3]!, dstLen);
+    for (let row = first; row !== 0; row = this.words[row + ROW_NEXT]!) yield row;
+  }
+
   /** Fills `out` with all of a row. */
   load(row: number, out: RouteRow): void {
     const { words } = this;
@@ -223,8 +229,11 @@ export class Rib {
 
   /** `find` for an address of which only the first `len` bits count. */
   findMasked(w0: number, w1: number, w2: number, w3: number, len: number): number {
-    const bits = (from: number) => MASKS[Math.min(Math.max(len - from, 0), 32)]!;
-    if (!this.six) return this.find(w0 & bits(0), 0, 0, 0, len);
-    return this.find(w0 & bits(0), w1 & bits(32), w2 & bits(64), w3 & bits(96), len);
+    if (!this.six) return this.find(w0 & MASKS[len]!, 0, 0, 0, len);
+    const m0 = len >= 32 ? -1 : MASKS[len]!;
+    const m1 = len >= 64 ? -1 : len <= 32 ? 0 : MASKS[len - 32]!;
+    const m2 = len >= 96 ? -1 : len <= 64 ? 0 : MASKS[len - 64]!;
+    const m3 = len <= 96 ? 0 : MASKS[len - 96]!;
+    return this.find(w0 & m0, w1 & m1, w2 & m2, w3 & m3, len);
   }
 }

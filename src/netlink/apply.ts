@@ -7,6 +7,7 @@
 //                                                first one brings dead legs back
 //   address gone that is a route's source        IPv4: older kernels drop those routes in silence; IPv6: it is
 //                                                taken out of them
+//   leg of an IPv6 route with other attributes   the route: each leg has its own, a dump tells those of the first alone
 //   nexthop object gone                          all groups; routes that use it, which is certain and needs no dump
 // The rest is not guessed: it goes on the agenda as a dump.
 import { LINK_FLAGS, LINK_MASTER, LINK_MTU } from "../netbase/layout.ts";
@@ -50,6 +51,9 @@ export function kindOf(type: number, family: number): Kind | undefined {
   }
 }
 
+const keyOf = ({ dst, dstLen, table, priority }: RouteRow): string =>
+  `${dst.join()} ${dstLen} ${table} ${priority}`;
+
 /** For endSweep: no row is new enough to be spared. */
 const ALL = Number.POSITIVE_INFINITY;
 const NO_NEIGHBOURS = nl.IFF_NOARP | nl.IFF_LOOPBACK | nl.IFF_POINTOPOINT;
@@ -80,6 +84,9 @@ export class Apply {
   /** Preferred sources that routes had since they were all dumped last: IPv4 words, IPv6 words as text. */
   private readonly sources4 = new Set<number>();
   private readonly sources6 = new Set<string>();
+  /** IPv6 routes whose legs differ in more than the way. */
+  private readonly mixed = new Set<string>();
+  private readonly other = new RouteRow();
 
   /** @param wanted interfaces whose neighbours are mirrored; all that have any if missing */
   constructor(writer: NetbaseWriter, agenda: Agenda, wanted?: ReadonlySet<number>) {
@@ -138,12 +145,42 @@ export class Apply {
   private routeMessage(type: number, flags: number): void {
     const { route, writer } = this;
     if ((route.flags & nl.RTM_F_CLONED) !== 0) return;
-    if (type === nl.RTM_DELROUTE) writer.routes.remove(route);
-    else {
+    if (type === nl.RTM_DELROUTE) {
+      if (this.mixed.size > 0 && this.mixed.has(keyOf(route))) this.agenda.whole("routes6");
+      writer.routes.remove(route);
+    } else {
+      if ((flags & nl.NLM_F_REPLACE) !== 0 && route.family === nl.AF_INET) this.replaces();
+      if (route.family === nl.AF_INET6 && route.legs.n > 1 && (flags & nl.NLM_F_MULTI) === 0) this.joins();
       // Where it stands among others of its prefix, only events and dumps of all routes tell.
       if (!this.partial || (flags & nl.NLM_F_MULTI) === 0) writer.routes.upsert(route, flags);
       else if (!writer.routes.touch(route)) this.strangers++;
       if (route.hasPrefsrc && route.protocol !== nl.RTPROT_KERNEL) this.noteSource(route);
+    }
+  }
+
+  /** The kernel replaced the first of several routes; which of ours that was is not known while some may be gone. */
+  private replaces(): void {
+    if (!this.agenda.jobs.routes4.pending) return;
+    let rows = 0;
+    for (const _ of this.writer.routes.four.rowsOf(this.route)) rows++;
+    if (rows > 1) this.agenda.whole("routes4");
+  }
+
+  /** A leg has joined an IPv6 route: whether it brought attributes of its own. */
+  private joins(): void {
+    const { route, other } = this;
+    for (const row of this.writer.routes.six.rowsOf(route)) {
+      this.writer.routes.six.load(row, other);
+      if (other.table !== route.table || other.priority !== route.priority || other.legs.n === 0) continue;
+      const same =
+        other.mtu === route.mtu &&
+        other.protocol === route.protocol &&
+        other.pref === route.pref &&
+        other.hasPrefsrc === route.hasPrefsrc &&
+        other.prefsrc.every((word, i) => word === route.prefsrc[i]);
+      if (same) continue;
+      this.mixed.add(keyOf(route));
+      this.agenda.whole("routes6");
     }
   }
 

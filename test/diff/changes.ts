@@ -293,8 +293,9 @@ export class World {
     const ifindex = this.oif();
     const dst = this.gateway(six);
     if (random.chance(10)) {
-      const { family, words } = toAddress(dst);
-      return { text: `use ${dst} on ${ifindex}`, change: (m) => useNeigh(m, ifindex, family, words) };
+      // An entry that is PERMANENT forgets that in silence: one that nothing else is done to.
+      const { family, words } = toAddress(`${dst}9`);
+      return { text: `use ${dst}9 on ${ifindex}`, change: (m) => useNeigh(m, ifindex, family, words) };
     }
     const spec: NeighSpec = { ifindex, dst };
     if (random.chance(30))
