@@ -43,6 +43,8 @@ export class World {
     this.random = random;
     this.near = new Host("diff");
     this.far = new Host("diff far");
+    // A host that does not forward goes by what it knows of gateways as well: routes to dead ones lose to shorter ones.
+    this.near.sysctl("net/ipv6/conf/all/forwarding", 1);
     for (const name of LINKS) this.do({ text: "", change: (m) => this.makeLink(m, name) });
     for (const [i, name] of LINKS.entries()) {
       this.do({ text: "", change: (m) => setLink(m, { name, up: true }) });
@@ -238,6 +240,8 @@ export class World {
             ...(six ? [nl.RTN_ANYCAST] : [nl.RTN_LOCAL, nl.RTN_BROADCAST, nl.RTN_MULTICAST]),
           ]);
           if (spec.type < nl.RTN_BLACKHOLE) spec.oif = this.oif();
+          // The kernel takes a gateway that is an address of its own to mean "on link", and remembers that.
+          if (spec.type === nl.RTN_LOCAL) spec.dst = `10.${64 + random.below(4)}.0.${random.below(3)}`;
         },
       ],
     ])();

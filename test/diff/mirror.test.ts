@@ -1,0 +1,55 @@
+// The differential test: random changes of everything that is mirrored, of both families; after each handful has
+// settled, every table is compared with `ip -j`, and random lookups with `ip route get`.
+// NETD_SEED repeats a run, NETD_CHANGES makes it longer (10,000 in CI).
+import { expect, test } from "bun:test";
+import { World } from "./changes.ts";
+import { differences, kernelTables, ourTables } from "./compare.ts";
+import { lookupDifferences } from "./lookups.ts";
+import { Mirrored } from "./mirrored.ts";
+import { Random, seedOf } from "./random.ts";
+
+const CHANGES = Number(process.env["NETD_CHANGES"] ?? 10_000);
+const STEPS = 120; // a round; half of them are refused by the kernel
+const LOOKUPS = 1000;
+/** The kernel goes on by itself for a while after a change: neighbours are probed, carrier follows. */
+const TRIES = 20;
+
+test(
+  `${CHANGES} random changes leave every table and lookup as the kernel has it`,
+  () => {
+    const seed = seedOf();
+    console.log(`seed ${seed}`);
+    const random = new Random(seed);
+    const world = new World(random);
+    const mirrored = new Mirrored(world.near.netns);
+    try {
+      for (let changes = 0; changes < CHANGES; ) {
+        const log: string[] = [];
+        for (let i = 0; i < STEPS; i++) {
+          const step = world.step();
+          if (!world.do(step)) continue;
+          changes++;
+          log.push(step.text);
+          // Sometimes the mirror follows at once, sometimes it has everything to do in the end.
+          if (random.chance(20)) mirrored.mirror.turn();
+        }
+        let found: string[] = [];
+        for (let tries = 0; tries < TRIES; tries++) {
+          mirrored.settle();
+          found = differences(ourTables(mirrored), kernelTables(world.near));
+          if (found.length === 0) found = lookupDifferences(mirrored, world.near, random, LOOKUPS);
+          if (found.length === 0) break;
+          mirrored.wait(50);
+        }
+        if (found.length > 0)
+          throw new Error(`seed ${seed}, change ${changes}:\n${found.join("\n")}\nafter\n${log.join("\n")}`);
+      }
+      expect(mirrored.mirror.counts.malformed).toBe(0);
+      expect(mirrored.mirror.counts.overruns).toBe(0);
+    } finally {
+      mirrored.close();
+      world.close();
+    }
+  },
+  CHANGES * 30,
+);
