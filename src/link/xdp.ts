@@ -5,12 +5,14 @@
 //   tx          loop -> kernel  to send                        struct xdp_desc
 //   completion  kernel -> loop  sent, the frame is ours again  u64 offset a slot
 // A frame is in exactly one of: fill or rx ring, the loop's batch, tx or completion ring, the free stack.
+import { errno } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
 import { bufferAt } from "../../ffi/memory.ts";
 import type { Batch, Link } from "./link.ts";
 
 const XDP_RING_NEED_WAKEUP = 1;
 const MSG_DONTWAIT = 0x40;
+const ENETDOWN = 100;
 
 /** Addresses of one mapped ring, as the socket's maker found them. */
 export interface RingRef {
@@ -148,19 +150,20 @@ export class XdpLink implements Link {
   }
 
   maintain(): boolean {
+    let stuck = false;
     if (this.outstanding > 0) {
       // A kick moves at most 32 frames in copy mode, and EAGAIN is no fault: the next turn kicks again.
       if (
         (Atomics.load(this.tx.flags, 0) & XDP_RING_NEED_WAKEUP) !== 0 &&
         Atomics.load(this.tx.consumer, 0) !== this.txProd
       )
-        libc.sendto(this.fd, null, 0, MSG_DONTWAIT, null, 0);
+        stuck = libc.sendto(this.fd, null, 0, MSG_DONTWAIT, null, 0) < 0 && errno() === ENETDOWN;
       this.complete();
     }
     if (this.freeCount > 0) this.refill();
     if ((Atomics.load(this.fill.flags, 0) & XDP_RING_NEED_WAKEUP) !== 0)
       libc.recvfrom(this.fd, null, 0, MSG_DONTWAIT, null, null);
-    return this.outstanding > 0;
+    return this.outstanding > 0 && !stuck; // while the card is down nothing moves, and there is nothing to stay awake for
   }
 
   /** Sent frames are free again. */
