@@ -14,6 +14,8 @@ export class Services {
   private readonly table: MatchTable;
   private readonly program: SteerProgram;
   private readonly active = new Map<string, Match>();
+  /** Matches that found no room. */
+  private refused = 0;
 
   constructor(configured: readonly ServiceConfig[], table: MatchTable, program: SteerProgram) {
     this.configured = configured;
@@ -27,18 +29,30 @@ export class Services {
     for (const { address, port } of this.configured)
       for (const own of address === undefined ? addresses : [parseIPv4(address)!])
         wanted.set(`echo ${formatIPv4(own)}:${port}`, { protocol: IPPROTO_UDP, address: own, port });
-    for (const [name, match] of wanted)
-      if (!this.active.has(name)) {
-        this.table.set(match, 0);
-        this.program.addMatch(steer(match));
-        this.active.set(name, match);
-      }
     for (const [name, match] of this.active)
       if (!wanted.has(name)) {
         this.program.removeMatch(steer(match));
         this.table.remove(match);
         this.active.delete(name);
       }
+    this.refused = 0;
+    for (const [name, match] of wanted)
+      if (!this.active.has(name)) {
+        if (!this.table.set(match, 0)) {
+          this.refused++;
+          continue;
+        }
+        this.program.addMatch(steer(match));
+        this.active.set(name, match);
+      }
+  }
+
+  /** What an operator should know. */
+  get warnings(): string[] {
+    const { active, refused } = this;
+    return refused === 0
+      ? []
+      : [`services: ${refused} matches found no room beside ${active.size}: fewer addresses or services`];
   }
 
   /** "echo 10.77.0.1:7"... */

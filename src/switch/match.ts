@@ -3,10 +3,13 @@
 //
 //   address (memory word) | port (memory half) | protocol << 16 | endpoint, -1 none | 0
 //
-// A key, once written, stays: removing it only takes its endpoint away, so no reader ever misses another entry.
-// The key word is written last, so a reader that finds it finds the rest.
+// Removing a match takes its endpoint away and leaves its key, so that no reader ever misses another entry; the slot is
+// the next new match's on that path, or free once nothing follows it. The key word is written last, so a reader that
+// finds it finds the rest; while a slot changes hands its key is CHANGING. Half of the slots at most have a key: a
+// search always ends.
 
 const ENTRY = 4;
+const CHANGING = -1;
 
 export interface Match {
   /** IPPROTO_UDP... */
@@ -23,6 +26,8 @@ const portHalf = (port: number): number => ((port & 0xff) << 8) | (port >>> 8);
 export class MatchTable {
   private readonly table: Int32Array;
   private readonly mask: number;
+  /** Slots that have a key; the writer's count. */
+  private used = 0;
 
   static bytes(slots: number): number {
     return slots * ENTRY * 4;
@@ -34,27 +39,46 @@ export class MatchTable {
     this.mask = slots - 1;
   }
 
-  /** Writer: adds a match or changes its endpoint. @throws RangeError if the table is half full */
-  set(match: Match, endpoint: number): void {
+  /** Writer: adds a match or changes its endpoint. False if there is no room for it. */
+  set(match: Match, endpoint: number): boolean {
+    const { table, mask } = this;
+    const { address } = match;
     const key = portHalf(match.port) | (match.protocol << 16);
-    let slot = this.slot(match.address, key);
-    let probes = 0;
-    while (
-      this.table[slot + 1] !== 0 &&
-      !(this.table[slot + 1] === key && this.table[slot] === match.address)
-    ) {
-      slot = (slot + ENTRY) & (this.mask * ENTRY);
-      if (++probes > this.mask >> 1)
-        throw new RangeError(`match table full (${(this.mask + 1) / 2} matches)`);
+    let slot = this.slot(address, key);
+    let dead = -1;
+    for (; table[slot + 1] !== 0; slot = (slot + ENTRY) & (mask * ENTRY)) {
+      if (table[slot + 1] === key && table[slot] === address) {
+        table[slot + 2] = endpoint;
+        return true;
+      }
+      if (dead < 0 && table[slot + 2] === -1) dead = slot;
     }
-    this.table[slot] = match.address;
-    this.table[slot + 2] = endpoint;
-    Atomics.store(this.table, slot + 1, key);
+    if (dead >= 0) {
+      slot = dead;
+      Atomics.store(table, slot + 1, CHANGING);
+    } else if (this.used > mask >> 1) return false;
+    else this.used++;
+    table[slot] = address;
+    table[slot + 2] = endpoint;
+    Atomics.store(table, slot + 1, key);
+    return true;
   }
 
   /** Writer: frames for this match find no endpoint any more. */
   remove(match: Match): void {
-    if (this.find(match.address, portHalf(match.port) | (match.protocol << 16)) >= 0) this.set(match, -1);
+    const { table, mask } = this;
+    if (this.find(match.address, portHalf(match.port) | (match.protocol << 16)) < 0) return;
+    this.set(match, -1);
+    // Slots without endpoint at the end of a run are free again: no search goes on behind them.
+    const step = (slot: number, by: number) => (slot + by * ENTRY) & (mask * ENTRY);
+    let last = this.slot(match.address, portHalf(match.port) | (match.protocol << 16));
+    while (table[last + 1] !== 0) last = step(last, 1);
+    for (;;) {
+      last = step(last, -1);
+      if (table[last + 1] === 0 || table[last + 2] !== -1) return;
+      Atomics.store(table, last + 1, 0);
+      this.used--;
+    }
   }
 
   private slot(address: number, key: number): number {
