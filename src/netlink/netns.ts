@@ -2,6 +2,7 @@
 // as a process, a socket or a fd in it does, so an anonymous one dies with this process at the latest.
 // setns(2) moves the calling thread only. Keep what runs inside short: a thread that Bun starts meanwhile
 // (a JIT helper) is born in that namespace and holds it until it ends. Nothing asynchronous may run inside.
+import { readlinkSync } from "node:fs";
 import { check, errno, SysError } from "../../ffi/errno.ts";
 import { cstring, libc } from "../../ffi/libc.ts";
 
@@ -72,8 +73,12 @@ export class Netns {
     return new Netns(openFd(OWN), "current");
   }
 
-  /** Runs `fn` with the calling thread in this namespace; sockets and files of /proc/sys/net opened there belong to it. */
+  /**
+   * Runs `fn` with the calling thread in this namespace; sockets and files of /proc/sys/net opened there belong to it.
+   * Needs CAP_SYS_ADMIN, but not where the thread is there already.
+   */
   run<T>(fn: () => T): T {
+    if (readlinkSync(OWN) === readlinkSync(`/proc/self/fd/${this.fd}`)) return fn();
     const own = openFd(OWN);
     try {
       enter(this.fd, this.name);
