@@ -3,6 +3,7 @@ import { abi } from "../../ffi/abi.ts";
 import { libbpf } from "../../ffi/libbpf.ts";
 import { libc } from "../../ffi/libc.ts";
 import { ptr } from "../../ffi/memory.ts";
+import { linkHolders } from "./holders.ts";
 
 const NAME_BYTES = 16;
 
@@ -18,8 +19,10 @@ export function foreignProgram(ifindex: number, ifname: string): string {
   if (id === undefined) return "";
   const name = programName(id);
   const what = `XDP program ${id}${name && ` "${name}"`} is on this card`;
-  if (name === "steer") return `${what}: another netd runs there; stop it first`;
-  return `${what}; stop its owner (bpftool link show), or take it off: ip link set dev ${ifname} xdp off`;
+  const holders = linkHolders(id).join(", ");
+  if (name === "steer" && holders) return `${what}: another netd runs there, ${holders}; stop it first`;
+  if (holders) return `${what}, held by ${holders}; stop that first`;
+  return `${what}; take it off: ip link set dev ${ifname} xdp off, or bpftool link show if it is a pinned link`;
 }
 
 function programName(id: number): string {

@@ -93,7 +93,7 @@ test.each(["native", "skb"] as const)("a foreign program in %s mode: one error t
   withProgram((program) => {
     for (const ours of ["auto", "native", "skb"] as const)
       expect(refusal(() => program.attach(card.ifindex, ours)).message).toMatch(
-        /^attach XDP to nd0 \(\w+ mode\): EBUSY \(XDP program \d+ "stranger" is on this card; .*ip link set dev nd0 xdp off\)$/,
+        /^attach XDP to nd0 \(\w+ mode\): EBUSY \(XDP program \d+ "stranger" is on this card, held by PID \d+ \(bun.*\); stop that first\)$/,
       );
     stranger.close();
     expect(program.attach(card.ifindex)).toEqual({ mode: "native" });
