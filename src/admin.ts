@@ -96,8 +96,8 @@ async function owner(path: string): Promise<string> {
   }
 }
 
-/** Takes away what a dead daemon left at `path`; refuses to touch anything else. */
-async function clear(path: string): Promise<void> {
+/** Takes away what a dead daemon left at `path`; refuses to touch anything else. @throws as serveAdmin */
+export async function clearSocket(path: string): Promise<void> {
   const stat = lstatSync(path, { throwIfNoEntry: false });
   if (!stat) return;
   const op = `admin socket ${path}`;
@@ -135,7 +135,7 @@ export async function serveAdmin(
 ): Promise<{ stop(): Promise<void> }> {
   const directory = dirname(path);
   const made = attempt(path, () => mkdirSync(directory, { recursive: true, mode: 0o755 })) !== undefined;
-  await clear(path);
+  await clearSocket(path);
   // bind(2) applies the umask, so there is no moment at which others could connect.
   const umask = process.umask(0o177);
   let server: Bun.Server<undefined>;

@@ -2,19 +2,27 @@
 import type { Config, RunOptions } from "./config.ts";
 import { Daemon } from "./daemon.ts";
 import { Live } from "./live.ts";
-import { untilStopped } from "./until.ts";
+import { EndSignals, Interrupted, untilStopped } from "./until.ts";
 
 /** Returns the exit code. @throws what Daemon.start throws, and the failure of a Worker; nothing is left behind */
 export async function runCard(config: Config, options: RunOptions): Promise<number> {
-  const daemon = await Daemon.start(config);
+  using end = new EndSignals();
+  let daemon: Daemon;
+  try {
+    daemon = await Daemon.start(config, end.signal);
+  } catch (error) {
+    if (error instanceof Interrupted) return 0;
+    throw error;
+  }
   const live = new Live(options.json, `netd on ${config.interface.name}`);
   const { views } = daemon;
+  const update = () => live.update(views.sample());
   try {
     live.hints([
       `services: ${views.summary().services.join(", ") || "none"}`,
       `ask it: ${options.self} show neighs, ${options.self} lookup ADDRESS`,
     ]);
-    await Promise.race([untilStopped(options.duration, () => live.update(views.sample())), daemon.failed]);
+    await Promise.race([untilStopped(options.duration, update, end.signal), daemon.failed]);
     return 0;
   } finally {
     const last = views.sample();

@@ -8,7 +8,7 @@
 import { SysError } from "../ffi/errno.ts";
 import { cstring, libc } from "../ffi/libc.ts";
 import { ptr } from "../ffi/memory.ts";
-import { serveAdmin } from "./admin.ts";
+import { clearSocket, serveAdmin } from "./admin.ts";
 import type { Config } from "./config.ts";
 import { Log } from "./log.ts";
 import { epochBytes } from "./mem/epoch.ts";
@@ -24,15 +24,17 @@ import { LOOP_COUNTERS } from "./switch/loop.ts";
 import { MatchTable } from "./switch/match.ts";
 import { Thread } from "./thread.ts";
 import { Views } from "./views.ts";
+import { Watch } from "./watch.ts";
 import { type Attached, SteerProgram } from "./xdp/program.ts";
-import { receiveQueues, setVlanStripping } from "./xdp/queues.ts";
+import { receiveQueues, restoreVlanStripping, setVlanStripping } from "./xdp/queues.ts";
 import { createSocket, frameBytesFor, type XdpSocket } from "./xdp/socket.ts";
 import { MATCH_SLOTS, type NetBoot, SOLICIT_SLOTS } from "./xdp/worker.ts";
 
-const SERVICES_MS = 500;
 const WARNINGS_MS = 1000;
 const ENODEV = 19;
 const EINVAL = 22;
+const ENOSPC = 28;
+const ARPHRD_ETHER = 1;
 
 /** One net Worker as the main thread sees it. */
 export interface Queue {
@@ -53,6 +55,7 @@ export interface Parts {
   readonly program: SteerProgram;
   readonly services: Services;
   readonly attached: Attached;
+  readonly watch: Watch;
   /** Policy rules that lead to tables which are not mirrored, as text. */
   readonly rules: readonly string[];
 }
@@ -60,7 +63,7 @@ export interface Parts {
 export class Daemon {
   readonly parts: Parts;
   readonly views: Views;
-  /** Rejects if one of its Workers fails. */
+  /** Rejects if one of its Workers fails, or the card is gone. */
   readonly failed: Promise<never>;
   private readonly stack: AsyncDisposableStack;
 
@@ -69,15 +72,19 @@ export class Daemon {
     this.views = views;
     this.stack = stack;
     this.failed = Promise.race(
-      [parts.netlink, ...parts.queues.map(({ thread }) => thread)].map((t) => t.failed),
+      [parts.watch, parts.netlink, ...parts.queues.map(({ thread }) => thread)].map((t) => t.failed),
     );
     this.failed.catch(() => {});
   }
 
-  /** Starts everything. @throws SysError or another Error that says what to do; then nothing is left behind */
-  static async start(config: Config): Promise<Daemon> {
+  /**
+   * Starts everything, or as much as there is time for until `signal` is aborted.
+   * @throws SysError or another Error that says what to do, or the reason of the abort; then nothing is left behind
+   */
+  static async start(config: Config, signal?: AbortSignal): Promise<Daemon> {
     await using stack = new AsyncDisposableStack();
-    const parts = await start(config, stack);
+    await clearSocket(config.admin.socket); // before the card is touched: whoever has it may have the card too
+    const parts = await start(config, stack, signal);
     const views = new Views(parts);
     const admin = await serveAdmin(config.admin.socket, views);
     stack.defer(() => admin.stop());
@@ -97,7 +104,12 @@ export class Daemon {
   }
 }
 
-async function start(config: Config, stack: AsyncDisposableStack): Promise<Parts> {
+async function start(
+  config: Config,
+  stack: AsyncDisposableStack,
+  signal: AbortSignal | undefined,
+): Promise<Parts> {
+  signal?.throwIfAborted();
   const ifname = config.interface.name!;
   const netns = config.interface.netns === undefined ? Netns.current() : Netns.open(config.interface.netns);
   stack.defer(() => netns.close());
@@ -118,7 +130,7 @@ async function start(config: Config, stack: AsyncDisposableStack): Promise<Parts
   const program = SteerProgram.load();
   stack.defer(() => program.close());
   if (netns.run(() => setVlanStripping(ifname, false)))
-    stack.defer(() => void netns.run(() => setVlanStripping(ifname, true)));
+    stack.defer(() => netns.run(() => restoreVlanStripping(ifindex)));
   const attached = netns.run(() => program.attach(ifindex, config.interface.mode));
   const queueNumbers = netns.run(() => queuesOf(config, ifname));
 
@@ -145,15 +157,18 @@ async function start(config: Config, stack: AsyncDisposableStack): Promise<Parts
       receiveBytes: config.netlink.receiveBytes,
     } satisfies Omit<NetlinkBoot, "control" | "wakeFd">,
     "synced",
+    signal,
   );
   const netbase = NetbaseReader.open(base.ref, epochs.ref, 0);
   stack.defer(() => netbase.close());
   netbase.offline(); // but for moments
   const link = netbase.links.get(ifindex);
-  if (link === undefined || link.lladdrLen !== 6)
+  if (link === undefined && netbase.stats.links.missing)
+    throw new SysError(`open interface ${ifname}`, ENOSPC, "not all interfaces fit: raise netbase.links");
+  if (link === undefined) throw new SysError(`open interface ${ifname}`, ENODEV, "it was deleted meanwhile");
+  if (link.type !== ARPHRD_ETHER)
     throw new SysError(`open interface ${ifname}`, EINVAL, "not an Ethernet device");
 
-  program.setAddress(link.lladdr);
   const services = new Services(config.services, new MatchTable(matches.buffer, MATCH_SLOTS), program);
 
   const queues: Queue[] = [];
@@ -193,6 +208,7 @@ async function start(config: Config, stack: AsyncDisposableStack): Promise<Parts
         partialChecksums: link.kind === "veth",
       } satisfies Omit<NetBoot, "control" | "wakeFd">,
       "ready",
+      signal,
     );
     program.setSocket(queue, socket.ref.fd);
     queues.push({ queue, core, socket, thread });
@@ -202,12 +218,11 @@ async function start(config: Config, stack: AsyncDisposableStack): Promise<Parts
     stack.defer(() => clear.stop());
   }
 
-  const sync = () => services.sync(netbase.addrs.own4(ifindex));
-  sync();
-  const timer = setInterval(sync, SERVICES_MS);
-  stack.defer(() => clearInterval(timer));
+  const frameBytes = Math.min(...queues.map(({ socket }) => socket.ref.umem.frameBytes));
+  const watch = new Watch({ ifname, ifindex, netbase, program, services, frameBytes });
+  stack.defer(() => watch.stop());
   stack.defer(() => program.detach());
-  return { config, ifname, ifindex, netbase, netlink, queues, program, services, attached, rules };
+  return { config, ifname, ifindex, netbase, netlink, queues, program, services, attached, watch, rules };
 }
 
 /** The queues to serve: those configured, if the card has them, else all. */

@@ -36,6 +36,7 @@ export class Thread<Name extends string = string> {
   private readonly worker: Worker;
   private fail!: (error: Error) => void;
   private heard: (message: Message) => void = () => {};
+  private timer: Timer | undefined;
   private stopped = false;
 
   /**
@@ -66,11 +67,19 @@ export class Thread<Name extends string = string> {
     this.worker.onerror = (event) => this.fail(new Error(`${name}: ${event.message}`));
   }
 
-  /** Boots the Worker and waits for its first message of type `ready`. */
-  async boot(message: object, ready: string): Promise<void> {
+  /** Boots the Worker and waits for its first message of type `ready`. @throws also the reason of an abort */
+  async boot(message: object, ready: string, signal?: AbortSignal): Promise<void> {
     const answered = this.hear(ready, START_MS);
     this.worker.postMessage({ ...message, ...this.reins });
-    await Promise.race([answered, this.failed]);
+    const aborted = Promise.withResolvers<never>();
+    const abort = () => aborted.reject(signal!.reason);
+    signal?.addEventListener("abort", abort);
+    try {
+      await Promise.race([answered, this.failed, aborted.promise]);
+      signal?.throwIfAborted();
+    } finally {
+      signal?.removeEventListener("abort", abort);
+    }
   }
 
   /** Wakes the Worker if it sleeps. */
@@ -97,12 +106,15 @@ export class Thread<Name extends string = string> {
     this.region.close();
   }
 
+  /** The next message of this type; instead of one that was waited for before. */
   private hear(type: string, timeoutMs: number): Promise<void> {
+    clearTimeout(this.timer);
     return new Promise((resolve, reject) => {
       const timer = setTimeout(
         () => reject(new SysError(`wait for ${this.name} to be ${type}`, ETIMEDOUT, `${timeoutMs} ms`)),
         timeoutMs,
       );
+      this.timer = timer;
       this.heard = (message) => {
         if (message.type !== type) return;
         clearTimeout(timer);

@@ -1,13 +1,47 @@
 // Waiting for the end: of the time that was asked for, or SIGINT or SIGTERM, with a tick every second meanwhile.
 
-/** Calls `tick` every second. Resolves after `seconds` (never, if undefined) or at a signal, which then does nothing else. */
-export function untilStopped(seconds: number | undefined, tick: () => void): Promise<void> {
+/** A signal came before everything ran: no failure. */
+export class Interrupted extends Error {
+  constructor() {
+    super("interrupted while starting");
+  }
+}
+
+/** Takes the first SIGINT or SIGTERM from when it is made until `dispose`; a second one ends the process as ever. */
+export class EndSignals {
+  private readonly controller = new AbortController();
+  private readonly end = () => {
+    this[Symbol.dispose]();
+    this.controller.abort(new Interrupted());
+  };
+
+  constructor() {
+    process.on("SIGINT", this.end);
+    process.on("SIGTERM", this.end);
+  }
+
+  /** Aborted by the signal, its reason an Interrupted. */
+  get signal(): AbortSignal {
+    return this.controller.signal;
+  }
+
+  [Symbol.dispose](): void {
+    process.off("SIGINT", this.end);
+    process.off("SIGTERM", this.end);
+  }
+}
+
+/** Calls `tick` every second. Resolves after `seconds` (never, if undefined), or when `signal` is aborted. */
+export function untilStopped(
+  seconds: number | undefined,
+  tick: () => void,
+  signal: AbortSignal,
+): Promise<void> {
   return new Promise((resolve, reject) => {
     const clear = () => {
       clearInterval(ticker);
       clearTimeout(timer);
-      process.off("SIGINT", done);
-      process.off("SIGTERM", done);
+      signal.removeEventListener("abort", done);
     };
     const done = () => {
       clear();
@@ -22,7 +56,7 @@ export function untilStopped(seconds: number | undefined, tick: () => void): Pro
       }
     }, 1000);
     const timer = seconds === undefined ? undefined : setTimeout(done, seconds * 1000);
-    process.on("SIGINT", done);
-    process.on("SIGTERM", done);
+    signal.addEventListener("abort", done);
+    if (signal.aborted) done();
   });
 }

@@ -232,14 +232,17 @@ export class Views implements DaemonView {
   }
 
   private warnings(): string[] {
-    const { netbase, attached, rules } = this.parts;
+    const { netbase, attached, rules, watch } = this.parts;
     const full = Object.entries(netbase.stats)
       .filter(([, { missing }]) => missing)
-      .map(
-        ([kind, s]) => `${kind}: ${s.refused} did not fit (capacity ${s.capacity}); raise netbase.${kind}`,
-      );
+      .map(([kind, { refused, capacity, entries }]) => {
+        if (entries < capacity) return `${kind}: ${refused} left out for want of room in other tables`;
+        const cure = kind === "lines" ? "netbase.nexthops or netbase.routes4" : `netbase.${kind}`;
+        return `${kind}: ${refused} did not fit (capacity ${capacity}); raise ${cure}`;
+      });
     return [
       ...full,
+      ...watch.warnings,
       ...rules.map((rule) => `policy rule not followed: ${rule}`),
       ...(attached.fallback ? [`SKB mode, which is slow: ${attached.fallback.message}`] : []),
     ];

@@ -5,7 +5,7 @@ import type { Config, RunOptions } from "../config.ts";
 import { Daemon } from "../daemon.ts";
 import { Live, type Sample } from "../live.ts";
 import { Thread } from "../thread.ts";
-import { untilStopped } from "../until.ts";
+import { EndSignals, Interrupted, untilStopped } from "../until.ts";
 import { parseIPv4 } from "../wire/address.ts";
 import type { FlowSpec } from "./flow.ts";
 import { Lab } from "./lab.ts";
@@ -37,23 +37,32 @@ const hints = (peer: string, self: string): string[] => [
 
 /** Runs the lab until its time is over or it is interrupted. Returns the exit code. */
 export async function runLab(given: Config, options: RunOptions): Promise<number> {
+  using end = new EndSignals();
   const files = [given.admin.socket];
   const before = inventory(files);
   const live = new Live(options.json, "netd in its lab");
-  const end = await lab(given, options, live);
+  let last: Sample | undefined;
+  try {
+    last = await lab(given, options, live, end.signal);
+  } catch (error) {
+    if (!(error instanceof Interrupted)) throw error;
+  }
   const left = await leftovers(before, files);
-  live.summary({ ...end, leftovers: left });
+  if (last) live.summary({ ...last, leftovers: left });
   return left.length === 0 ? 0 : 1;
 }
 
-async function lab(given: Config, options: RunOptions, live: Live): Promise<Sample> {
+async function lab(given: Config, options: RunOptions, live: Live, end: AbortSignal): Promise<Sample> {
   await using stack = new AsyncDisposableStack();
   const lab = stack.use(Lab.create());
-  const daemon = await Daemon.start({
-    ...given,
-    interface: { ...given.interface, name: lab.ifname, netns: lab.daemon.path },
-    services: [{ service: "echo", port: ECHO_PORT }, ...given.services],
-  });
+  const daemon = await Daemon.start(
+    {
+      ...given,
+      interface: { ...given.interface, name: lab.ifname, netns: lab.daemon.path },
+      services: [{ service: "echo", port: ECHO_PORT }, ...given.services],
+    },
+    end,
+  );
   stack.defer(() => daemon.stop());
   const traffic = new Thread("traffic", "traffic", TRAFFIC_COUNTERS);
   stack.defer(() => traffic.close());
@@ -65,7 +74,7 @@ async function lab(given: Config, options: RunOptions, live: Live): Promise<Samp
   };
   live.hints(hints(lab.peer.path, options.self));
   await Promise.race([
-    untilStopped(options.duration, () => live.update(read())),
+    untilStopped(options.duration, () => live.update(read()), end),
     daemon.failed,
     traffic.failed,
   ]);

@@ -10,6 +10,7 @@ import { cstring, libc } from "../../ffi/libc.ts";
 import { bufferAt, mapPrivate, type Pointer, ptr, unmap } from "../../ffi/memory.ts";
 import { AF_INET } from "../wire/address.ts";
 import { foreignProgram } from "./foreign.ts";
+import { interfaceName } from "./queues.ts";
 import { TestRun } from "./testrun.ts";
 
 const BPF_XDP = 37; // enum bpf_attach_type
@@ -146,6 +147,8 @@ export class SteerProgram {
    */
   attach(ifindex: number, mode: AttachMode = "auto"): Attached {
     const ifname = interfaceName(ifindex);
+    if (!ifname)
+      throw new SysError(`attach XDP to ifindex ${ifindex}`, ENODEV, "not in this network namespace");
     const op = `attach XDP to ${ifname} (${mode} mode)`;
     if (this.#link >= 0) throw new SysError(op, EBUSY, "this program is attached already");
     let native = 0;
@@ -264,13 +267,6 @@ function matchKey(match: Match): Uint8Array<ArrayBuffer> {
   key.setUint8(at.proto, match.proto);
   key.setUint8(at.family, match.family);
   return new Uint8Array(key.buffer);
-}
-
-function interfaceName(ifindex: number): string {
-  const name = new Uint8Array(new ArrayBuffer(16));
-  if (!libc.if_indextoname(ifindex, ptr(name)))
-    throw new SysError(`attach XDP to ifindex ${ifindex}`, ENODEV, "not in this network namespace");
-  return Buffer.from(name).toString("latin1").replace(/\0.*$/s, "");
 }
 
 /** What a refusal most often means. */

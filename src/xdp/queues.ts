@@ -57,6 +57,19 @@ export function setVlanStripping(ifname: string, on: boolean): boolean {
   return was;
 }
 
+/** Turns stripping on again when all is over: under the name that the card has by now, and not if it is gone. */
+export function restoreVlanStripping(ifindex: number): void {
+  const ifname = interfaceName(ifindex);
+  if (ifname) setVlanStripping(ifname, true);
+}
+
+/** The name of an interface of the calling thread's namespace; "" if there is none. */
+export function interfaceName(ifindex: number): string {
+  const name = new Uint8Array(new ArrayBuffer(16));
+  if (!libc.if_indextoname(ifindex, ptr(name))) return "";
+  return Buffer.from(name).toString("latin1").replace(/\0.*$/s, "");
+}
+
 /** 0, or an errno. */
 function ethtool(ifname: string, command: Uint32Array<ArrayBuffer>): number {
   const request = new DataView(new ArrayBuffer(abi.ifreq.sizeof));

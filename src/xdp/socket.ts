@@ -251,15 +251,18 @@ export function statistics(fd: number): SocketStatistics {
 const LINK_HEADERS = 14 + 2 * 4; // Ethernet and two VLAN tags
 const SKB_SHARED_INFO = 320; // what native XDP keeps free at the end of a page
 
+/** The longest packet that whole frames of this size hold beside their headroom. */
+export const longestFor = (frameBytes: number): number =>
+  frameBytes - RX_HEADROOM - LINK_HEADERS - (frameBytes > 2048 ? SKB_SHARED_INFO : 0);
+
 /** The frame size that holds whole frames of this MTU. Throws if no single frame does, naming the largest MTU. */
 export function frameBytesFor(mtu: number): 2048 | 4096 {
-  if (mtu + LINK_HEADERS + RX_HEADROOM <= 2048) return 2048;
-  const largest = 4096 - RX_HEADROOM - SKB_SHARED_INFO - LINK_HEADERS;
-  if (mtu <= largest) return 4096;
+  if (mtu <= longestFor(2048)) return 2048;
+  if (mtu <= longestFor(4096)) return 4096;
   throw new SysError(
     `choose a frame size for MTU ${mtu}`,
     EINVAL,
-    `a frame must fit one page beside its headroom: lower the card's MTU to at most ${largest}`,
+    `a frame must fit one page beside its headroom: lower the card's MTU to at most ${longestFor(4096)}`,
   );
 }
 
