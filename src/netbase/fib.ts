@@ -41,8 +41,10 @@ export class Fib4 {
   lookup(dst: number): number {
     const words = this.words;
     let cell = words[this.first + (((dst & 0xff) << 16) | (dst & 0xff00) | ((dst >>> 16) & 0xff))]!;
-    if (cell < 0) cell = step(words, cell & 0x7fffffff, dst >>> 24);
-    if (cell === 0) cell = words[H_DEFAULT4]!;
+    if (cell <= 0) {
+      if (cell < 0) cell = step(words, cell & 0x7fffffff, dst >>> 24);
+      if (cell === 0) cell = words[H_DEFAULT4]!;
+    }
     return words[this.nhIndex + (cell & CELL_NH_MASK)]!;
   }
 }
@@ -62,16 +64,16 @@ export class Fib6 {
   lookup(w0: number, w1: number, w2: number, w3: number): number {
     const words = this.words;
     let cell = words[this.first + (((w0 & 0xff) << 16) | (w0 & 0xff00) | ((w0 >>> 16) & 0xff))]!;
-    if (cell < 0) {
-      cell = step(words, cell & 0x7fffffff, w0 >>> 24);
+    if (cell <= 0) {
+      if (cell < 0) cell = step(words, cell & 0x7fffffff, w0 >>> 24);
       for (let shift = 0; cell < 0 && shift < 32; shift += 8)
         cell = step(words, cell & 0x7fffffff, (w1 >>> shift) & 0xff);
       for (let shift = 0; cell < 0 && shift < 32; shift += 8)
         cell = step(words, cell & 0x7fffffff, (w2 >>> shift) & 0xff);
       for (let shift = 0; cell < 0 && shift < 32; shift += 8)
         cell = step(words, cell & 0x7fffffff, (w3 >>> shift) & 0xff);
+      if (cell === 0) cell = words[H_DEFAULT6]!;
     }
-    if (cell === 0) cell = words[H_DEFAULT6]!;
     return words[this.nhIndex + (cell & CELL_NH_MASK)]!;
   }
 }
