@@ -19,7 +19,8 @@ export type Attributes<Name extends string = string> = { readonly [N in Name]: n
 const prefixes = new WeakMap<object, string>();
 const nests = new WeakMap<object, Record<number, Attributes | ((kind: string) => Attributes | undefined)>>();
 
-function list<S extends string>(prefix: string, names: S): Attributes<Words<S>> {
+/** A list of attribute types, in the kernel's order from 0 on. */
+export function list<S extends string>(prefix: string, names: S): Attributes<Words<S>> {
   const set = Object.fromEntries(names.split(" ").map((name, type) => [name, type]));
   prefixes.set(set, prefix);
   return set as Attributes<Words<S>>;
@@ -40,6 +41,14 @@ export const IFLA_BR = list(
   "UNSPEC FORWARD_DELAY HELLO_TIME MAX_AGE AGEING_TIME STP_STATE PRIORITY VLAN_FILTERING VLAN_PROTOCOL GROUP_FWD_MASK ROOT_ID BRIDGE_ID ROOT_PORT ROOT_PATH_COST TOPOLOGY_CHANGE TOPOLOGY_CHANGE_DETECTED HELLO_TIMER TCN_TIMER TOPOLOGY_CHANGE_TIMER GC_TIMER GROUP_ADDR FDB_FLUSH MCAST_ROUTER MCAST_SNOOPING MCAST_QUERY_USE_IFADDR MCAST_QUERIER MCAST_HASH_ELASTICITY MCAST_HASH_MAX MCAST_LAST_MEMBER_CNT MCAST_STARTUP_QUERY_CNT MCAST_LAST_MEMBER_INTVL MCAST_MEMBERSHIP_INTVL MCAST_QUERIER_INTVL MCAST_QUERY_INTVL MCAST_QUERY_RESPONSE_INTVL MCAST_STARTUP_QUERY_INTVL NF_CALL_IPTABLES NF_CALL_IP6TABLES NF_CALL_ARPTABLES VLAN_DEFAULT_PVID PAD VLAN_STATS_ENABLED MCAST_STATS_ENABLED MCAST_IGMP_VERSION MCAST_MLD_VERSION VLAN_STATS_PER_PORT MULTI_BOOLOPT MCAST_QUERIER_STATE",
 );
 export const IFLA_VRF = list("IFLA_VRF_", "UNSPEC TABLE");
+export const IFLA_TUN = list(
+  "IFLA_TUN_",
+  "UNSPEC OWNER GROUP TYPE PI VNET_HDR PERSIST MULTI_QUEUE NUM_QUEUES NUM_DISABLED_QUEUES",
+);
+export const IFLA_XDP = list(
+  "IFLA_XDP_",
+  "UNSPEC FD ATTACHED FLAGS PROG_ID DRV_PROG_ID SKB_PROG_ID HW_PROG_ID EXPECTED_FD",
+);
 export const VETH_INFO = list("VETH_INFO_", "UNSPEC PEER");
 
 export const IFA = list(
@@ -85,6 +94,8 @@ export const attributeLists: readonly Attributes[] = [
   IFLA_MACVLAN,
   IFLA_BR,
   IFLA_VRF,
+  IFLA_TUN,
+  IFLA_XDP,
   VETH_INFO,
   IFA,
   RTA,
@@ -103,7 +114,7 @@ const dataOf: Record<string, Attributes> = {
   vrf: IFLA_VRF,
   veth: VETH_INFO,
 };
-nests.set(IFLA, { [IFLA.LINKINFO]: IFLA_INFO });
+nests.set(IFLA, { [IFLA.LINKINFO]: IFLA_INFO, [IFLA.XDP]: IFLA_XDP });
 nests.set(IFLA_INFO, { [IFLA_INFO.DATA]: (kind) => dataOf[kind] });
 nests.set(VETH_INFO, { [VETH_INFO.PEER]: IFLA });
 nests.set(RTA, { [RTA.METRICS]: RTAX, [RTA.MULTIPATH]: RTA });

@@ -42,6 +42,12 @@ export class Requests {
     this.length = this.count = this.start = 0;
   }
 
+  /** Goes back to what there was: `length` bytes in `count` messages. */
+  truncate(length: number, count: number): void {
+    this.length = this.start = length;
+    this.count = count;
+  }
+
   /** A message of `type` with `headerBytes` zeroes after nlmsghdr; returns the byte offset of those. */
   begin(type: number, flags: number, headerBytes: number): number {
     const start = this.length;
@@ -88,9 +94,9 @@ export class Requests {
     for (let i = 0; i < count; i++) this.words[(off >> 2) + i] = words[i]!;
   }
 
-  /** Opens an attribute that holds what is added until `end(mark)`. */
-  nest(type: number): number {
-    return this.attribute(type | NLA_F_NESTED, 0) - 4;
+  /** Opens an attribute that holds what is added until `end(mark)`; older nests go without NLA_F_NESTED. */
+  nest(type: number, flagged = true): number {
+    return this.attribute(flagged ? type | NLA_F_NESTED : type, 0) - 4;
   }
 
   /** Closes the nest (or rtnexthop: any u16 length) at `mark`. @throws RangeError where 16 bits do not hold it */
@@ -135,9 +141,8 @@ export class Requests {
   }
 }
 
-/** Byte offset of the `index`th message of a run. */
-export function messageAt(words: Int32Array, index: number): number {
-  let off = 0;
+/** Byte offset of the `index`th message of a run, counted from the one at `off`. */
+export function messageAt(words: Int32Array, index: number, off = 0): number {
   while (index-- > 0) off += (words[off >> 2]! + 3) & ~3;
   return off;
 }

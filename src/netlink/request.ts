@@ -6,6 +6,7 @@ import { type NetlinkError, readAck } from "./ack.ts";
 import {
   EAGAIN,
   ENOBUFS,
+  NETLINK_ROUTE,
   NLM_F_ACK,
   NLM_F_DUMP_INTR,
   NLMSG_DONE,
@@ -35,9 +36,10 @@ export class Rtnetlink {
   private readonly requests = new Requests();
 
   /** @throws SysError */
-  constructor(netns?: Netns) {
+  constructor(netns?: Netns, protocol: number = NETLINK_ROUTE) {
     this.socket = new NetlinkSocket({
       ...(netns && { netns }),
+      protocol,
       slots: 8,
       receiveBuffer: 16 << 20,
       timeoutMs: 10_000,
@@ -52,9 +54,16 @@ export class Rtnetlink {
 
   /** Sends many changes and returns those that failed, in order. @throws SysError if acks were lost */
   batch(fill: Fill): Failure[] {
-    const m = this.write(fill);
+    return this.submit(this.write(fill));
+  }
+
+  /** As `batch`, of messages that were written elsewhere; their sequence numbers must be of no other request. */
+  submit(m: Requests): Failure[] {
     const failures: Failure[] = [];
     let off = 0;
+    // The message that failed last: acks come in order.
+    let failed = 0;
+    let failedOff = 0;
     for (let done = 0; done < m.count; ) {
       const from = off;
       let last = off;
@@ -65,11 +74,13 @@ export class Rtnetlink {
         off = next;
       }
       m.words[(last >> 2) + 1]! |= NLM_F_ACK << 16;
-      this.send(from, off - from);
-      this.answers(messageSeq(m.words, last), (words, bytes, at, len, type) => {
+      this.send(m, from, off - from);
+      this.answers(m, messageSeq(m.words, last), (words, bytes, at, len, type) => {
         if (type !== NLMSG_ERROR) return;
         const index = (messageSeq(words, at) - m.firstSeq) >>> 0;
-        const error = readAck(words, bytes, at, len, m, messageAt(m.words, index));
+        failedOff = messageAt(m.words, index - failed, failedOff);
+        failed = index;
+        const error = readAck(words, bytes, at, len, m, failedOff);
         if (error) failures.push({ index, error });
       });
     }
@@ -123,17 +134,17 @@ export class Rtnetlink {
     return this.requests;
   }
 
-  private send(off: number, length: number): void {
-    const error = this.socket.send(this.requests.bytes, off, length);
+  private send(m: Requests, off: number, length: number): void {
+    const error = this.socket.send(m.bytes, off, length);
     if (error < 0) throw new SysError("send netlink request", -error);
   }
 
   /** Sends the one request there is; its last answer may be an error. */
   private exchange(visit: Visit): void {
     const m = this.requests;
-    this.send(0, m.length);
+    this.send(m, 0, m.length);
     let error: unknown;
-    this.answers(m.firstSeq, (words, bytes, off, len, type) => {
+    this.answers(m, m.firstSeq, (words, bytes, off, len, type) => {
       if (type === NLMSG_ERROR || type === NLMSG_DONE) error ??= readAck(words, bytes, off, len, m, 0);
       else if (error === undefined) {
         // A dump that is not read to its end would make the next one EBUSY.
@@ -148,9 +159,9 @@ export class Rtnetlink {
   }
 
   /** Shows every answer up to the ERROR or DONE of `lastSeq`, that included. */
-  private answers(lastSeq: number, visit: Visit): void {
+  private answers(m: Requests, lastSeq: number, visit: Visit): void {
     const { socket } = this;
-    const first = this.requests.firstSeq;
+    const first = m.firstSeq;
     for (;;) {
       const n = socket.receive(4, true);
       if (n === -EAGAIN) throw new SysError("netlink answer", ETIMEDOUT, "the kernel did not answer");

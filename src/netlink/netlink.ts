@@ -1,0 +1,294 @@
+// The library's entry: import { Netlink } from "netd/netlink".
+//
+//   await using nl = await Netlink.open({ netns: "blue" });
+//   for await (const route of nl.routes.dump({ table: "main", oif: "eth0" })) console.log(route.dst, route.via);
+//   await nl.routes.add({ dst: "10.1.0.0/16", via: "10.0.0.2" });
+//
+// The kernel answers rtnetlink requests before sendto returns, so nothing here waits but notifications (wait.ts), and
+// long dumps let others have their turn. Everything that fails throws a NetlinkError or, if it is not the kernel that
+// refused, a SysError: `errno`, `code`, `message`, and where the kernel said so `attribute`.
+import { NetlinkError } from "./ack.ts";
+import { Batch, type NewLink } from "./batch.ts";
+import {
+  Asking,
+  Changeable,
+  Changes,
+  type Definition,
+  LinkChanges,
+  type Options,
+  RouteChanges,
+  type Session,
+  type Sink,
+} from "./collection.ts";
+import { NETLINK_ROUTE } from "./constants.ts";
+import type { Dump } from "./dumps.ts";
+import * as kinds from "./kinds.ts";
+import { Netns } from "./netns.ts";
+import type { Addr, AddrSpec } from "./object/addr.ts";
+import type { Kind } from "./object/kind.ts";
+import type { Link, LinkSpec } from "./object/link.ts";
+import type { Neigh, NeighKey, NeighSpec } from "./object/neigh.ts";
+import type { Nexthop, NexthopSpec } from "./object/nexthop.ts";
+import type { LookupSpec, Route, RouteKey, RouteSpec } from "./object/route.ts";
+import type { Rule, RuleKey, RuleSpec } from "./object/rule.ts";
+import { Puller } from "./pull.ts";
+import { Rtnetlink } from "./request.ts";
+
+export { NetlinkError } from "./ack.ts";
+export type { Batch, NewLink } from "./batch.ts";
+export type { Options, Refusal } from "./collection.ts";
+export type { Dump } from "./dumps.ts";
+export type {
+  AddrFilter,
+  AddrKey,
+  LinkFilter,
+  LinkKey,
+  NeighFilter,
+  NexthopFilter,
+  RouteFilter,
+  RuleFilter,
+} from "./kinds.ts";
+export { Netns } from "./netns.ts";
+export type { Addr, AddrFlag, AddrSpec, AddrTimes } from "./object/addr.ts";
+export type { Unnamed } from "./object/codec.ts";
+export type { Family, HexBit } from "./object/kind.ts";
+export type { Link, LinkFlag, LinkSpec, LinkStatistics, LinkXdp, Operstate } from "./object/link.ts";
+export type {
+  BridgeData,
+  LinkInfo,
+  MacvlanData,
+  TunData,
+  VethData,
+  VlanData,
+  VrfData,
+} from "./object/linkdata.ts";
+export type {
+  Neigh,
+  NeighExtFlag,
+  NeighFlag,
+  NeighKey,
+  NeighSpec,
+  NeighState,
+  NeighTimes,
+} from "./object/neigh.ts";
+export type { GroupMember, Nexthop, NexthopFlag, NexthopSpec, ResilientGroup } from "./object/nexthop.ts";
+export type { Protocol, Scope, Table } from "./object/numbers.ts";
+export type {
+  Leg,
+  LegSpec,
+  LookupSpec,
+  PathType,
+  RejectType,
+  Route,
+  RouteFlag,
+  RouteKey,
+  RouteMetrics,
+  RoutePreference,
+  RouteSpec,
+  RouteTimes,
+  RouteType,
+} from "./object/route.ts";
+export type { Range, Rule, RuleAction, RuleFlag, RuleKey, RuleSelectors, RuleSpec } from "./object/rule.ts";
+
+const ENOENT = 2;
+const ENODEV = 19;
+
+export interface OpenOptions {
+  /** a path, the pid of a process in it, the name that `ip netns` gave it, or an open one; ours if missing */
+  netns?: string | number | Netns;
+}
+
+type Done = Promise<void>;
+
+export class Links extends LinkChanges<NewLink, LinkSpec, kinds.LinkKey, Done> {
+  readonly dump: Asking<Link, kinds.LinkKey, kinds.LinkFilter>["dump"];
+  readonly get: Asking<Link, kinds.LinkKey, kinds.LinkFilter>["get"];
+
+  constructor(session: Core) {
+    super(kinds.links, session);
+    ({ dump: this.dump, get: this.get } = asking(kinds.links, session));
+  }
+}
+
+export class Addrs extends Changeable<AddrSpec, kinds.AddrKey, Done> {
+  readonly dump: Asking<Addr, kinds.AddrKey, kinds.AddrFilter>["dump"];
+  readonly get: Asking<Addr, kinds.AddrKey, kinds.AddrFilter>["get"];
+
+  constructor(session: Core) {
+    super(kinds.addrs, session);
+    ({ dump: this.dump, get: this.get } = asking(kinds.addrs, session));
+  }
+}
+
+export class Routes extends RouteChanges<RouteSpec | Route, RouteKey | Route, Done> {
+  readonly dump: Asking<Route, RouteKey, kinds.RouteFilter>["dump"];
+  private readonly session: Core;
+
+  constructor(session: Core) {
+    super(kinds.routes, session);
+    this.session = session;
+    ({ dump: this.dump } = asking(kinds.routes, session));
+  }
+
+  /** `ip route get`: where a packet would go. @throws NetlinkError (ENETUNREACH...) if nowhere */
+  async get(spec: LookupSpec | string, options: Options = {}): Promise<Route> {
+    options.signal?.throwIfAborted();
+    const { session } = this;
+    const asked = typeof spec === "string" ? { dst: spec } : spec;
+    return session.ask(kinds.routes.kind, (m) => kinds.lookup(m, asked, session), true)!;
+  }
+}
+
+export class Nexthops extends Changeable<NexthopSpec | Nexthop, number, Done> {
+  readonly dump: Asking<Nexthop, number, kinds.NexthopFilter>["dump"];
+  readonly get: Asking<Nexthop, number, kinds.NexthopFilter>["get"];
+
+  constructor(session: Core) {
+    super(kinds.nexthops, session);
+    ({ dump: this.dump, get: this.get } = asking(kinds.nexthops, session));
+  }
+}
+
+export class Neighs extends Changeable<NeighSpec, NeighKey, Done> {
+  readonly dump: Asking<Neigh, NeighKey, kinds.NeighFilter>["dump"];
+  readonly get: Asking<Neigh, NeighKey, kinds.NeighFilter>["get"];
+
+  constructor(session: Core) {
+    super(kinds.neighs, session);
+    ({ dump: this.dump, get: this.get } = asking(kinds.neighs, session));
+  }
+}
+
+export class Rules extends Changes<RuleSpec, RuleKey, Done> {
+  readonly dump: Asking<Rule, RuleKey, kinds.RuleFilter>["dump"];
+  readonly get: Asking<Rule, RuleKey, kinds.RuleFilter>["get"];
+
+  constructor(session: Core) {
+    super(kinds.rules, session);
+    ({ dump: this.dump, get: this.get } = asking(kinds.rules, session));
+  }
+}
+
+function asking<T extends object, Key, Filter extends object>(
+  definition: Definition<T, Key, Filter>,
+  session: Session,
+): Pick<Asking<T, Key, Filter>, "dump" | "get"> {
+  const asks = new Asking(definition, session);
+  return {
+    dump: (filter?: Filter, options?: Options): Dump<T> => asks.dump(filter, options),
+    get: (key: Key, options?: Options) => asks.get(key, options),
+  };
+}
+
+/** What all parts of one Netlink share: the namespace, the socket of requests, those of dumps. */
+class Core implements Session, Sink<Done> {
+  readonly netns: Netns;
+  readonly request = true;
+  family = 0;
+  readonly puller: Puller;
+  readonly requests: Rtnetlink;
+  private names: Rtnetlink | undefined;
+
+  constructor(netns: Netns) {
+    this.netns = netns;
+    this.puller = new Puller(netns, NETLINK_ROUTE);
+    this.requests = new Rtnetlink(netns);
+  }
+
+  ifindex(link: number | string): number {
+    if (typeof link === "number") return link;
+    // In the middle of a request that is being written: not on its socket.
+    this.names ??= new Rtnetlink(this.netns);
+    return this.names.ifindex(link);
+  }
+
+  pull: Session["pull"] = (fill, options) => this.puller.pull(fill, options);
+
+  ask<T extends object>(kind: Kind<T>, fill: (m: never) => void, strict = false): T | undefined {
+    let found: T | undefined;
+    try {
+      this.requests.get(fill as never, (words, bytes, off, len) => {
+        found ??= kind.decode(words, bytes, off, len);
+      });
+    } catch (error) {
+      const absent = error instanceof NetlinkError && (error.errno === ENOENT || error.errno === ENODEV);
+      if (strict || !absent) throw error;
+    }
+    return found;
+  }
+
+  async change(fill: (m: never) => void, options: Options | undefined): Promise<void> {
+    options?.signal?.throwIfAborted();
+    this.requests.call(fill as never);
+  }
+
+  close(): void {
+    this.puller.close();
+    this.requests.close();
+    this.names?.close();
+    this.netns.close();
+  }
+}
+
+/** rtnetlink in one namespace: what the kernel's network is, and how it is changed. Close it, or `await using`. */
+export class Netlink implements AsyncDisposable {
+  readonly links: Links;
+  readonly addrs: Addrs;
+  readonly routes: Routes;
+  readonly nexthops: Nexthops;
+  readonly neighs: Neighs;
+  readonly rules: Rules;
+  private readonly core: Core;
+  private batches = 0;
+
+  private constructor(core: Core) {
+    this.core = core;
+    this.links = new Links(core);
+    this.addrs = new Addrs(core);
+    this.routes = new Routes(core);
+    this.nexthops = new Nexthops(core);
+    this.neighs = new Neighs(core);
+    this.rules = new Rules(core);
+  }
+
+  /** @throws SysError if there is no such namespace, or it may not be entered */
+  static async open(options: OpenOptions = {}): Promise<Netlink> {
+    const { netns } = options;
+    const own =
+      netns === undefined
+        ? Netns.current()
+        : typeof netns === "object"
+          ? Netns.open(netns.path)
+          : Netns.open(netns);
+    try {
+      return new Netlink(new Core(own));
+    } catch (error) {
+      own.close();
+      throw error;
+    }
+  }
+
+  /** Changes that go to the kernel together: for many, or in one breath. */
+  batch(): Batch {
+    const { core } = this;
+    const firstSeq = (0x80000000 + ((this.batches++ & 0x7f) << 24)) >>> 0;
+    return new Batch(
+      (link) => core.ifindex(link),
+      firstSeq,
+      (m) => core.requests.submit(m),
+    );
+  }
+
+  /** The index of the link of that name. @throws NetlinkError (ENODEV) */
+  ifindex(name: string): number {
+    return this.core.ifindex(name);
+  }
+
+  async close(): Promise<void> {
+    this.core.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}

@@ -1,0 +1,515 @@
+// Routes as objects: struct rtmsg and RTA_* (linux/rtnetlink.h).
+//   rtmsg: u8 family | u8 dst_len | u8 src_len | u8 tos | u8 table | u8 protocol | u8 scope | u8 type | u32 flags
+// Most routes of a large table have the same few attributes: those are decoded without the tables (`usual`).
+import { formatAddress } from "../../wire/address.ts";
+import { type Attributes, RTA, RTAX } from "../attribute.ts";
+import { AF_INET, RTM_DELROUTE, RTM_NEWROUTE } from "../constants.ts";
+import type { Requests } from "../message.ts";
+import {
+  address,
+  all,
+  as,
+  be16,
+  type Codec,
+  link,
+  named,
+  nested,
+  parsed,
+  raw,
+  record,
+  said,
+  Schema,
+  text,
+  u8,
+  u16,
+  u32,
+  type Unnamed,
+  type Writing,
+} from "./codec.ts";
+import {
+  Bits,
+  type Family,
+  familyName,
+  type HexBit,
+  type Kind,
+  parsePrefix,
+  prefixAddress,
+  withLength,
+} from "./kind.ts";
+import {
+  type Protocol,
+  protocolNumber,
+  type Scope,
+  scopeNumber,
+  type Table,
+  tableNumber,
+} from "./numbers.ts";
+
+const TYPES = [
+  "unspec",
+  "unicast",
+  "local",
+  "broadcast",
+  "anycast",
+  "multicast",
+  "blackhole",
+  "unreachable",
+  "prohibit",
+  "throw",
+  "nat",
+  "xresolve",
+] as const;
+/** Routes that lead nowhere. */
+export type RejectType = "blackhole" | "unreachable" | "prohibit" | "throw";
+/** Routes that lead somewhere. */
+export type PathType = "unicast" | "local" | "broadcast" | "anycast" | "multicast";
+export type RouteType = (typeof TYPES)[number];
+export const routeTypeNumber = (type: RouteType): number => TYPES.indexOf(type);
+
+const FLAGS = [
+  "dead",
+  "pervasive",
+  "onlink",
+  "offload",
+  "linkdown",
+  "unresolved",
+  "trap",
+  "",
+  "notify",
+  "cloned",
+  "equalize",
+  "prefix",
+  "lookupTable",
+  "fibMatch",
+  "rtOffload",
+  "rtTrap",
+  "",
+  "",
+  "",
+  "",
+  "",
+  "",
+  "",
+  "",
+  "",
+  "",
+  "",
+  "",
+  "",
+  "offloadFailed",
+] as const;
+/** RTNH_F_* (to "trap") and RTM_F_*. */
+export type RouteFlag = Exclude<(typeof FLAGS)[number], "">;
+const bits = new Bits<RouteFlag>(FLAGS as readonly (RouteFlag | "")[]);
+/** The flags that requests may have: the others say what became of the route. */
+const ASKED = 0x2 | 0x4;
+
+const PREFS = ["medium", "high", "", "low"] as const;
+export type RoutePreference = "low" | "medium" | "high";
+
+/** RTAX_*: numbers as `ip route` takes and shows them; RTTs in the kernel's own units (1/8 and 1/4 ms). */
+export interface RouteMetrics extends Unnamed {
+  lock?: number;
+  mtu?: number;
+  window?: number;
+  rtt?: number;
+  rttvar?: number;
+  ssthresh?: number;
+  cwnd?: number;
+  advmss?: number;
+  reordering?: number;
+  hoplimit?: number;
+  initcwnd?: number;
+  features?: number;
+  rtoMin?: number;
+  initrwnd?: number;
+  quickack?: number;
+  ccAlgo?: string;
+  fastopenNoCookie?: number;
+}
+
+/** struct rta_cacheinfo; `expires` in 1/100 s, 0 for never. */
+export interface RouteTimes {
+  references: number;
+  lastUse: number;
+  expires: number;
+  error: number;
+  used: number;
+  id: number;
+  timestamp: number;
+  age: number;
+}
+
+/** A tunnel's head: LWTUNNEL_ENCAP_* and its attributes as they are. */
+interface Encap {
+  encapType?: number;
+  encap?: Uint8Array;
+}
+
+/** What all routes may have. */
+interface RouteHead extends Unnamed {
+  /** "10.0.0.0/8", "::/0"; the family is in it */
+  dst: string;
+  /** IPv6: for packets from this prefix alone */
+  src?: string;
+  /** IPv4: the TOS byte */
+  tos?: number;
+  /** the metric; IPv6's default is 1024 */
+  priority?: number;
+  prefsrc?: string;
+  metrics?: RouteMetrics;
+  /** IPv6: how good a router this is */
+  pref?: RoutePreference;
+  mark?: number;
+  uid?: number;
+  ttlPropagate?: number;
+}
+
+/** Where one next hop is. `via` may be of the other family. */
+type Hop<Link> = Encap & ({ oif: Link; via?: string } | { oif?: Link; via: string });
+type NoHop = { oif?: undefined; via?: undefined; encap?: undefined; encapType?: undefined };
+type NoNexthops = { nexthops?: undefined };
+type NoObject = { nhid?: undefined };
+
+export type LegSpec = Hop<number | string> &
+  Unnamed & {
+    /** 1 to 256 */
+    weight?: number;
+    onlink?: boolean;
+  };
+
+interface SpecHead extends RouteHead {
+  /** main if missing */
+  table?: Table;
+  /** static if missing; in a delete: any */
+  protocol?: Protocol;
+  /** what `ip` would choose if missing */
+  scope?: Scope;
+  flags?: readonly (RouteFlag | HexBit)[];
+  /** IPv6: seconds until the route goes */
+  expires?: number;
+}
+
+/** A route to make: by a next hop, by several, by a nexthop object, or to nowhere. Nothing else is a route. */
+export type RouteSpec = SpecHead &
+  (
+    | ({ type?: PathType; onlink?: boolean } & Hop<number | string> & NoNexthops & NoObject)
+    | ({ type?: PathType; nexthops: readonly [LegSpec, ...LegSpec[]] } & NoHop & NoObject)
+    | ({ type?: PathType; nhid: number } & NoHop & NoNexthops)
+    | ({ type: RejectType } & NoHop & NoNexthops & NoObject)
+  );
+
+/** Which route: whatever is given must be so, and the first such one is meant. */
+export interface RouteKey extends Omit<SpecHead, "flags" | "metrics"> {
+  type?: RouteType;
+  oif?: number | string;
+  via?: string;
+  nexthops?: readonly LegSpec[];
+  nhid?: number;
+  metrics?: RouteMetrics;
+  flags?: readonly (RouteFlag | HexBit)[];
+}
+
+export type Leg = Encap &
+  Unnamed & {
+    oif?: number;
+    via?: string;
+    weight: number;
+    flags: readonly (RouteFlag | HexBit)[];
+    ttlPropagate?: number;
+  };
+
+interface ToldHead extends RouteHead {
+  family: Family;
+  table: number;
+  protocol: number;
+  scope: number;
+  flags: readonly (RouteFlag | HexBit)[];
+  times?: RouteTimes;
+  /** in a lookup's answer */
+  iif?: number;
+  nexthopFlow?: number;
+}
+
+/**
+ * A route, as the kernel tells of it. With `nhid` it may show the object's next hops besides. IPv6's ways to nowhere
+ * have an `oif` (lo).
+ */
+export type Route = ToldHead &
+  (
+    | ({ type: PathType; nhid?: number; nexthops?: undefined } & Encap & { oif?: number; via?: string })
+    | ({ type: PathType; nhid?: number; nexthops: readonly Leg[] } & NoHop)
+    | ({ type: RejectType; nhid?: number; oif?: number } & { via?: undefined } & NoNexthops)
+  );
+
+/** RTA_GATEWAY, or RTA_VIA for one of the other family: struct rtvia is u16 family | address. */
+const via: Codec<string> = {
+  read: address.read,
+  write(m, _type, value, to) {
+    const { family, words } = parsed(value);
+    const count = family === AF_INET ? 4 : 16;
+    if (family === to.family) return m.address(RTA.GATEWAY, words, count >> 2);
+    const bytes = new Uint8Array(2 + count);
+    bytes[0] = family;
+    bytes.set(new Uint8Array(words.buffer, words.byteOffset, count), 2);
+    m.raw(RTA.VIA, bytes);
+  },
+};
+const rtvia: Codec<string> = {
+  read(_words, bytes, off, len) {
+    const family = bytes[off]! | (bytes[off + 1]! << 8);
+    if (!(family === 2 && len === 6) && !(family === 10 && len === 18)) return undefined;
+    return formatAddress(family, new Int32Array(bytes.slice(off + 2, off + len).buffer));
+  },
+  write: via.write,
+};
+
+const encaps = { ENCAP_TYPE: u16, ENCAP: raw, TTL_PROPAGATE: u8 };
+const legSchema = new Schema(
+  RTA as Attributes,
+  { GATEWAY: as("via", via), VIA: as("via", rtvia), FLOW: u32, ...encaps },
+  ["oif", "weight", "flags", "onlink"],
+);
+
+/** structs rtnexthop: u16 length | u8 flags | u8 weight - 1 | i32 ifindex | attributes. */
+const multipath: Codec<readonly Leg[]> = {
+  read(words, bytes, off, len) {
+    const legs: Leg[] = [];
+    const end = off + len;
+    while (end - off >= 8) {
+      const head = words[off >> 2]!;
+      const length = head & 0xffff;
+      if (length < 8 || length > end - off) return undefined;
+      const leg: Partial<Leg> = { flags: bits.read((head >>> 16) & 0xff), weight: (head >>> 24) + 1 };
+      if (words[(off >> 2) + 1] !== 0) leg.oif = words[(off >> 2) + 1]!;
+      if (!legSchema.decode(words, bytes, off + 8, off + length, leg)) return undefined;
+      legs.push(leg as Leg);
+      off += (length + 3) & ~3;
+    }
+    return off === end ? legs : undefined;
+  },
+  write(m, type, legs, to) {
+    const mark = m.nest(type, false);
+    for (const leg of legs as readonly (LegSpec & Leg)[]) {
+      const weight = leg.weight ?? 1;
+      if (!(weight >= 1 && weight <= 256)) throw new RangeError(`weight ${weight}: 1 to 256`);
+      const flags = bits.write(leg.flags) | (leg.onlink ? 4 : 0);
+      const at = m.room(8);
+      m.bytes[at + 2] = to.request ? flags & ASKED : flags;
+      m.bytes[at + 3] = weight - 1;
+      m.words[(at >> 2) + 1] = leg.oif === undefined ? 0 : to.ifindex(leg.oif);
+      legSchema.encode(m, leg, to);
+      m.end(at);
+    }
+    m.end(mark);
+  },
+};
+
+const metrics = nested(
+  new Schema(RTAX as Attributes, {
+    ...all(
+      u32,
+      "LOCK MTU WINDOW RTT RTTVAR SSTHRESH CWND ADVMSS REORDERING HOPLIMIT INITCWND FEATURES RTO_MIN INITRWND QUICKACK FASTOPEN_NO_COOKIE",
+    ),
+    CC_ALGO: text,
+  }),
+  false,
+);
+
+export const routeSchema: Schema = new Schema(
+  RTA as Attributes,
+  {
+    DST: prefixAddress,
+    SRC: prefixAddress,
+    IIF: link,
+    OIF: link,
+    GATEWAY: as("via", via),
+    PRIORITY: u32,
+    PREFSRC: address,
+    METRICS: metrics,
+    MULTIPATH: as("nexthops", multipath),
+    FLOW: u32,
+    CACHEINFO: said("times", record(4, "references lastUse expires error used id timestamp age")),
+    TABLE: { key: "table", codec: { read: u32.read, write: (m, t, v: Table) => m.u32(t, tableNumber(v)) } },
+    MARK: u32,
+    VIA: as("via", rtvia),
+    PREF: named(u8, PREFS),
+    EXPIRES: u32,
+    UID: u32,
+    IP_PROTO: u8,
+    SPORT: be16,
+    DPORT: be16,
+    NH_ID: as("nhid", u32),
+    ...encaps,
+  },
+  ["family", "tos", "protocol", "scope", "type", "flags", "onlink"],
+);
+
+/** The scope that `ip route` gives to an IPv4 route that does not say. */
+function scopeOf(type: string, spec: RouteKey): number {
+  if (type === "local") return 254;
+  if (type === "broadcast" || type === "multicast" || type === "anycast") return 253;
+  const direct = spec.via === undefined && spec.nhid === undefined && spec.nexthops === undefined;
+  return type === "unicast" && direct ? 253 : 0;
+}
+
+export const routes: Kind<Route> = {
+  name: "route",
+  type: RTM_NEWROUTE,
+  headerBytes: 12,
+  schema: routeSchema,
+  decode(words, bytes, off, len) {
+    return len < 28 ? undefined : (usual(words, off, len) ?? decodeAny(words, bytes, off, len));
+  },
+  encode(m, type, messageFlags, object, to) {
+    const route = object as RouteKey & { onlink?: boolean };
+    const dst = parsePrefix(route.dst);
+    const src = route.src === undefined ? undefined : parsePrefix(route.src);
+    const adding = to.request && type !== RTM_DELROUTE;
+    const kind = route.type ?? (adding ? "unicast" : "unspec");
+    const number = routeTypeNumber(kind);
+    if (number < 0) throw new TypeError(`no route type "${kind}"`);
+    const scope =
+      route.scope !== undefined
+        ? scopeNumber(route.scope)
+        : !adding
+          ? 255
+          : dst.family === AF_INET
+            ? scopeOf(kind, route)
+            : 0;
+    const protocol = protocolNumber(route.protocol ?? (adding ? 4 : 0));
+    const table = tableNumber(route.table ?? 254);
+    const flags = bits.write(route.flags) | (route.onlink ? 4 : 0);
+    to.family = dst.family;
+    const off = m.begin(type, messageFlags, 12);
+    const w = off >> 2;
+    m.words[w] = dst.family | (dst.length << 8) | ((src?.length ?? 0) << 16) | ((route.tos ?? 0) << 24);
+    m.words[w + 1] = (table < 256 ? table : 252) | (protocol << 8) | (scope << 16) | (number << 24);
+    m.words[w + 2] = to.request ? flags & ASKED : flags;
+    if (to.request && route.table === undefined) m.u32(RTA.TABLE, table);
+    // What a dump shows beside a nexthop object is the object's.
+    if (to.request && route.nhid !== undefined) {
+      const { oif, via: gateway, nexthops, ...rest } = route;
+      routeSchema.encode(m, rest, to);
+    } else routeSchema.encode(m, route, to);
+  },
+};
+
+function decodeAny(words: Int32Array, bytes: Uint8Array, off: number, len: number): Route | undefined {
+  const w = off >> 2;
+  const first = words[w + 4]!;
+  const second = words[w + 5]!;
+  const family = first & 0xff;
+  const into: Record<string, unknown> = {
+    family: familyName(family),
+    type: TYPES[second >>> 24] ?? `type${second >>> 24}`,
+    protocol: (second >>> 8) & 0xff,
+    scope: (second >>> 16) & 0xff,
+    flags: bits.read(words[w + 6]!),
+  };
+  if (first >>> 24) into["tos"] = first >>> 24;
+  if (!routeSchema.decode(words, bytes, off + 28, off + len, into)) return undefined;
+  into["table"] ??= second & 0xff;
+  withLength(into, "dst", family, (first >>> 8) & 0xff, true);
+  withLength(into, "src", family, (first >>> 16) & 0xff, ((first >>> 16) & 0xff) > 0);
+  return into as unknown as Route;
+}
+
+const OCTETS = Array.from({ length: 256 }, (_, i) => `${i}.`);
+const LAST = Array.from({ length: 256 }, (_, i) => `${i}`);
+const BITS = Array.from({ length: 33 }, (_, i) => `/${i}`);
+/** Concatenation that costs a fraction of a template: the parts are there, and the text is made when it is read. */
+const ipv4 = (w: number): string =>
+  OCTETS[w & 255]! + OCTETS[(w >>> 8) & 255]! + (OCTETS[(w >>> 16) & 255]! + LAST[w >>> 24]!);
+
+/** Gateways are few and repeat: their texts by a hash of the word. */
+const gatewayWords = new Int32Array(256);
+const gatewayTexts: string[] = new Array(256).fill("0.0.0.0");
+function gateway(w: number): string {
+  const slot = (Math.imul(w, 0x9e3779b1) >>> 24) & 255;
+  if (gatewayWords[slot] !== w) {
+    gatewayWords[slot] = w;
+    gatewayTexts[slot] = formatAddress(AF_INET, [w]);
+  }
+  return gatewayTexts[slot]!;
+}
+
+/** An IPv4 route of TABLE, DST, perhaps PRIORITY, GATEWAY and OIF, in this order; undefined for any other. */
+function usual(words: Int32Array, off: number, len: number): Route | undefined {
+  let w = off >> 2;
+  const end = w + (len >> 2);
+  const first = words[w + 4]!;
+  // IPv4, no source prefix, no TOS, a type that leads somewhere or nowhere, no flags
+  const second = words[w + 5]!;
+  const type = second >>> 24;
+  if ((first & 0xffff00ff) !== AF_INET || words[w + 6] !== 0 || type === 0 || type > 9) return undefined;
+  const length = (first >>> 8) & 0xff;
+  if (length === 0 || length > 32 || (len & 3) !== 0 || end - w < 13) return undefined;
+  if (words[w + 7] !== 0x000f0008 /* RTA_TABLE */ || words[w + 9] !== 0x00010008 /* RTA_DST */)
+    return undefined;
+  const table = words[w + 8]! >>> 0;
+  const dst = ipv4(words[w + 10]!) + BITS[length]!;
+  const protocol = (second >>> 8) & 0xff;
+  const scope = (second >>> 16) & 0xff;
+  const flags = bits.read(0);
+  w += 11;
+  let priority = -1;
+  if (words[w] === 0x00060008 /* RTA_PRIORITY */) {
+    priority = words[w + 1]! >>> 0;
+    w += 2;
+  }
+  if (
+    w + 4 === end &&
+    words[w] === 0x00050008 /* RTA_GATEWAY */ &&
+    words[w + 2] === 0x00040008 /* RTA_OIF */
+  ) {
+    const hop = gateway(words[w + 1]!);
+    const oif = words[w + 3]!;
+    const route =
+      priority < 0
+        ? { family: "inet", type: TYPES[type], protocol, scope, flags, table, dst, via: hop, oif }
+        : { family: "inet", type: TYPES[type], protocol, scope, flags, table, dst, priority, via: hop, oif };
+    return route as Route;
+  }
+  if (w + 2 === end && words[w] === 0x00040008 /* RTA_OIF */) {
+    const oif = words[w + 1]!;
+    const route =
+      priority < 0
+        ? { family: "inet", type: TYPES[type], protocol, scope, flags, table, dst, oif }
+        : { family: "inet", type: TYPES[type], protocol, scope, flags, table, dst, priority, oif };
+    return route as Route;
+  }
+  return undefined;
+}
+
+/** `ip route get`. */
+export interface LookupSpec {
+  dst: string;
+  from?: string;
+  oif?: number | string;
+  iif?: number | string;
+  tos?: number;
+  mark?: number;
+  uid?: number;
+  ipProto?: number;
+  sport?: number;
+  dport?: number;
+  /** answer with the entry that matched, instead of with the result of the lookup */
+  fibMatch?: boolean;
+}
+
+/** RTM_GETROUTE for one. */
+export function encodeLookup(
+  m: Requests,
+  type: number,
+  { fibMatch, from, tos, ...spec }: LookupSpec,
+  to: Writing,
+): void {
+  const dst = parsePrefix(spec.dst);
+  const src = from === undefined ? undefined : parsePrefix(from);
+  const off = m.begin(type, 0, 12);
+  m.words[off >> 2] = dst.family | (dst.length << 8) | ((src?.length ?? 0) << 16) | ((tos ?? 0) << 24);
+  m.words[(off >> 2) + 2] = 0x1000 | (fibMatch ? 0x2000 : 0);
+  to.family = dst.family;
+  routeSchema.encode(m, src ? { ...spec, src: from } : spec, to);
+}
