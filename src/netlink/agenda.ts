@@ -7,6 +7,7 @@
 export const KINDS = [
   "rules",
   "links",
+  "netconf",
   "addrs",
   "nexthops",
   "routes4",

@@ -20,6 +20,7 @@ import * as nl from "./constants.ts";
 import { decodeLink } from "./link.ts";
 import { messageFlags } from "./message.ts";
 import { decodeNeigh } from "./neigh.ts";
+import { Netconf } from "./netconf.ts";
 import { decodeNexthop } from "./nexthop.ts";
 import { decodeRoute } from "./route.ts";
 import { decodeRule } from "./rule.ts";
@@ -40,6 +41,8 @@ export function kindOf(type: number, family: number): Kind | undefined {
     case nl.RTM_NEWLINK:
     case nl.RTM_DELLINK:
       return family === nl.AF_BRIDGE ? undefined : "links";
+    case nl.RTM_NEWNETCONF:
+      return family === nl.AF_INET || family === nl.AF_INET6 ? "netconf" : undefined;
     case nl.RTM_NEWNEXTHOP:
     case nl.RTM_DELNEXTHOP:
       return "nexthops";
@@ -75,6 +78,7 @@ export class Apply {
   private readonly addr = new AddrRow();
   private readonly nexthop = new NexthopRow();
   private readonly rule = new RuleRow();
+  private readonly netconf: Netconf;
   private readonly writer: NetbaseWriter;
   private readonly agenda: Agenda;
   private readonly wanted: ReadonlySet<number> | undefined;
@@ -84,12 +88,13 @@ export class Apply {
   /** Preferred sources that routes had since they were all dumped last: IPv4 words, IPv6 words as text. */
   private readonly sources4 = new Set<number>();
   private readonly sources6 = new Set<string>();
-  /** IPv6 routes whose legs differ in more than the way. */
+  /** IPv6 routes whose legs differ in more than the way, or that may be there twice: a dump tells what is left of them. */
   private readonly mixed = new Set<string>();
   private readonly other = new RouteRow();
 
   /** @param wanted interfaces whose neighbours are mirrored; all that have any if missing */
   constructor(writer: NetbaseWriter, agenda: Agenda, wanted?: ReadonlySet<number>) {
+    this.netconf = new Netconf(writer);
     this.writer = writer;
     this.agenda = agenda;
     this.wanted = wanted;
@@ -125,6 +130,8 @@ export class Apply {
         if (!decodeLink(words, bytes, off, len, this.link)) return false;
         this.linkMessage(type);
         return true;
+      case "netconf":
+        return this.netconf.message(words, bytes, off, len);
       case "addrs":
         if (!decodeAddr(words, bytes, off, len, this.addr)) return false;
         this.addrMessage(type);
@@ -149,7 +156,7 @@ export class Apply {
       if (this.mixed.size > 0 && this.mixed.has(keyOf(route))) this.agenda.whole("routes6");
       writer.routes.remove(route);
     } else {
-      if ((flags & nl.NLM_F_REPLACE) !== 0 && route.family === nl.AF_INET) this.replaces();
+      if ((flags & nl.NLM_F_REPLACE) !== 0) this.replaces();
       if (route.family === nl.AF_INET6 && route.legs.n > 1 && (flags & nl.NLM_F_MULTI) === 0) this.joins();
       // Where it stands among others of its prefix, only events and dumps of all routes tell.
       if (!this.partial || (flags & nl.NLM_F_MULTI) === 0) writer.routes.upsert(route, flags);
@@ -158,12 +165,19 @@ export class Apply {
     }
   }
 
-  /** The kernel replaced the first of several routes; which of ours that was is not known while some may be gone. */
+  /**
+   * The kernel replaced the first of several equal routes. IPv4: which of ours that was is not known while some may be
+   * gone in silence. IPv6: the new one may be there already, and is there twice then.
+   */
   private replaces(): void {
-    if (!this.agenda.jobs.routes4.pending) return;
+    const { route, agenda, writer } = this;
+    const four = route.family === nl.AF_INET;
+    if (four && !agenda.jobs.routes4.pending) return;
     let rows = 0;
-    for (const _ of this.writer.routes.four.rowsOf(this.route)) rows++;
-    if (rows > 1) this.agenda.whole("routes4");
+    for (const _ of (four ? writer.routes.four : writer.routes.six).rowsOf(route)) rows++;
+    if (rows < 2) return;
+    if (four) agenda.whole("routes4");
+    else this.mixed.add(keyOf(route));
   }
 
   /** A leg has joined an IPv6 route: whether it brought attributes of its own. */
@@ -213,6 +227,7 @@ export class Apply {
     if (type === nl.RTM_DELLINK) {
       if (slot === 0) return;
       links.remove(ifindex);
+      this.netconf.removed(ifindex);
       writer.addrs.removeLink(ifindex);
       for (const family of [nl.AF_INET, nl.AF_INET6]) writer.neighs.endSweep(family, ALL, ifindex);
       this.changed(ifindex);
@@ -223,6 +238,7 @@ export class Apply {
     const master = known ? words[slot + LINK_MASTER]! : 0;
     if (known && words[slot + LINK_MTU] !== link.mtu) agenda.routesOver6(ifindex);
     links.upsert(link);
+    if (!known) this.netconf.added(ifindex);
     if (((flags ^ link.flags) & STATE) !== 0 || master !== link.master) {
       if (known) this.changed(ifindex);
       else agenda.routesOver(ifindex);
@@ -281,6 +297,8 @@ export class Apply {
       case "rules":
         this.rules.beginSweep();
         return 0;
+      case "netconf":
+        return 0;
       case "links":
         return writer.links.beginSweep();
       case "addrs":
@@ -308,6 +326,8 @@ export class Apply {
       case "rules":
         this.rulesChanged = true;
         return this.rules.endSweep();
+      case "netconf":
+        return 0; // goes with its interface
       case "links": {
         const gone = writer.links.endSweep(sweep);
         for (const ifindex of gone) this.changed(ifindex);

@@ -19,8 +19,10 @@ import { Events, type EventSink } from "./events.ts";
 import { dumpLinks, getLink } from "./link.ts";
 import { messageType, type Requests } from "./message.ts";
 import { dumpNeighs } from "./neigh.ts";
+import { dumpNetconf } from "./netconf.ts";
 import type { Netns } from "./netns.ts";
 import { dumpNexthops } from "./nexthop.ts";
+import { HashPolicy } from "./policy.ts";
 import { dumpRoutes } from "./routeset.ts";
 import { dumpRules } from "./rule.ts";
 import type { NetlinkSocket } from "./socket.ts";
@@ -51,6 +53,8 @@ export class MirrorCounts {
   targeted = 0;
   /** dumps that were not quiet */
   interrupted = 0;
+  /** dumps that the kernel refused or broke off */
+  failed = 0;
   sweeps = 0;
   /** rows that sweeps removed */
   swept = 0;
@@ -76,6 +80,8 @@ const PATIENCE_MS = 500;
 /** How often a full table is looked at, and how full it may be for another try. */
 const RECOVER_MS = 1000;
 const ROOM = 0.95;
+/** How often sysctls are read that nobody tells of. */
+const POLICY_MS = 5000;
 
 /** What must be dumped again once a table that refused rows has room. */
 const NEEDS: Record<TableKind, readonly Kind[]> = {
@@ -94,7 +100,9 @@ export class Mirror implements EventSink, DumpSink {
   readonly apply: Apply;
   private readonly agenda = new Agenda();
   private readonly events: Events;
-  private readonly dumper: Dumper;
+  private readonly policy: HashPolicy;
+  private readonly netns: Netns | undefined;
+  private dumper: Dumper;
   private readonly writer: NetbaseWriter;
   private readonly pauseHook: () => void;
   private readonly onNeighbour: (type: number) => void;
@@ -116,7 +124,9 @@ export class Mirror implements EventSink, DumpSink {
     this.pauseHook = options.pause ?? (() => {});
     this.onNeighbour = options.onNeighbour ?? (() => {});
     this.onRules = options.onRules ?? (() => {});
+    this.netns = options.netns;
     this.apply = new Apply(options.writer, this.agenda, options.neighbours);
+    this.policy = new HashPolicy(options.netns);
     this.events = new Events(options.netns, options.receiveBytes);
     try {
       this.dumper = new Dumper(options.netns);
@@ -146,6 +156,7 @@ export class Mirror implements EventSink, DumpSink {
     this.agenda.everything();
     this.now = performance.now();
     for (const kind of KINDS) this.run(this.agenda.jobs[kind]);
+    this.policy.follow(this.writer);
     this.turn();
   }
 
@@ -156,7 +167,7 @@ export class Mirror implements EventSink, DumpSink {
     this.agenda.everything();
   }
 
-  /** Applies what has come and dumps what is due. Returns ms until it must be called again, or -1. @throws SysError */
+  /** Applies what has come and dumps what is due. Returns ms until it must be called again. @throws SysError */
   turn(): number {
     this.now = performance.now();
     const calm = this.drain(BATCHES);
@@ -165,7 +176,7 @@ export class Mirror implements EventSink, DumpSink {
     // A dump under a flood of events is hardly ever quiet: wait a while, but not for ever.
     if (calm || this.now - this.busySince > PATIENCE_MS) {
       const job = this.agenda.next(this.now);
-      if (job) this.run(job);
+      if (job) this.attempt(job);
     }
     this.apply.purge();
     this.writer.commit();
@@ -176,13 +187,14 @@ export class Mirror implements EventSink, DumpSink {
       this.lostAt = -1;
     }
     if (!calm) return 0;
-    const due = Math.min(this.agenda.due, this.missing ? this.looked + RECOVER_MS : Number.POSITIVE_INFINITY);
-    return due === Number.POSITIVE_INFINITY ? -1 : Math.max(0, Math.ceil(due - performance.now()));
+    const due = Math.min(this.agenda.due, this.looked + (this.missing ? RECOVER_MS : POLICY_MS));
+    return Math.max(0, Math.ceil(due - performance.now()));
   }
 
   close(): void {
     this.dumper.close();
     this.events.close();
+    this.policy.close();
   }
 
   /** Takes and applies. Returns whether nothing is left. */
@@ -227,7 +239,25 @@ export class Mirror implements EventSink, DumpSink {
     this.pauseHook();
   }
 
-  /** Dumps what the job asks for. */
+  /** Runs a job, and leaves it on the agenda if that fails: what was true a moment ago is better than nothing. */
+  private attempt(job: Job): void {
+    try {
+      this.run(job);
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+      this.counts.failed++;
+      this.dumping = undefined;
+      this.apply.partial = false;
+      this.replay(0);
+      job.whole = true;
+      job.done(false, this.now, performance.now());
+      // Whatever is left of that dump goes with its socket.
+      this.dumper.close();
+      this.dumper = new Dumper(this.netns);
+    }
+  }
+
+  /** Dumps what the job asks for. @throws SysError */
   private run(job: Job): void {
     const started = performance.now();
     const { whole } = job;
@@ -326,6 +356,7 @@ export class Mirror implements EventSink, DumpSink {
     }
     if (this.now < this.looked + RECOVER_MS) return;
     this.looked = this.now;
+    this.policy.follow(writer);
     this.missing = false;
     for (const [kind, { entries, capacity, missing }] of Object.entries(writer.stats)) {
       if (!missing) continue;
@@ -351,6 +382,8 @@ function requests(kind: Kind, oif: number): ((m: Requests) => void)[] {
       return [(m) => dumpRules(m, nl.AF_INET), (m) => dumpRules(m, nl.AF_INET6)];
     case "links":
       return [dumpLinks];
+    case "netconf":
+      return [(m) => dumpNetconf(m, nl.AF_INET), (m) => dumpNetconf(m, nl.AF_INET6)];
     case "addrs":
       return [(m) => dumpAddrs(m, nl.AF_INET), (m) => dumpAddrs(m, nl.AF_INET6)];
     case "nexthops":

@@ -128,7 +128,7 @@ function run(boot: NetlinkBoot): void {
         publish();
         published = performance.now();
       }
-      const wait = dumps < 0 ? asks : asks < 0 ? dumps : Math.min(dumps, asks);
+      const wait = asks < 0 ? dumps : Math.min(dumps, asks);
       const n = wait === 0 ? 0 : libc.epoll_wait(epoll, ptr(events), 4, 0);
       if (wait !== 0 && n === 0) {
         publish();

@@ -72,7 +72,8 @@ export function kernelTables(host: Host): Tables {
     routes6: routes6
       .map((r) => jsonRoute(r, true, index))
       .filter((line) => /^table 25[45] /.test(line)) // IPv6 has no table default
-      .sort(),
+      .sort()
+      .filter((line, i, all) => line !== all[i - 1]), // a replacement may leave one twice; that is the same as once
     nexthops: ip(host, "-d", "nexthop")
       .map((n) => {
         const group = (n["group"] ?? []).map((g: Json) => `${g["id"]}*${g["weight"] ?? 1}`).join();

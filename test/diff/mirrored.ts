@@ -45,7 +45,7 @@ export class Mirrored {
       if (this.mirror.settled && !this.wait(0)) return;
       if (performance.now() > end)
         throw new Error(`the mirror did not settle: ${JSON.stringify(this.mirror.counts)}`);
-      if (next !== 0) this.wait(next < 0 ? 10 : Math.min(next, 50));
+      if (next !== 0) this.wait(Math.min(next, 10));
     }
   }
 

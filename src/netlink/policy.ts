@@ -1,0 +1,42 @@
+// Sysctls that lookups follow and that no message tells of: how flows are spread over legs. Opened once in the
+// namespace (their files show that of whoever opens them), read now and then.
+import { closeSync, openSync, readSync } from "node:fs";
+import type { NetbaseWriter } from "../netbase/netbase.ts";
+import type { Netns } from "./netns.ts";
+
+const PATHS = ["ipv4", "ipv6"].map((family) => `/proc/sys/net/${family}/fib_multipath_hash_policy`);
+
+export class HashPolicy {
+  private readonly fds: number[];
+  private readonly text = Buffer.alloc(16);
+
+  constructor(netns: Netns | undefined) {
+    const open = () => PATHS.map((path) => this.open(path));
+    this.fds = netns ? netns.run(open) : open();
+  }
+
+  /** Hands what they say now to the netbase. */
+  follow(writer: NetbaseWriter): void {
+    const [four, six] = this.fds.map((fd) => this.read(fd));
+    writer.setHashPolicy(four!, six!);
+  }
+
+  close(): void {
+    for (const fd of this.fds) if (fd >= 0) closeSync(fd);
+  }
+
+  /** A kernel without IPv6, or without multipath, has no such file: then there is nothing to choose. */
+  private open(path: string): number {
+    try {
+      return openSync(path, "r");
+    } catch {
+      return -1;
+    }
+  }
+
+  private read(fd: number): number {
+    if (fd < 0) return 0;
+    const n = readSync(fd, this.text, 0, this.text.length, 0);
+    return Number.parseInt(this.text.toString("latin1", 0, n), 10) || 0;
+  }
+}
