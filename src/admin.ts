@@ -98,7 +98,7 @@ async function owner(path: string): Promise<string> {
 
 /** Takes away what a dead daemon left at `path`; refuses to touch anything else. @throws as serveAdmin */
 export async function clearSocket(path: string): Promise<void> {
-  const stat = lstatSync(path, { throwIfNoEntry: false });
+  const stat = attempt(path, () => lstatSync(path, { throwIfNoEntry: false }));
   if (!stat) return;
   const op = `admin socket ${path}`;
   if (!stat.isSocket()) throw new SysError(op, constants.errno.EEXIST, "not a socket; choose another path");

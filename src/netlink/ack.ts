@@ -26,6 +26,8 @@ import {
 } from "./attribute.ts";
 import { NLM_F_ACK_TLVS, NLM_F_CAPPED, NLMSG_ERROR } from "./constants.ts";
 
+const EPERM = 1;
+
 /** Message types come in fours: new, del, get, set. */
 const kinds: Record<number, { name: string; headerBytes: number; attributes: Attributes }> = {
   16: { name: "LINK", headerBytes: 16, attributes: IFLA },
@@ -54,8 +56,12 @@ export class NetlinkError extends SysError {
   readonly missing: string;
 
   constructor(op: string, errno: number, text: string, attribute: string, offset: number, missing: string) {
-    const parts = [text, attribute && `at ${attribute}`, missing && `${missing} is missing`];
-    super(op, errno, parts.filter((part) => part !== "").join("; "));
+    const parts = [
+      text || (errno === EPERM && "needs CAP_NET_ADMIN (root)"),
+      attribute && `at ${attribute}`,
+      missing && `${missing} is missing`,
+    ];
+    super(op, errno, parts.filter(Boolean).join("; "));
     this.name = "NetlinkError";
     this.text = text;
     this.attribute = attribute;

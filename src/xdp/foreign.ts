@@ -13,16 +13,18 @@ export function foreignProgram(ifindex: number, ifname: string): string {
   const opts = new DataView(new ArrayBuffer(at.sizeof));
   opts.setBigUint64(0, BigInt(at.sizeof), true);
   if (libbpf().bpf_xdp_query(ifindex, 0, ptr(opts)) < 0) return "";
-  const id = [at.prog_id, at.drv_prog_id, at.hw_prog_id, at.skb_prog_id]
-    .map((offset) => opts.getUint32(offset, true))
-    .find((found) => found !== 0);
-  if (id === undefined) return "";
+  const modes = { xdpdrv: at.drv_prog_id, xdpgeneric: at.skb_prog_id, xdpoffload: at.hw_prog_id };
+  const [mode, id = 0] =
+    Object.entries(modes)
+      .map(([name, offset]) => [name, opts.getUint32(offset, true)] as const)
+      .find(([, found]) => found !== 0) ?? [];
+  if (id === 0) return "";
   const name = programName(id);
   const what = `XDP program ${id}${name && ` "${name}"`} is on this card`;
   const holders = linkHolders(id).join(", ");
   if (name === "steer" && holders) return `${what}: another netd runs there, ${holders}; stop it first`;
   if (holders) return `${what}, held by ${holders}; stop that first`;
-  return `${what}; take it off: ip link set dev ${ifname} xdp off, or bpftool link show if it is a pinned link`;
+  return `${what}; take it off: ip link set dev ${ifname} ${mode} off, or bpftool link show if it is a pinned link`;
 }
 
 function programName(id: number): string {

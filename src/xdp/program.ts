@@ -128,7 +128,9 @@ export class SteerProgram {
         const text = Buffer.from(copy.subarray(bytes.length));
         const words = text.toString("latin1", 0, Math.max(0, text.indexOf(0))).trim();
         bpf.bpf_object__close(object);
-        throw new SysError("load XDP program steer", -result, words.slice(-2000) || help(-result));
+        // Pointer arithmetic is for the privileged; the verifier's word for their lack.
+        const help = /pointer .*prohibited/.test(words) ? helpFor(EPERM) : words.slice(-2000);
+        throw new SysError("load XDP program steer", -result, help || helpFor(-result));
       }
       try {
         return new SteerProgram(object);
@@ -161,9 +163,9 @@ export class SteerProgram {
     if (skb === 0)
       return native === 0
         ? { mode: "skb" }
-        : { mode: "skb", fallback: new SysError(op, native, help(native)) };
+        : { mode: "skb", fallback: new SysError(op, native, helpFor(native)) };
     const foreign = skb === EBUSY || skb === EEXIST ? foreignProgram(ifindex, ifname) : "";
-    throw new SysError(op, foreign ? EBUSY : skb, foreign || help(skb));
+    throw new SysError(op, foreign ? EBUSY : skb, foreign || helpFor(skb));
   }
 
   /** 0, or an errno. */
@@ -270,8 +272,8 @@ function matchKey(match: Match): Uint8Array<ArrayBuffer> {
 }
 
 /** What a refusal most often means. */
-function help(number: number): string {
-  if (number === EPERM) return "needs root, or CAP_BPF and CAP_NET_ADMIN";
+function helpFor(number: number): string {
+  if (number === EPERM) return "needs root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN";
   if (number === EOPNOTSUPP) return "the driver has no native XDP";
   if (number === EINVAL || number === ERANGE || number === ENOSPC)
     return "the driver refuses: most often the MTU is too large for XDP, or there are too few queues";
