@@ -1,0 +1,16 @@
+// Waiting for a condition instead of for a time.
+
+/** Returns what `look` gives once that is truthy. @throws Error naming `what` after `ms` */
+export async function until<T>(
+  what: string,
+  look: () => T | Promise<T>,
+  ms = 15_000,
+): Promise<NonNullable<T>> {
+  const end = performance.now() + ms;
+  for (let pause = 0; ; pause = Math.min(pause + 1, 10)) {
+    const seen = await look();
+    if (seen) return seen;
+    if (performance.now() > end) throw new Error(`waited ${ms} ms for ${what}`);
+    await Bun.sleep(pause);
+  }
+}
