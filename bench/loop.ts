@@ -180,7 +180,7 @@ export const bench: Bench = {
   async run(ctx) {
     using setup = new Setup();
     const world = createWorld(true);
-    const seconds = String(ctx.seconds ?? 0.4);
+    const seconds = String(ctx.seconds ?? 0.3);
     const frames = (sizes: readonly number[]) =>
       Array.from({ length: IN_FLIGHT }, (_, i) => question(i, sizes[i % sizes.length]!));
     const measure = async (name: string, sizes: readonly number[], batch: number) => {
@@ -188,7 +188,7 @@ export const bench: Bench = {
         const sample = await setup.run(which, world, frames(sizes), "time", seconds, String(batch));
         return { [name]: sample["ns"]! };
       };
-      const comparison = { unit: "ns/frame", better: "lower", peerName: "C -O3", rounds: 3 } as const;
+      const comparison = { unit: "ns/frame", better: "lower", peerName: "C -O3", rounds: 5 } as const;
       await ctx.compare({ ...comparison, ours: side("ours"), peer: side("peer") });
       const { ours, peer } = ctx.results.at(-1)!;
       ctx.note(`${name}: ${(1000 / ours).toFixed(1)} Mpps, C ${(1000 / peer).toFixed(1)} Mpps`);
