@@ -145,7 +145,9 @@ export class Flow {
       this.received += n;
       // An answer that was given up already takes its loss back.
       const late = Math.max(0, n - this.inAir);
-      this.lost -= late;
+      const lost = Math.min(late, this.lost);
+      this.lost -= lost;
+      this.unresolved -= late - lost;
       this.inAir -= n - late;
       this.heardAt = now;
       if (n < BATCH) break;
