@@ -10,6 +10,7 @@
 //   word 34  -errno of the dump or of recv    by the filler
 //   word 35  1: give up                       by the decoder
 //   word 36  1: the filler's thread is gone   by drain.ts
+//   word 37  who fills: nobody yet, THREAD or DECODER; whoever comes first
 //   word 64.. bytes in slot i
 //   byte 4096.. slots of 64 KiB, one datagram each
 import { errno } from "../../ffi/errno.ts";
@@ -26,12 +27,16 @@ const FLAGS = 33;
 const ERROR = 34;
 const ABORT = 35;
 const GONE = 36;
+const FILLER = 37;
 const LENGTHS = 64;
 const SLOTS_OFF = 4096;
 const SLOT_BYTES = 65_536;
 /** As many as lengths fit before the slots; a dump of 50,000 routes needs that many. */
 export const SLOTS = 128;
 export const CHUNKS_BYTES: number = SLOTS_OFF + SLOTS * SLOT_BYTES;
+
+export const THREAD = 1;
+export const DECODER = 2;
 
 const RUNNING = 0;
 const DONE = 1;
@@ -57,6 +62,11 @@ export class Chunks {
   /** Decoder: forgets the last dump. */
   reset(): void {
     this.words.fill(0, 0, LENGTHS);
+  }
+
+  /** Becomes the one who fills from now on; false if the other has. */
+  claim(who: typeof THREAD | typeof DECODER): boolean {
+    return Atomics.compareExchange(this.words, FILLER, 0, who) === 0;
   }
 
   /** Filler: takes one datagram of the dump `seq`, waiting for it. False if the ring is full or the dump at its end. */

@@ -1,9 +1,9 @@
-// One dump at a time, received as fast as the kernel makes it and decoded behind that. Short dumps (up to 4 MiB, some
-// 50,000 routes) are received whole, then decoded. For a longer one a second thread (drain.ts) receives the rest.
+// One dump at a time, received as fast as the kernel makes it and decoded behind that. Short dumps (up to 1 MiB, some
+// 17,000 routes) are received whole, then decoded. For a longer one a second thread (drain.ts) receives the rest.
 import { SysError } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
 import { Region } from "../mem/region.ts";
-import { Chunks, CHUNKS_BYTES } from "./chunks.ts";
+import { Chunks, CHUNKS_BYTES, DECODER } from "./chunks.ts";
 import { NLMSG_DONE, NLMSG_ERROR } from "./constants.ts";
 import type { DrainBoot } from "./drain.ts";
 import { messageLength, messageType, Requests } from "./message.ts";
@@ -26,13 +26,20 @@ export interface DumpResult {
 }
 
 const ANSWER_MS = 30_000;
+/** Chunks of a short dump. */
+const SHORT = 32;
+/** How long the other thread may take to start. */
+const LATE_MS = 500;
 
 export class Dumper {
   private readonly socket: NetlinkSocket;
   private readonly region = Region.create("netd-dump", CHUNKS_BYTES);
   private readonly chunks = new Chunks(this.region);
   private readonly requests = new Requests();
-  private helper = false;
+  /** Another thread receives. */
+  private thread = false;
+  /** A thread did not come in time: none is asked for any more. */
+  private late = false;
 
   /** @throws SysError */
   constructor(netns?: Netns) {
@@ -48,15 +55,18 @@ export class Dumper {
     const sent = socket.send(requests.bytes, 0, requests.length);
     if (sent < 0) throw new SysError("send netlink dump request", -sent);
     const seq = requests.firstSeq;
-    while (chunks.fill(socket.fd, seq)) sink.pause();
+    while (chunks.ready < SHORT && chunks.fill(socket.fd, seq)) sink.pause();
+    if (!chunks.ended && !this.late) this.start({ fd: socket.fd, seq, chunks: this.region.ref });
+    const patience = performance.now() + LATE_MS;
     let messages = 0;
     try {
       while (chunks.ready > 0 || !chunks.ended) {
-        if (chunks.ready === 0) libc.poll(null, 0, 1);
-        else {
-          messages += this.decode(sink);
-          if (!chunks.ended && !this.helper) this.start({ fd: socket.fd, seq, chunks: this.region.ref });
-        }
+        if (!this.thread) while (chunks.ready < SHORT && chunks.fill(socket.fd, seq));
+        if (chunks.ready > 0) messages += this.decode(sink);
+        else if (performance.now() > patience && chunks.claim(DECODER)) {
+          this.late = true;
+          this.thread = false;
+        } else libc.poll(null, 0, 1);
         sink.pause();
       }
     } finally {
@@ -67,7 +77,8 @@ export class Dumper {
 
   close(): void {
     this.socket.close();
-    this.region.close();
+    // A thread that may yet come looks into this memory first.
+    if (!this.late) this.region.close();
   }
 
   private decode(sink: DumpSink): number {
@@ -87,15 +98,15 @@ export class Dumper {
   }
 
   private start(boot: DrainBoot): void {
-    this.helper = true;
+    this.thread = true;
     new Worker(new URL("./drain.ts", import.meta.url).href).postMessage(boot);
   }
 
   /** Waits until the other thread has let go of the memory. */
   private join(): void {
-    if (!this.helper) return;
+    if (!this.thread) return;
     this.chunks.abort();
     while (!this.chunks.gone) libc.poll(null, 0, 1);
-    this.helper = false;
+    this.thread = false;
   }
 }
