@@ -24,6 +24,9 @@ import { NETLINK_ROUTE } from "./constants.ts";
 import type { Dump } from "./dumps.ts";
 import * as kinds from "./kinds.ts";
 import { Netns } from "./netns.ts";
+import { type MonitorGroup, monitor, type MonitorOptions, type Notice, type KindName } from "./notice.ts";
+import type { Stream } from "./monitor.ts";
+import { Live, type LiveOptions } from "./liveview.ts";
 import type { Addr, AddrSpec } from "./object/addr.ts";
 import type { Kind } from "./object/kind.ts";
 import type { Link, LinkSpec } from "./object/link.ts";
@@ -48,6 +51,9 @@ export type {
   RouteFilter,
   RuleFilter,
 } from "./kinds.ts";
+export type { Live, LiveEvent, LiveOptions } from "./liveview.ts";
+export type { ChangeFlags, Stream } from "./monitor.ts";
+export type { MonitorGroup, MonitorOptions, Notice, ObjectNotice, OverrunNotice } from "./notice.ts";
 export { Netns } from "./netns.ts";
 export type { Addr, AddrFlag, AddrSpec, AddrTimes } from "./object/addr.ts";
 export type { Unnamed } from "./object/codec.ts";
@@ -103,20 +109,34 @@ type Done = Promise<void>;
 export class Links extends LinkChanges<NewLink, LinkSpec, kinds.LinkKey, Done> {
   readonly dump: Asking<Link, kinds.LinkKey, kinds.LinkFilter>["dump"];
   readonly get: Asking<Link, kinds.LinkKey, kinds.LinkFilter>["get"];
+  private readonly session: Core;
 
   constructor(session: Core) {
     super(kinds.links, session);
+    this.session = session;
     ({ dump: this.dump, get: this.get } = asking(kinds.links, session));
+  }
+
+  /** A view of all that the filter asks for, kept as the kernel has it. @throws SysError */
+  live(filter: kinds.LinkFilter = {}, options: LiveOptions = {}): Live<"links"> {
+    return this.session.live("links", filter, options);
   }
 }
 
 export class Addrs extends Changeable<AddrSpec, kinds.AddrKey, Done> {
   readonly dump: Asking<Addr, kinds.AddrKey, kinds.AddrFilter>["dump"];
   readonly get: Asking<Addr, kinds.AddrKey, kinds.AddrFilter>["get"];
+  private readonly session: Core;
 
   constructor(session: Core) {
     super(kinds.addrs, session);
+    this.session = session;
     ({ dump: this.dump, get: this.get } = asking(kinds.addrs, session));
+  }
+
+  /** A view of all that the filter asks for, kept as the kernel has it. @throws SysError */
+  live(filter: kinds.AddrFilter = {}, options: LiveOptions = {}): Live<"addrs"> {
+    return this.session.live("addrs", filter, options);
   }
 }
 
@@ -137,35 +157,64 @@ export class Routes extends RouteChanges<RouteSpec | Route, RouteKey | Route, Do
     const asked = typeof spec === "string" ? { dst: spec } : spec;
     return session.ask(kinds.routes.kind, (m) => kinds.lookup(m, asked, session), true)!;
   }
+
+  /** A view of all that the filter asks for, kept as the kernel has it. @throws SysError */
+  live(filter: kinds.RouteFilter = {}, options: LiveOptions = {}): Live<"routes"> {
+    return this.session.live("routes", filter, options);
+  }
 }
 
 export class Nexthops extends Changeable<NexthopSpec | Nexthop, number, Done> {
   readonly dump: Asking<Nexthop, number, kinds.NexthopFilter>["dump"];
   readonly get: Asking<Nexthop, number, kinds.NexthopFilter>["get"];
+  private readonly session: Core;
 
   constructor(session: Core) {
     super(kinds.nexthops, session);
+    this.session = session;
     ({ dump: this.dump, get: this.get } = asking(kinds.nexthops, session));
+  }
+
+  /** A view of all that the filter asks for, kept as the kernel has it. @throws SysError */
+  live(filter: kinds.NexthopFilter = {}, options: LiveOptions = {}): Live<"nexthops"> {
+    return this.session.live("nexthops", filter, options);
   }
 }
 
 export class Neighs extends Changeable<NeighSpec, NeighKey, Done> {
   readonly dump: Asking<Neigh, NeighKey, kinds.NeighFilter>["dump"];
   readonly get: Asking<Neigh, NeighKey, kinds.NeighFilter>["get"];
+  private readonly session: Core;
 
   constructor(session: Core) {
     super(kinds.neighs, session);
+    this.session = session;
     ({ dump: this.dump, get: this.get } = asking(kinds.neighs, session));
+  }
+
+  /**
+   * A view of all that the filter asks for, kept as the kernel has it; without group addresses and proxy entries, of
+   * which the kernel does not tell. @throws SysError
+   */
+  live(filter: Omit<kinds.NeighFilter, "proxy"> = {}, options: LiveOptions = {}): Live<"neighs"> {
+    return this.session.live("neighs", filter, options);
   }
 }
 
 export class Rules extends Changes<RuleSpec, RuleKey, Done> {
   readonly dump: Asking<Rule, RuleKey, kinds.RuleFilter>["dump"];
   readonly get: Asking<Rule, RuleKey, kinds.RuleFilter>["get"];
+  private readonly session: Core;
 
   constructor(session: Core) {
     super(kinds.rules, session);
+    this.session = session;
     ({ dump: this.dump, get: this.get } = asking(kinds.rules, session));
+  }
+
+  /** A view of all that the filter asks for, kept as the kernel has it. @throws SysError */
+  live(filter: kinds.RuleFilter = {}, options: LiveOptions = {}): Live<"rules"> {
+    return this.session.live("rules", filter, options);
   }
 }
 
@@ -188,6 +237,8 @@ class Core implements Session, Sink<Done> {
   readonly puller: Puller;
   readonly requests: Rtnetlink;
   private names: Rtnetlink | undefined;
+  /** What would go on by itself. */
+  private readonly open = new Set<{ close(): void }>();
 
   constructor(netns: Netns) {
     this.netns = netns;
@@ -222,7 +273,20 @@ class Core implements Session, Sink<Done> {
     this.requests.call(fill as never);
   }
 
+  live<K extends KindName>(kind: K, filter: object, options: LiveOptions): Live<K> {
+    const live: Live<K> = new Live(kind, filter, this.netns, this, options, () => this.open.delete(live));
+    this.open.add(live);
+    return live;
+  }
+
+  monitor(groups: readonly MonitorGroup[], options: MonitorOptions): Stream<Notice> {
+    const stream = monitor(this.netns, groups, options, (closed) => this.open.delete(closed));
+    this.open.add(stream);
+    return stream;
+  }
+
   close(): void {
+    for (const one of [...this.open]) one.close();
     this.puller.close();
     this.requests.close();
     this.names?.close();
@@ -277,6 +341,14 @@ export class Netlink implements AsyncDisposable {
       firstSeq,
       (m) => core.requests.submit(m),
     );
+  }
+
+  /**
+   * Notifications of these kinds from now on, in the kernel's order, until the signal aborts or the loop is left.
+   * @throws SysError
+   */
+  monitor(groups: readonly MonitorGroup[], options: MonitorOptions = {}): Stream<Notice> {
+    return this.core.monitor(groups, options);
   }
 
   /** The index of the link of that name. @throws NetlinkError (ENODEV) */

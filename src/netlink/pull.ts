@@ -39,20 +39,24 @@ export interface PullOptions {
 /** The raw messages of a dump, in blocks. */
 export class Blocks {
   readonly blocks: { words: Int32Array; bytes: Uint8Array; length: number }[] = [];
+  bytes = 0;
+  private readonly least: number;
+
+  /** @param least bytes that a block has at least */
+  constructor(least: number = BLOCK_BYTES) {
+    this.least = least;
+  }
 
   append(from: Uint8Array, off: number, length: number): void {
     let block = this.blocks.at(-1);
     if (!block || block.length + length > block.bytes.length) {
-      const bytes = new Uint8Array(Math.max(BLOCK_BYTES, length));
+      const bytes = new Uint8Array(Math.max(this.least, (length + 3) & ~3));
       block = { words: new Int32Array(bytes.buffer), bytes, length: 0 };
       this.blocks.push(block);
     }
     block.bytes.set(from.subarray(off, off + length), block.length);
     block.length += (length + 3) & ~3;
-  }
-
-  get bytes(): number {
-    return this.blocks.reduce((sum, block) => sum + block.length, 0);
+    this.bytes += (length + 3) & ~3;
   }
 }
 
@@ -101,10 +105,11 @@ export class Puller {
     for (const socket of this.idle.splice(0)) socket.close();
   }
 
-  private async once(
+  /** One dump, not repeated: how it went. */
+  async once(
     fill: Fill,
     { signal, watch = [] }: PullOptions,
-    sink: ChunkSink,
+    sink: Pick<ChunkSink, "chunk">,
   ): Promise<"whole" | "interrupted" | "watched"> {
     signal?.throwIfAborted();
     const watcher = watch.length > 0 ? this.watcher(watch) : undefined;
@@ -180,7 +185,7 @@ function chunk(
   end: number,
   m: Requests,
   state: State,
-  sink: ChunkSink,
+  sink: Pick<ChunkSink, "chunk">,
 ): void {
   const { words, bytes } = socket;
   let off = from;
