@@ -175,7 +175,7 @@ static inline int answer(uint64_t *addr, uint32_t *length) {
 }
 
 static inline uint32_t fib4(uint32_t dst) {
-  uint32_t cell = base[L_fib4 + (__builtin_bswap32(dst) >> 8)];
+  uint32_t cell = base[L_fib4 + ((dst & 0xffff) << 8 | (dst >> 16 & 0xff))];
   if (cell >> 31) {
     const uint32_t *node = base + (cell & 0x7fffffff);
     uint32_t byte = dst >> 24, word = byte >> 5;

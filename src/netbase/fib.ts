@@ -1,8 +1,11 @@
 // The FIB as readers see it: longest-prefix match in a bounded number of steps, whatever the number of routes.
 //
-//   byte 0..2 of the address -> first level, 2^24 cells     a cell: leaf (key << 22 | next-hop id)
-//   byte 3, 4, ...           -> nodes, one a byte            or node (sign bit | word offset)
+//   bytes 0..2 of the address -> first level, 2^24 cells    a cell: leaf (key << 22 | next-hop id)
+//   byte 3, 4, ...            -> nodes, one a byte           or node (sign bit | word offset)
 //                                                            or 0: the default route (header)
+// The first level lies in the order of bytes 1, 0, 2, which a memory word gives by two shifts. A lookup of random
+// destinations waits for memory, and the fewer instructions one has, the more of them wait at the same time: this
+// order instead of 0, 1, 2 makes it a third faster, and so does keeping the nodes out of `lookup` (bench/fib.ts).
 // A node (layout.ts) holds its 256 answers as runs: the number of bits set up to the byte is the run's place. A node
 // of up to 6 runs is one cache line. IPv4 needs at most one node, IPv6 at most 13, two or three for the usual /32..48.
 //
@@ -40,11 +43,15 @@ export class Fib4 {
   /** The next-hop record for `dst` (memory word): its word offset, 0 if there is no route. Look at NH_SPECIAL. */
   lookup(dst: number): number {
     const words = this.words;
-    let cell = words[this.first + (((dst & 0xff) << 16) | (dst & 0xff00) | ((dst >>> 16) & 0xff))]!;
-    if (cell <= 0) {
-      if (cell < 0) cell = step(words, cell & 0x7fffffff, dst >>> 24);
-      if (cell === 0) cell = words[H_DEFAULT4]!;
-    }
+    const cell = words[this.first + (((dst & 0xffff) << 8) | ((dst >>> 16) & 0xff))]!;
+    return cell > 0 ? words[this.nhIndex + (cell & CELL_NH_MASK)]! : this.rest(cell, dst);
+  }
+
+  private rest(first: number, dst: number): number {
+    const words = this.words;
+    let cell = first;
+    if (cell < 0) cell = step(words, cell & 0x7fffffff, dst >>> 24);
+    if (cell === 0) cell = words[H_DEFAULT4]!;
     return words[this.nhIndex + (cell & CELL_NH_MASK)]!;
   }
 }
@@ -63,17 +70,27 @@ export class Fib6 {
   /** The next-hop record for the address in four memory words: its word offset, 0 if there is no route. */
   lookup(w0: number, w1: number, w2: number, w3: number): number {
     const words = this.words;
-    let cell = words[this.first + (((w0 & 0xff) << 16) | (w0 & 0xff00) | ((w0 >>> 16) & 0xff))]!;
-    if (cell <= 0) {
-      if (cell < 0) cell = step(words, cell & 0x7fffffff, w0 >>> 24);
-      for (let shift = 0; cell < 0 && shift < 32; shift += 8)
-        cell = step(words, cell & 0x7fffffff, (w1 >>> shift) & 0xff);
-      for (let shift = 0; cell < 0 && shift < 32; shift += 8)
-        cell = step(words, cell & 0x7fffffff, (w2 >>> shift) & 0xff);
-      for (let shift = 0; cell < 0 && shift < 32; shift += 8)
-        cell = step(words, cell & 0x7fffffff, (w3 >>> shift) & 0xff);
-      if (cell === 0) cell = words[H_DEFAULT6]!;
+    let cell = words[this.first + (((w0 & 0xffff) << 8) | ((w0 >>> 16) & 0xff))]!;
+    if (cell < 0) {
+      cell = step(words, cell & 0x7fffffff, w0 >>> 24);
+      if (cell < 0) cell = step(words, cell & 0x7fffffff, w1 & 0xff);
+      if (cell < 0) cell = step(words, cell & 0x7fffffff, (w1 >>> 8) & 0xff);
+      if (cell < 0) cell = this.rest(cell, w1, w2, w3);
     }
+    if (cell === 0) cell = words[H_DEFAULT6]!;
     return words[this.nhIndex + (cell & CELL_NH_MASK)]!;
+  }
+
+  /** From byte 6 on. */
+  private rest(node: number, w1: number, w2: number, w3: number): number {
+    const words = this.words;
+    let cell = node;
+    for (let shift = 16; cell < 0 && shift < 32; shift += 8)
+      cell = step(words, cell & 0x7fffffff, (w1 >>> shift) & 0xff);
+    for (let shift = 0; cell < 0 && shift < 32; shift += 8)
+      cell = step(words, cell & 0x7fffffff, (w2 >>> shift) & 0xff);
+    for (let shift = 0; cell < 0 && shift < 32; shift += 8)
+      cell = step(words, cell & 0x7fffffff, (w3 >>> shift) & 0xff);
+    return cell;
   }
 }

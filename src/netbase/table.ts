@@ -74,9 +74,9 @@ export class FibTable {
     this.key = key;
     this.exact = exact;
     this.cell = cell;
-    const at = ((w0 & 0xff) << 16) | (w0 & 0xff00) | ((w0 >>> 16) & 0xff);
+    const at = ((w0 & 0xffff) << 8) | ((w0 >>> 16) & 0xff);
     if (len <= 24) {
-      this.paintCells(at, at + (1 << (24 - len)));
+      this.paintFirst(at, len);
       return;
     }
     this.w0 = w0;
@@ -86,6 +86,21 @@ export class FibTable {
     this.len = len;
     this.touched[at >>> PAGE_SHIFT] = 1;
     this.descend(this.first + at, 24);
+  }
+
+  /** First-level cells lie in the order of bytes 1, 0, 2: up to 16 bits a prefix has blocks of 256 here and there. */
+  private paintFirst(at: number, len: number): void {
+    if (len >= 16) {
+      this.paintCells(at, at + (1 << (24 - len)));
+      return;
+    }
+    const bytes0 = len >= 8 ? 1 : 1 << (8 - len);
+    const bytes1 = len >= 8 ? 1 << (16 - len) : 256;
+    for (let b1 = 0; b1 < bytes1; b1++)
+      for (let b0 = 0; b0 < bytes0; b0++) {
+        const block = at + (b1 << 16) + (b0 << 8);
+        this.paintCells(block, block + 256);
+      }
   }
 
   private paintCells(from: number, to: number): void {
