@@ -20,6 +20,7 @@ import {
   type Session,
   type Sink,
 } from "./collection.ts";
+import { NeighColumns, RouteColumns } from "./columns.ts";
 import { NETLINK_ROUTE } from "./constants.ts";
 import type { Dump } from "./dumps.ts";
 import * as kinds from "./kinds.ts";
@@ -28,17 +29,18 @@ import { type MonitorGroup, monitor, type MonitorOptions, type Notice, type Kind
 import type { Stream } from "./monitor.ts";
 import { Live, type LiveOptions } from "./liveview.ts";
 import type { Addr, AddrSpec } from "./object/addr.ts";
-import type { Kind } from "./object/kind.ts";
+import { familyNumber, type Kind } from "./object/kind.ts";
 import type { Link, LinkSpec } from "./object/link.ts";
 import type { Neigh, NeighKey, NeighSpec } from "./object/neigh.ts";
 import type { Nexthop, NexthopSpec } from "./object/nexthop.ts";
 import type { LookupSpec, Route, RouteKey, RouteSpec } from "./object/route.ts";
 import type { Rule, RuleKey, RuleSpec } from "./object/rule.ts";
-import { Puller } from "./pull.ts";
+import { type ChunkSink, Puller } from "./pull.ts";
 import { Rtnetlink } from "./request.ts";
 
 export { NetlinkError } from "./ack.ts";
 export type { Batch, NewLink } from "./batch.ts";
+export type { NeighColumns, RouteColumns } from "./columns.ts";
 export type { Options, Refusal } from "./collection.ts";
 export type { Dump } from "./dumps.ts";
 export type {
@@ -150,6 +152,17 @@ export class Routes extends RouteChanges<RouteSpec | Route, RouteKey | Route, Do
     ({ dump: this.dump } = asking(kinds.routes, session));
   }
 
+  /**
+   * All that the filter asks for, of one family (IPv4 if it does not say), in typed arrays: for tables of many.
+   * @throws NetlinkError, SysError
+   */
+  async columns(filter: kinds.RouteFilter = {}, { signal }: Options = {}): Promise<RouteColumns> {
+    const { family = "inet" } = filter;
+    const columns = new RouteColumns(familyNumber(family));
+    await this.session.columns(kinds.routes, { ...filter, family }, columns, signal);
+    return columns;
+  }
+
   /** `ip route get`: where a packet would go. @throws NetlinkError (ENETUNREACH...) if nowhere */
   async get(spec: LookupSpec | string, options: Options = {}): Promise<Route> {
     options.signal?.throwIfAborted();
@@ -190,6 +203,20 @@ export class Neighs extends Changeable<NeighSpec, NeighKey, Done> {
     super(kinds.neighs, session);
     this.session = session;
     ({ dump: this.dump, get: this.get } = asking(kinds.neighs, session));
+  }
+
+  /**
+   * All that the filter asks for, of one family (IPv4 if it does not say), in typed arrays: for tables of many.
+   * @throws NetlinkError, SysError
+   */
+  async columns(
+    filter: Omit<kinds.NeighFilter, "state"> = {},
+    { signal }: Options = {},
+  ): Promise<NeighColumns> {
+    const { family = "inet" } = filter;
+    const columns = new NeighColumns(familyNumber(family));
+    await this.session.columns(kinds.neighs, { ...filter, family }, columns, signal);
+    return columns;
   }
 
   /**
@@ -277,6 +304,17 @@ class Core implements Session, Sink<Done> {
     const live: Live<K> = new Live(kind, filter, this.netns, this, options, () => this.open.delete(live));
     this.open.add(live);
     return live;
+  }
+
+  async columns<T extends object, Key, Filter>(
+    definition: Definition<T, Key, Filter>,
+    filter: Filter,
+    sink: ChunkSink,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const watch = definition.watch(filter);
+    for (const fill of definition.dumps(filter, this))
+      await this.puller.repeat(fill, { signal, watch }, sink);
   }
 
   monitor(groups: readonly MonitorGroup[], options: MonitorOptions): Stream<Notice> {

@@ -254,6 +254,62 @@ test("a batch goes on past what is refused, and says what was and why", async ()
   expect(await batch.send()).toEqual([]);
 });
 
+test("columns say what objects say", async () => {
+  const batch = nl.batch();
+  for (let i = 0; i < 20_000; i++) {
+    const dst = `20.${i >> 8}.${i & 255}.0/24`;
+    if (i % 7 === 0) batch.routes.add({ dst, type: "blackhole", priority: i });
+    else if (i % 7 === 1) batch.routes.add({ dst, via: "fd00::9", oif: "v1" });
+    else if (i % 7 === 2)
+      batch.routes.add({ dst, nexthops: [{ via: "10.0.0.2" }, { via: "10.0.0.3", weight: 9 }] });
+    else batch.routes.add({ dst, via: `10.0.0.${2 + (i % 9)}`, priority: i, protocol: 99 });
+  }
+  for (let i = 0; i < 3000; i++)
+    batch.neighs.add({
+      link: "v1",
+      dst: `10.0.${1 + (i >> 8)}.${i & 255}`,
+      lladdr: "02:00:00:00:00:09",
+      flags: ["router"],
+    });
+  batch.routes.add({ dst: "fd33::/64", via: "fd00::4", table: 1000 });
+  expect(await batch.send()).toEqual([]);
+  for (const family of ["inet", "inet6"] as const) {
+    const columns = await nl.routes.columns({ family });
+    const objects = await nl.routes.dump({ family }).toArray();
+    expect(columns.length).toBe(objects.length);
+    objects.forEach((route, i) => {
+      const legs = columns.legs.get(i);
+      const seen = [
+        columns.prefix(i),
+        columns.table[i],
+        columns.priority[i],
+        columns.protocol[i],
+        columns.oif[i],
+      ];
+      const want = [route.dst, route.table, route.priority ?? 0, route.protocol, route.oif ?? 0];
+      if (!Bun.deepEquals(seen, want)) expect(seen).toEqual(want);
+      const via = legs && legs.length === 1 ? legs[0]!.via : columns.via(i);
+      if (via !== route.via) expect(via).toBe(route.via);
+      if (route.nexthops)
+        expect(legs!.map((l) => [l.via, l.weight])).toEqual(route.nexthops.map((l) => [l.via, l.weight]));
+    });
+  }
+  const neighs = await nl.neighs.columns({ link: "v1" });
+  const objects = await nl.neighs.dump({ link: "v1", family: "inet" }).toArray();
+  expect(
+    Array.from({ length: neighs.length }, (_, i) => [
+      neighs.address(i),
+      neighs.lladdrText(i),
+      neighs.flags[i],
+    ]),
+  ).toEqual(objects.map((o) => [o.dst, o.lladdr ?? "", o.flags.includes("router") ? 128 : 0]));
+  for (const route of await nl.routes.dump({ oif: "v1", type: "unicast" }).toArray())
+    if (route.protocol !== 2) batch.routes.delete(route);
+  for (const route of await nl.routes.dump({ type: "blackhole" }).toArray()) batch.routes.delete(route);
+  for (const neigh of objects) batch.neighs.delete(neigh);
+  expect(await batch.send()).toEqual([]);
+});
+
 test("errors: errno, attribute, what cannot be written", async () => {
   const error = await refusal(
     nl.links.add({ name: "x", info: { kind: "veth", data: { peer: { name: "sixteen-letters!" } } } }),
