@@ -96,6 +96,48 @@ export function withLength(
   else if (always) fields[field] = family === AF_INET ? `0.0.0.0/${length}` : `::/${length}`;
 }
 
+/** What `quad` read: the word, in network byte order, and the prefix length behind it (32 if there is none). */
+export const read4 = { word: 0, length: 0 };
+
+/** "10.0.0.1" or "10.0.0.0/8" into `read4`; false for anything else. For requests by the hundred thousand. */
+export function quad(text: string): boolean {
+  let word = 0;
+  let octet = -1;
+  let shift = 0;
+  let length = 32;
+  const n = text.length;
+  if (n > 18) return false;
+  for (let i = 0; i < n; i++) {
+    const c = text.charCodeAt(i);
+    const digit = c - 48;
+    if (digit >= 0 && digit <= 9) {
+      // As the usual parsers: no leading zeroes, which others take for octal.
+      if (octet === 0) return false;
+      octet = octet < 0 ? digit : octet * 10 + digit;
+      if (octet > 255) return false;
+    } else if (c === 46 /* . */) {
+      if (octet < 0 || shift === 24) return false;
+      word |= octet << shift;
+      shift += 8;
+      octet = -1;
+    } else if (c === 47 /* / */) {
+      if (i + 1 === n || i + 3 < n) return false;
+      length = 0;
+      for (let k = i + 1; k < n; k++) {
+        const bit = text.charCodeAt(k) - 48;
+        if (bit < 0 || bit > 9) return false;
+        length = length * 10 + bit;
+      }
+      if (length > 32) return false;
+      break;
+    } else return false;
+  }
+  if (shift !== 24 || octet < 0) return false;
+  read4.word = word | (octet << 24);
+  read4.length = length;
+  return true;
+}
+
 export interface ParsedPrefix {
   family: number;
   words: Int32Array;

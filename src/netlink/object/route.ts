@@ -34,6 +34,8 @@ import {
   type Kind,
   parsePrefix,
   prefixAddress,
+  quad,
+  read4,
   withLength,
 } from "./kind.ts";
 import {
@@ -363,6 +365,7 @@ export const routes: Kind<Route> = {
   },
   encode(m, type, messageFlags, object, to) {
     const route = object as RouteKey & { onlink?: boolean };
+    if (to.request && quick(m, type, messageFlags, route, to)) return;
     const dst = parsePrefix(route.dst);
     const src = route.src === undefined ? undefined : parsePrefix(route.src);
     const adding = to.request && type !== RTM_DELROUTE;
@@ -380,10 +383,11 @@ export const routes: Kind<Route> = {
     const protocol = protocolNumber(route.protocol ?? (adding ? 4 : 0));
     const table = tableNumber(route.table ?? 254);
     const flags = bits.write(route.flags) | (route.onlink ? 4 : 0);
+    const tos = plainNumber(route.tos ?? 0, {}, 255);
     to.family = dst.family;
     const off = m.begin(type, messageFlags, 12);
     const w = off >> 2;
-    m.words[w] = dst.family | (dst.length << 8) | ((src?.length ?? 0) << 16) | ((route.tos ?? 0) << 24);
+    m.words[w] = dst.family | (dst.length << 8) | ((src?.length ?? 0) << 16) | (tos << 24);
     m.words[w + 1] = (table < 256 ? table : 252) | (protocol << 8) | (scope << 16) | (number << 24);
     m.words[w + 2] = to.request ? flags & ASKED : flags;
     if (to.request && route.table === undefined) m.u32(RTA.TABLE, table);
@@ -394,6 +398,38 @@ export const routes: Kind<Route> = {
     } else routeSchema.encode(m, route, to);
   },
 };
+
+/** Writes an IPv4 route of one next hop and little else without the tables; false, and nothing written, for any other. */
+function quick(m: Requests, type: number, messageFlags: number, route: RouteKey, to: Writing): boolean {
+  const { dst, via: hop, oif, table = 254, priority, protocol, scope, type: kind } = route;
+  for (const key in route) if (!QUICK.has(key)) return false;
+  if (typeof dst !== "string" || !quad(dst)) return false;
+  if (priority !== undefined && priority >>> 0 !== priority) return false;
+  const { word, length } = read4;
+  let gatewayWord = 0;
+  if (hop !== undefined) {
+    if (!quad(hop) || hop.includes("/")) return false;
+    gatewayWord = read4.word;
+  }
+  const adding = type !== RTM_DELROUTE;
+  const number = kind === undefined ? (adding ? 1 : 0) : routeTypeNumber(kind);
+  if (number < 0) return false;
+  const id = typeof table === "number" && table > 0 && table < 0x100000000 ? table : tableNumber(table);
+  const by = protocol === undefined ? (adding ? 4 : 0) : protocolNumber(protocol);
+  const reach = scope !== undefined ? scopeNumber(scope) : adding ? scopeOf(kind ?? "unicast", route) : 255;
+  const link = oif === undefined ? 0 : to.ifindex(oif);
+  const off = m.begin(type, messageFlags, 12);
+  const w = off >> 2;
+  m.words[w] = AF_INET | (length << 8);
+  m.words[w + 1] = (id < 256 ? id : 0) | (by << 8) | (reach << 16) | (number << 24);
+  if (id > 255) m.u32(RTA.TABLE, id);
+  if (length > 0) m.u32(RTA.DST, word);
+  if (priority !== undefined) m.u32(RTA.PRIORITY, priority);
+  if (hop !== undefined) m.u32(RTA.GATEWAY, gatewayWord);
+  if (oif !== undefined) m.u32(RTA.OIF, link);
+  return true;
+}
+const QUICK = new Set(["dst", "via", "oif", "table", "priority", "protocol", "scope", "type"]);
 
 function decodeAny(words: Int32Array, bytes: Uint8Array, off: number, len: number): Route | undefined {
   const w = off >> 2;
