@@ -22,7 +22,8 @@ const POLLIN = 1;
 const DRAIN_MS = 1000;
 
 function run(boot: TrafficBoot): void {
-  const control = new Control(Region.open(boot.control, "read-write"), TRAFFIC_COUNTERS);
+  const region = Region.open(boot.control, "read-write");
+  const control = new Control(region, TRAFFIC_COUNTERS);
   if (libc.setns(boot.netnsFd, CLONE_NEWNET) < 0) throw new SysError("setns into the peer's namespace", 1);
   const flows = boot.flows.map((spec) => new Flow(spec));
   const pollfds = new Int32Array(new ArrayBuffer(flows.length * 8));
@@ -50,12 +51,13 @@ function run(boot: TrafficBoot): void {
   }
   publish();
   for (const flow of flows) flow.close();
-  postMessage({ type: "stopped" });
+  region.unmap();
 }
 
 self.onmessage = (event: MessageEvent<TrafficBoot>) => {
   try {
     run(event.data);
+    postMessage({ type: "stopped" });
   } catch (error) {
     postMessage({ type: "error", message: (error as Error).message });
   }

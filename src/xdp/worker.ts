@@ -51,11 +51,17 @@ const POLLIN = 1;
 function run(boot: NetBoot): void {
   if (boot.core >= 0 && !pinSelf(boot.core))
     throw new SysError(`pin to CPU ${boot.core}`, errno(), "poll.cores: see /sys/devices/system/cpu/online");
-  const control = new Control(Region.open(boot.control, "read-write"), LOOP_COUNTERS);
-  const matches = new MatchTable(Region.open(boot.matches, "read-only").buffer, MATCH_SLOTS);
+  const regions: Region[] = [];
+  const open = (ref: RegionRef, mode: "read-only" | "read-write"): Region => {
+    const region = Region.open(ref, mode);
+    regions.push(region);
+    return region;
+  };
+  const control = new Control(open(boot.control, "read-write"), LOOP_COUNTERS);
+  const matches = new MatchTable(open(boot.matches, "read-only").buffer, MATCH_SLOTS);
   const netbase = NetbaseReader.open(boot.netbase, boot.epochs, boot.reader);
   const link = new XdpLink(boot.socket);
-  const ring = new Ring(Region.open(boot.solicit, "read-write").buffer, 0, SOLICIT_SLOTS);
+  const ring = new Ring(open(boot.solicit, "read-write").buffer, 0, SOLICIT_SLOTS);
   const solicitor = new Solicitor(ring, boot.netlinkWakeFd);
   const transmit = new Transmit(link.words, netbase, solicitor, boot.ifindex);
   const loop = new NetLoop(link, matches, netbase, transmit, { partialChecksums: boot.partialChecksums });
@@ -86,14 +92,15 @@ function run(boot: NetBoot): void {
       lastFrame = Bun.nanoseconds();
     }
   }
-  netbase.offline();
   loop.publish(control.counters);
-  postMessage({ type: "stopped" });
+  netbase.close();
+  for (const region of regions) region.unmap();
 }
 
 self.onmessage = (event: MessageEvent<NetBoot>) => {
   try {
     run(event.data);
+    postMessage({ type: "stopped" });
   } catch (error) {
     postMessage({ type: "error", message: (error as Error).message });
   }
