@@ -1,5 +1,5 @@
 // netd on a card that the kernel goes on using: however it ends, the kernel's own networking is there, at once.
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { Lab } from "../../src/lab/lab.ts";
 import { setVlanStripping } from "../../src/xdp/queues.ts";
@@ -8,6 +8,8 @@ import { NetdProcess, Scratch } from "./child.ts";
 import { kernelUdp, pings, TcpPair, whoAnswers } from "./kernel.ts";
 import { UdpClient } from "./udp.ts";
 import { until } from "./wait.ts";
+
+setDefaultTimeout(60_000);
 
 let lab: Lab;
 let scratch: Scratch;

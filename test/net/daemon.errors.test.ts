@@ -1,5 +1,5 @@
 // What can be wrong with a start: each is one clear line that says what to do, exit code 1, and nothing is left.
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Lab } from "../../src/lab/lab.ts";
@@ -8,6 +8,8 @@ import { attachStranger } from "../xdp/bpf.ts";
 import { cardState, ip, onCard } from "./card.ts";
 import { NetdProcess, run, Scratch } from "./child.ts";
 import { UdpClient } from "./udp.ts";
+
+setDefaultTimeout(60_000);
 
 let lab: Lab;
 let scratch: Scratch;

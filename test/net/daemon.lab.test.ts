@@ -1,9 +1,11 @@
 // `netd` with no argument, as a newcomer types it: the lab runs, says what it measured, ends well, and leaves nothing.
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { command, NetdProcess, run, Scratch } from "./child.ts";
 import { until } from "./wait.ts";
+
+setDefaultTimeout(60_000);
 
 let scratch: Scratch;
 beforeAll(() => {
