@@ -4,10 +4,10 @@
 //
 //   ring message -> checks -> a remembered host: IDLE -> WAITING -> ASKED -> IDLE (answered, or failed: wait longer)
 //
-// - A host is asked for once in `perHostMs`, twice as seldom after each failure (at most a minute).
+// - A host is asked for once in `perHostSeconds`, twice as seldom after each failure (gateways are not).
 // - All together: a token bucket, and at most UNRESOLVED requests that the kernel has no answer to yet.
-// - What must wait is remembered and asked for later by itself; it holds up nobody else. Gateways of our own routes go
-//   first and need no token; then those asked for most often, so that one-off addresses of a scan come last.
+// - What must wait is remembered and asked for later by itself; it holds up nobody else. Gateways of our own routes do
+//   not wait for others; of those, the ones asked for most often go first, so that the addresses of a scan come last.
 // - Hosts are remembered in sets of WAYS; a new one takes the place of the least deserving of its set.
 // - An address that did not answer is taken out of the kernel's table again, or a flood would make its garbage collection
 //   throw out neighbours that are of use (net/core/neighbour.c, neigh_forced_gc).
@@ -62,11 +62,14 @@ const HOSTS = 4096;
 const WAYS = 8;
 /** Requests without an answer, at most: the kernel's table has room for 1024 by default and collects above 128. */
 const UNRESOLVED = 96;
+/** Of these, places that only hosts get that were asked for more than once. */
+const RESERVED = 32;
 /** The kernel gives up after three probes a second apart; if it never says so, this is when we stop waiting. */
 const ANSWER_MS = 4500;
-const LONGEST_MS = 60_000;
+const LONGEST_MS = 16_000;
 const REFRESH_MS = 4000;
-const SAMPLE = 8;
+/** How often those that wait are looked at. */
+const SOON_MS = 50;
 
 const FREE = 0;
 const IDLE = 1;
@@ -95,8 +98,9 @@ export class Solicitor {
   /** When it was asked for last (ASKED), or may be again (IDLE, WAITING); ms. */
   private readonly when = new Float64Array(HOSTS);
   private readonly hits = new Int32Array(HOSTS);
-  /** Hosts that are WAITING or ASKED, in no order, and where each host is in the list. */
+  /** Hosts that are WAITING (gateways apart) or ASKED, in no order. */
   private readonly waiting = new HostList();
+  private readonly urgent = new HostList();
   private readonly asked = new HostList();
   private readonly refreshed = [new Int32Array(2048), new Int32Array(2048)];
   private refreshedSince = 0;
@@ -125,14 +129,13 @@ export class Solicitor {
       this.refresh(m, now);
       return;
     }
-    const at = this.find(ifindex, family, m, 2);
-    if (at >= 0) {
-      this.hits[at] = this.hits[at]! + 1;
-      const state = this.hosts[at * WORDS + 6]! & 0xff;
-      if (state !== IDLE) counts.deduped++;
-      else if ((around.state(ifindex, family, m, 2) & NUD_USABLE) !== 0) counts.deduped++;
-      else this.wait(at, now);
-      return;
+    let host = this.find(ifindex, family, m, 2);
+    if (host >= 0) {
+      this.hits[host] = this.hits[host]! + 1;
+      if ((this.hosts[host * WORDS + 6]! & 0xff) !== IDLE) {
+        counts.deduped++;
+        return;
+      }
     }
     const verdict = around.verdict(ifindex, family, m, 2);
     if (verdict === Verdict.interface) counts.badInterface++;
@@ -140,12 +143,13 @@ export class Solicitor {
     else if (verdict === Verdict.offlink) counts.offLink++;
     else if ((around.state(ifindex, family, m, 2) & NUD_USABLE) !== 0) counts.deduped++;
     else {
-      const host = this.place(ifindex, family, m, 2, now);
+      if (host < 0) host = this.place(ifindex, family, m, 2, now);
       if (host < 0) {
         counts.crowded++;
         return;
       }
-      if (verdict === Verdict.gateway) this.hosts[host * WORDS + 6]! |= GATEWAY;
+      const base = host * WORDS;
+      this.hosts[base + 6] = (this.hosts[base + 6]! & ~GATEWAY) | (verdict === Verdict.gateway ? GATEWAY : 0);
       this.wait(host, now);
     }
   }
@@ -162,20 +166,19 @@ export class Solicitor {
   /** Asks for what may be asked for now. Returns ms until there is something to do again, -1 if nothing waits. */
   turn(now: number): number {
     this.refill(now);
-    for (let i = this.asked.n - 1; i >= 0; i--) {
-      const host = this.asked.items[i]!;
-      if (now - this.when[host]! > ANSWER_MS) this.fail(host, now);
-    }
-    while (this.waiting.n > 0) {
+    const { asked, urgent, waiting, when } = this;
+    for (let i = asked.n - 1; i >= 0; i--)
+      if (now - when[asked.items[i]!]! > ANSWER_MS) this.fail(asked.items[i]!, now);
+    for (let i = urgent.n - 1; i >= 0; i--)
+      if (when[urgent.items[i]!]! <= now) this.ask(urgent.items[i]!, now);
+    while (this.tokens >= 1 && waiting.n > 0) {
       const host = this.choose(now);
       if (host < 0) break;
-      const gateway = (this.hosts[host * WORDS + 6]! & GATEWAY) !== 0;
-      if (!gateway && (this.tokens < 1 || this.asked.n >= UNRESOLVED)) break;
-      if (!gateway) this.tokens--;
+      this.tokens--;
       this.ask(host, now);
     }
-    if (this.waiting.n > 0) return this.tokens < 1 ? Math.ceil(1000 / this.limits.perSecond) + 1 : 20;
-    return this.asked.n > 0 ? 500 : -1;
+    if (waiting.n + urgent.n === 0) return asked.n > 0 ? SOON_MS * 10 : -1;
+    return this.tokens < 1 ? Math.ceil(1000 / this.limits.perSecond) : SOON_MS;
   }
 
   /** Requests that the kernel has not answered. */
@@ -186,7 +189,7 @@ export class Solicitor {
   private ask(host: number, now: number): void {
     const { hosts } = this;
     const base = host * WORDS;
-    this.waiting.remove(host);
+    this.listOf(host).remove(host);
     if ((this.around.state(hosts[base]!, hosts[base + 1]!, hosts, base + 2) & NUD_USABLE) !== 0) {
       this.become(host, IDLE); // somebody else's doing, meanwhile
       this.counts.deduped++;
@@ -199,10 +202,15 @@ export class Solicitor {
     this.around.use(hosts[base]!, hosts[base + 1]!, hosts, base + 2);
   }
 
+  private listOf(host: number): HostList {
+    return (this.hosts[host * WORDS + 6]! & GATEWAY) !== 0 ? this.urgent : this.waiting;
+  }
+
   private wait(host: number, now: number): void {
     this.become(host, WAITING);
-    this.waiting.add(host);
-    if (this.when[host]! > now || this.tokens < 1 || this.asked.n >= UNRESOLVED) this.counts.limited++;
+    this.listOf(host).add(host);
+    if (this.when[host]! > now || this.tokens < 1 || this.asked.n >= UNRESOLVED - RESERVED)
+      this.counts.limited++;
   }
 
   private succeed(host: number): void {
@@ -218,7 +226,8 @@ export class Solicitor {
     const base = host * WORDS;
     this.asked.remove(host);
     this.become(host, IDLE);
-    const failures = Math.min((hosts[base + 6]! >>> 16) + 1, 16);
+    const gateway = (hosts[base + 6]! & GATEWAY) !== 0;
+    const failures = gateway ? 1 : Math.min((hosts[base + 6]! >>> 16) + 1, 16);
     hosts[base + 6] = (hosts[base + 6]! & 0xffff) | (failures << 16);
     const wait = Math.min(this.limits.perHostSeconds * 1000 * 2 ** (failures - 1), LONGEST_MS);
     this.when[host] = now + wait;
@@ -232,24 +241,21 @@ export class Solicitor {
     this.hosts[host * WORDS + 6] = (this.hosts[host * WORDS + 6]! & ~0xff) | state;
   }
 
-  /** The most deserving of those whose time has come: a gateway, else the best of a few at random. -1: none. */
+  /** The most deserving of those whose time has come, if there is a place for it; -1: none. */
   private choose(now: number): number {
-    const { waiting, hosts, hits } = this;
+    const { waiting, hosts, hits, when } = this;
     let best = -1;
-    let bestHits = -1;
-    const all = waiting.n <= SAMPLE * 4;
-    const start = (Math.random() * waiting.n) | 0;
-    for (let i = 0, n = all ? waiting.n : SAMPLE; i < n; i++) {
-      const host = waiting.items[all ? (start + i) % waiting.n : (Math.random() * waiting.n) | 0]!;
-      if (this.when[host]! > now) continue;
-      const flags = hosts[host * WORDS + 6]!;
-      const worth = hits[host]! + ((flags & GATEWAY) !== 0 ? 1e9 : (flags & GOOD) !== 0 ? 1e6 : 0);
-      if (worth > bestHits) {
+    let most = 0;
+    for (let i = 0; i < waiting.n; i++) {
+      const host = waiting.items[i]!;
+      if (when[host]! > now) continue;
+      const worth = hits[host]! + ((hosts[host * WORDS + 6]! & GOOD) !== 0 ? 1e6 : 0);
+      if (worth > most) {
         best = host;
-        bestHits = worth;
+        most = worth;
       }
     }
-    return best;
+    return this.asked.n < (most > 1 ? UNRESOLVED : UNRESOLVED - RESERVED) ? best : -1;
   }
 
   private find(ifindex: number, family: number, words: Int32Array, at: number): number {
@@ -295,7 +301,7 @@ export class Solicitor {
     if (host < 0) return -1;
     const base = host * WORDS;
     if ((hosts[base + 6]! & 0xff) === WAITING) {
-      this.waiting.remove(host);
+      this.listOf(host).remove(host);
       this.counts.crowded++;
     }
     hosts[base] = ifindex;
