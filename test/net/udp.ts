@@ -17,6 +17,7 @@ export class UdpClient {
             const number = payload.length < 4 ? -1 : payload.readUInt32LE(0);
             client.#waiting.get(number)?.(payload);
           },
+          error: () => {}, // refused: nobody was there at that moment
         },
       }),
     );
@@ -57,8 +58,8 @@ export class UdpClient {
   }
 
   /** Whether an answer comes to one datagram within `ms`. */
-  async answered(address: string, port = 7, ms = 300): Promise<boolean> {
-    return this.echo(address, port, { ms, every: ms }).then(
+  async answered(address: string, port = 7, ms = 300, bytes = 64): Promise<boolean> {
+    return this.echo(address, port, { bytes, ms, every: ms }).then(
       () => true,
       () => false,
     );
