@@ -8,6 +8,7 @@
  *   IPv4: version 4, IHL >= 5, IHL*4 <= total length <= frame, not a fragment (offset 0 and no MF), options allowed;
  *   IPv6: version 6, payload length <= frame, at most STEER_EXT_HEADERS of hop-by-hop, destination options and routing
  *     (only with no segments left), no fragment header, not even an atomic one;
+ *   the source is an address that one host can have: not multicast, broadcast, loopback or unspecified;
  *   UDP: header in bounds, 8 <= length <= what IP carries; TCP: header in bounds with its options;
  *   {family, protocol, destination address, destination port, VLAN ids} is in `matches`; the queue is in `xsks`.
  * Fragments pass, the first one too: only the kernel reassembles, and a first fragment alone is of no use to anyone.
@@ -83,6 +84,21 @@ struct payload {
 
 #define INLINE static __always_inline
 
+/* Sources that no single host has: whoever answers them answers many, or itself (RFC 1122 section 3.2.1.3). */
+INLINE int martian4(__u32 source)
+{
+	__u32 net = source >> 24;
+
+	return net == 0 || net == 127 || (net & 0xf0) == 0xe0 || source == 0xffffffff;
+}
+
+INLINE int martian6(const __u8 *source)
+{
+	const __be32 *w = (const void *)source;
+
+	return source[0] == 0xff || (!w[0] && !w[1] && !w[2] && (w[3] == 0 || w[3] == bpf_htonl(1)));
+}
+
 /* The parse_* functions fill the key and the payload, and give -1, or the counter to pass the frame under. */
 
 INLINE int parse_ipv4(void *l3, void *end, struct match_key *key, struct payload *payload)
@@ -98,6 +114,8 @@ INLINE int parse_ipv4(void *l3, void *end, struct match_key *key, struct payload
 		return STEER_MALFORMED;
 	if (ip->frag_off & bpf_htons(IP_MF_AND_OFFSET))
 		return STEER_FRAGMENT;
+	if (martian4(bpf_ntohl(ip->saddr)))
+		return STEER_MARTIAN;
 	key->family = AF_INET;
 	key->proto = ip->protocol;
 	key->addr[0] = ip->daddr;
@@ -138,6 +156,8 @@ INLINE int parse_ipv6(void *l3, void *end, struct match_key *key, struct payload
 		at += bytes;
 		left -= bytes;
 	}
+	if (martian6((const __u8 *)&ip->saddr))
+		return STEER_MARTIAN;
 	key->family = AF_INET6;
 	key->proto = next;
 	__builtin_memcpy(key->addr, &ip->daddr, sizeof(key->addr));

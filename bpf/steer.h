@@ -33,6 +33,7 @@ enum steer_counter {
 	STEER_NOT_MINE,		/* passed: broadcast, multicast, or another host's MAC */
 	STEER_FRAGMENT,		/* passed: any fragment, the first one too */
 	STEER_MALFORMED,	/* passed: lengths or versions that contradict each other */
+	STEER_MARTIAN,	/* passed: from a multicast, broadcast, loopback or unspecified address */
 	STEER_COUNTERS,
 };
 

@@ -15,6 +15,7 @@ const REASONS = [
   ["bad_udp_checksum", "UDP checksum wrong"],
   ["no_match", "no service has this address and port"],
   ["echo_loop", "from the echo port to the echo port: answering could go on for ever"],
+  ["bad_source", "the source is an address of many hosts: whoever forged it wants them all answered"],
   ["no_route", "no route to the destination"],
   ["blackhole", "the route says blackhole"],
   ["unreachable", "the route says unreachable"],

@@ -191,6 +191,7 @@ export function makePass(
           (mtu !== 0 && len > mtu + ETHERNET)
         ) {
           reason = transmit.refusal(nh, len);
+          if (reason === 0 && (base[nh + NH_TYPE]! & 0xff) !== RTN_UNICAST) reason = Drop.bad_source;
           if (reason !== 0) break frame;
         }
         const via = base[nh + NH_LINK]! & 0xff;

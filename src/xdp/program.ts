@@ -45,6 +45,7 @@ export const steerCounters = [
   "notMine",
   "fragment",
   "malformed",
+  "martian",
 ] as const;
 export type SteerCounters = Record<(typeof steerCounters)[number], number>;
 

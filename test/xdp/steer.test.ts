@@ -356,6 +356,29 @@ inside(
   },
 );
 
+inside("all first bytes of the source, in both families: what no single host can be is the kernel's", () => {
+  program.addMatch(match());
+  program.addMatch(match6());
+  const four = frame4();
+  const six = frame6();
+  for (let byte = 0; byte < 256; byte++) {
+    four[L3 + 12] = byte;
+    const martian = byte === 0 || byte === 127 || (byte >= 224 && byte < 240);
+    expect([byte, verdict(four)]).toEqual([byte, martian ? "martian" : "redirected"]);
+    six[L3 + 8] = byte;
+    expect([byte, verdict(six)]).toEqual([byte, byte === 255 ? "martian" : "redirected"]);
+  }
+  four.fill(255, L3 + 12, L3 + 16);
+  expect(verdict(four)).toBe("martian");
+  four[L3 + 15] = 254;
+  expect(verdict(four)).toBe("redirected");
+  six.fill(0, L3 + 8, L3 + 24);
+  for (let last = 0; last < 256; last++) {
+    six[L3 + 23] = last;
+    expect([last, verdict(six)]).toEqual([last, last < 2 ? "martian" : "redirected"]);
+  }
+});
+
 inside("destination MAC: every bit counts, broadcast and no address yet are not ours", () => {
   program.addMatch(match());
   const frame = frame4();
