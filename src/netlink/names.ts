@@ -41,6 +41,7 @@ const PROTOCOLS: Names = {
   18: "keepalived",
   42: "babel",
   84: "ovn",
+  99: "openr",
   186: "bgp",
   187: "isis",
   188: "ospf",

@@ -24,7 +24,7 @@ const FLAGS = [
 ] as const;
 /** IFA_F_*; in IPv6 "secondary" means temporary. */
 export type AddrFlag = (typeof FLAGS)[number];
-const bits = new Bits<AddrFlag>(FLAGS);
+export const addrBits: Bits<AddrFlag> = new Bits(FLAGS);
 
 /** struct ifa_cacheinfo: lifetimes in seconds (0xffffffff: for ever), times of change in 1/100 s since boot. */
 export interface AddrTimes {
@@ -79,7 +79,7 @@ export const addrSchema: Schema = new Schema(
     LABEL: text,
     ...all(address, "BROADCAST ANYCAST MULTICAST"),
     CACHEINFO: said("times", times),
-    FLAGS: bits.u32,
+    FLAGS: addrBits.u32,
     RT_PRIORITY: as("priority", u32),
     TARGET_NETNSID: s32,
     PROTO: as("protocol", {
@@ -110,7 +110,7 @@ export const addrs: Kind<Addr> = {
         ifaAddress !== undefined &&
         ifaAddress !== ifaLocal && { peer: ifaAddress }),
       scope: bytes[off + 19]!,
-      ...("flags" in rest ? {} : { flags: bits.read(bytes[off + 18]!) }),
+      ...("flags" in rest ? {} : { flags: addrBits.read(bytes[off + 18]!) }),
       ...rest,
     } as Addr;
   },
@@ -121,7 +121,7 @@ export const addrs: Kind<Addr> = {
     const off = m.begin(type, messageFlags, 8);
     m.bytes[off] = family;
     m.bytes[off + 1] = length;
-    m.bytes[off + 2] = bits.write(spec.flags);
+    m.bytes[off + 2] = addrBits.write(spec.flags);
     m.bytes[off + 3] = scopeNumber(spec.scope ?? 0);
     m.words[(off >> 2) + 1] = to.ifindex(spec.link);
     const far = spec.peer === undefined ? words : parsed(spec.peer).words;

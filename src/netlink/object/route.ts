@@ -39,6 +39,7 @@ import {
   withLength,
 } from "./kind.ts";
 import {
+  number as plainNumber,
   type Protocol,
   protocolNumber,
   type Scope,
@@ -102,7 +103,7 @@ const FLAGS = [
 ] as const;
 /** RTNH_F_* (to "trap") and RTM_F_*. */
 export type RouteFlag = Exclude<(typeof FLAGS)[number], "">;
-const bits = new Bits<RouteFlag>(FLAGS as readonly (RouteFlag | "")[]);
+export const routeBits: Bits<RouteFlag> = new Bits(FLAGS as readonly (RouteFlag | "")[]);
 /** The flags that requests may have: the others say what became of the route. */
 const ASKED = 0x2 | 0x4;
 
@@ -282,7 +283,7 @@ const multipath: Codec<readonly Leg[]> = {
       const head = words[off >> 2]!;
       const length = head & 0xffff;
       if (length < 8 || length > end - off) return undefined;
-      const leg: Partial<Leg> = { flags: bits.read((head >>> 16) & 0xff), weight: (head >>> 24) + 1 };
+      const leg: Partial<Leg> = { flags: routeBits.read((head >>> 16) & 0xff), weight: (head >>> 24) + 1 };
       if (words[(off >> 2) + 1] !== 0) leg.oif = words[(off >> 2) + 1]!;
       if (!legSchema.decode(words, bytes, off + 8, off + length, leg)) return undefined;
       legs.push(leg as Leg);
@@ -295,7 +296,7 @@ const multipath: Codec<readonly Leg[]> = {
     for (const leg of legs as readonly (LegSpec & Leg)[]) {
       const weight = leg.weight ?? 1;
       if (!(weight >= 1 && weight <= 256)) throw new RangeError(`weight ${weight}: 1 to 256`);
-      const flags = bits.write(leg.flags) | (leg.onlink ? 4 : 0);
+      const flags = routeBits.write(leg.flags) | (leg.onlink ? 4 : 0);
       const at = m.room(8);
       m.bytes[at + 2] = to.request ? flags & ASKED : flags;
       m.bytes[at + 3] = weight - 1;
@@ -382,7 +383,7 @@ export const routes: Kind<Route> = {
             : 0;
     const protocol = protocolNumber(route.protocol ?? (adding ? 4 : 0));
     const table = tableNumber(route.table ?? 254);
-    const flags = bits.write(route.flags) | (route.onlink ? 4 : 0);
+    const flags = routeBits.write(route.flags) | (route.onlink ? 4 : 0);
     const tos = plainNumber(route.tos ?? 0, {}, 255);
     to.family = dst.family;
     const off = m.begin(type, messageFlags, 12);
@@ -441,7 +442,7 @@ function decodeAny(words: Int32Array, bytes: Uint8Array, off: number, len: numbe
     type: TYPES[second >>> 24] ?? `type${second >>> 24}`,
     protocol: (second >>> 8) & 0xff,
     scope: (second >>> 16) & 0xff,
-    flags: bits.read(words[w + 6]!),
+    flags: routeBits.read(words[w + 6]!),
   };
   if (first >>> 24) into["tos"] = first >>> 24;
   if (!routeSchema.decode(words, bytes, off + 28, off + len, into)) return undefined;
@@ -487,7 +488,7 @@ function usual(words: Int32Array, off: number, len: number): Route | undefined {
   const dst = ipv4(words[w + 10]!) + BITS[length]!;
   const protocol = (second >>> 8) & 0xff;
   const scope = (second >>> 16) & 0xff;
-  const flags = bits.read(0);
+  const flags = routeBits.read(0);
   w += 11;
   let priority = -1;
   if (words[w] === 0x00060008 /* RTA_PRIORITY */) {
