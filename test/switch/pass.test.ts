@@ -201,13 +201,20 @@ describe("out", () => {
     expect([...sent.slice(6, 12)]).toEqual([...mac]);
   });
 
-  test("groups have their address by definition", () => {
-    const to = (address: string) => formatLladdr((answer(from(address)) as Uint8Array).slice(0, 6));
+  test("groups and broadcast have their address by definition", () => {
+    const { link, netbase, transmit } = sim;
+    const p = link.framesOff >> 2;
+    const to = (address: string) => {
+      const dst = parseIPv4(address)!;
+      expect(transmit.unresolved(p, dst, netbase.fib4.lookup(dst))).toBe(0);
+      return formatLladdr(link.bytes.slice(link.framesOff, link.framesOff + 6));
+    };
+    expect(to("10.85.0.255")).toBe("ff:ff:ff:ff:ff:ff");
     expect(to("239.129.2.3")).toBe("01:00:5e:01:02:03");
   });
 
-  test("what claims to come from a broadcast address is not answered", () => {
-    expect(answer(from("10.85.0.255"))).toBe("bad_source");
+  test("what claims to come from many hosts is not answered", () => {
+    for (const address of ["10.85.0.255", "239.129.2.3"]) expect(answer(from(address))).toBe("bad_source");
   });
 
   test("asks for a missing neighbour once a second, for one in doubt as in use, for a gateway in its place", () => {
