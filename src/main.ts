@@ -125,7 +125,7 @@ function program(finish: (code: number) => void): Command {
     .allowExcessArguments()
     .action(async (given, { args: [unknown] }: Command) => {
       if (unknown === undefined) return finish(await runNetd(given));
-      const near = nearest(unknown, ["config", "show", "lookup"]);
+      const near = nearest(unknown, ["config", "show", "lookup", "dump", "monitor"]);
       throw new UsageError(
         `no command "${unknown}"${near ? `; did you mean ${near}?` : "; see netd --help"}`,
       );
@@ -185,6 +185,43 @@ function program(finish: (code: number) => void): Command {
         if (given[name] !== undefined) query.set(name, given[name]);
       parseLookup(query);
       await (await import("./show.ts")).lookup(query, asking(command));
+      finish(0);
+    });
+  const kernelFlags = (command: Command) =>
+    command
+      .allowExcessArguments(false)
+      .option("--json", "one object a line, in the shape of `ip -j`")
+      .option("--netns <name|path|pid>", "network namespace; its own if missing");
+  const kernel = async (names: readonly string[], command: Command) => {
+    const parts = await import("./kernel.ts");
+    const kinds = names.map((name) => {
+      const kind = parts.kernelKind(name);
+      if (kind === undefined)
+        throw new UsageError(`${command.name()} ${name}: expected ${parts.KERNEL_KINDS.join(", ")}`);
+      return kind;
+    });
+    const given = all(command);
+    const netns = given["netns"] as string | undefined;
+    return { ...parts, kinds, options: { netns, json: given["json"] === true, style: style(coloured()) } };
+  };
+
+  kernelFlags(root.command("dump"))
+    .description("show what the kernel has, without a daemon")
+    .argument("<kind>", "links, addrs, routes, nexthops, neighs or rules")
+    .action(async (name: string, _given, command: Command) => {
+      const { dump, kinds, options } = await kernel([name], command);
+      await dump(kinds[0]!, options);
+      finish(0);
+    });
+
+  kernelFlags(root.command("monitor"))
+    .description("show what changes in the kernel, as it happens")
+    .argument("[kinds...]", "as for dump; all of them if missing")
+    .action(async (names: string[], _given, command: Command) => {
+      const { monitor, kinds, options } = await kernel(names, command);
+      const stop = new AbortController();
+      for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => stop.abort());
+      await monitor(kinds, options, stop.signal);
       finish(0);
     });
   return root;
