@@ -48,7 +48,7 @@ export class Job {
   /** When it should run. */
   get due(): number {
     if (!this.pending) return Number.POSITIVE_INFINITY;
-    return Math.min(this.notBefore, this.lastEvent + Math.max(QUIET_MS, this.duration));
+    return Math.min(this.notBefore, this.lastEvent + Math.max(QUIET_MS, this.duration / 8));
   }
 
   addOif(ifindex: number): void {

@@ -77,6 +77,10 @@ const BATCHES = 16;
 const MESSAGES = 1024;
 /** How long dumps wait for a quiet moment of the event queue. */
 const PATIENCE_MS = 500;
+/** How long dumps wait after a loss: longer each time, if one follows the other. */
+const SHORTEST_REST_MS = 5;
+const LONGEST_REST_MS = 200;
+const AGAIN_MS = 1000;
 /** How often a full table is looked at, and how full it may be for another try. */
 const RECOVER_MS = 1000;
 const ROOM = 0.95;
@@ -100,6 +104,7 @@ export class Mirror implements EventSink, DumpSink {
   readonly apply: Apply;
   private readonly agenda = new Agenda();
   private readonly events: Events;
+  private readonly opened: DisposableStack;
   private readonly policy: HashPolicy;
   private readonly netns: Netns | undefined;
   private dumper: Dumper;
@@ -114,6 +119,9 @@ export class Mirror implements EventSink, DumpSink {
   private disturbed = false;
   private lostAt = -1;
   private busySince = -1;
+  /** After a loss no dump begins before then. */
+  private restUntil = Number.NEGATIVE_INFINITY;
+  private rest = 0;
   /** Rows were refused for want of room; when that was looked at last. */
   private missing = false;
   private looked = 0;
@@ -126,14 +134,15 @@ export class Mirror implements EventSink, DumpSink {
     this.onRules = options.onRules ?? (() => {});
     this.netns = options.netns;
     this.apply = new Apply(options.writer, this.agenda, options.neighbours);
-    this.policy = new HashPolicy(options.netns);
-    this.events = new Events(options.netns, options.receiveBytes);
-    try {
-      this.dumper = new Dumper(options.netns);
-    } catch (error) {
-      this.events.close();
-      throw error;
-    }
+    using stack = new DisposableStack();
+    const policy = new HashPolicy(options.netns);
+    stack.defer(() => policy.close());
+    const events = new Events(options.netns, options.receiveBytes);
+    stack.defer(() => events.close());
+    this.dumper = new Dumper(options.netns);
+    this.policy = policy;
+    this.events = events;
+    this.opened = stack.move();
   }
 
   /** Readable when there are events. */
@@ -163,7 +172,13 @@ export class Mirror implements EventSink, DumpSink {
   /** Puts everything on the agenda, as after a loss. */
   resync(): void {
     this.counts.resyncs++;
-    this.lostAt = this.lostAt < 0 ? this.now : this.lostAt;
+    // Losses that follow each other: dumps that are cut short by the next are of no use, and slow the kernel down.
+    const since = this.now - this.restUntil;
+    if (since >= 0) {
+      this.rest = since < AGAIN_MS ? Math.min(this.rest * 2, LONGEST_REST_MS) : SHORTEST_REST_MS;
+      this.restUntil = this.now + this.rest;
+    }
+    if (this.lostAt < 0) this.lostAt = this.now;
     this.agenda.everything();
   }
 
@@ -174,7 +189,7 @@ export class Mirror implements EventSink, DumpSink {
     if (calm) this.busySince = -1;
     else if (this.busySince < 0) this.busySince = this.now;
     // A dump under a flood of events is hardly ever quiet: wait a while, but not for ever.
-    if (calm || this.now - this.busySince > PATIENCE_MS) {
+    if (this.now >= this.restUntil && (calm || this.now - this.busySince > PATIENCE_MS)) {
       const job = this.agenda.next(this.now);
       if (job) this.attempt(job);
     }
@@ -187,14 +202,14 @@ export class Mirror implements EventSink, DumpSink {
       this.lostAt = -1;
     }
     if (!calm) return 0;
-    const due = Math.min(this.agenda.due, this.looked + (this.missing ? RECOVER_MS : POLICY_MS));
+    const look = this.looked + (this.missing ? RECOVER_MS : POLICY_MS);
+    const due = Math.min(Math.max(this.agenda.due, this.restUntil), look);
     return Math.max(0, Math.ceil(due - performance.now()));
   }
 
   close(): void {
     this.dumper.close();
-    this.events.close();
-    this.policy.close();
+    this.opened.dispose();
   }
 
   /** Takes and applies. Returns whether nothing is left. */

@@ -65,10 +65,10 @@ const EINTR = 4;
 const PUBLISH_MS = 100;
 
 function run(boot: NetlinkBoot): void {
-  const regions: Region[] = [];
+  using stack = new DisposableStack();
   const open = (ref: RegionRef): Region => {
     const region = Region.open(ref, "read-write");
-    regions.push(region);
+    stack.defer(() => region.unmap());
     return region;
   };
   const control = new Control(open(boot.control), MIRROR_COUNTERS);
@@ -87,6 +87,7 @@ function run(boot: NetlinkBoot): void {
     },
     onRules: (rules) => postMessage({ type: "rules", rules } satisfies NetlinkRules),
   });
+  stack.defer(() => mirror.close());
   const around = new Around(writer, boot.capacity, mirror.socket, neighbours);
   const solicitor = new Solicitor(boot.limits, around);
   const message = new Int32Array(8);
@@ -112,39 +113,32 @@ function run(boot: NetlinkBoot): void {
   }
 
   const epoll = check("epoll_create1", libc.epoll_create1(EPOLL_CLOEXEC));
-  try {
-    for (const fd of [mirror.fd, boot.wakeFd])
-      check("epoll_ctl", libc.epoll_ctl(epoll, EPOLL_CTL_ADD, fd, ptr(new Int32Array([EPOLLIN, fd, 0, 0]))));
-    const events = new Int32Array(new ArrayBuffer(48));
-    const counter = new BigUint64Array(new ArrayBuffer(8));
-    mirror.sync();
-    publish();
-    postMessage({ type: "synced" });
-    let published = performance.now();
-    while (!control.stopping) {
-      const dumps = mirror.turn();
-      const asks = requests();
-      if (performance.now() - published >= PUBLISH_MS) {
-        publish();
-        published = performance.now();
-      }
-      const wait = asks < 0 ? dumps : Math.min(dumps, asks);
-      const n = wait === 0 ? 0 : libc.epoll_wait(epoll, ptr(events), 4, 0);
-      if (wait !== 0 && n === 0) {
-        publish();
-        published = performance.now();
-        const woken = libc.epoll_wait(epoll, ptr(events), 4, wait);
-        if (woken < 0 && errno() !== EINTR) throw new SysError("epoll_wait", errno());
-      }
-      // Before the rings are read again: what is written to them after this turns the eventfd anew.
-      libc.read(boot.wakeFd, ptr(counter), 8);
-    }
-    publish();
-  } finally {
-    libc.close(epoll);
-    mirror.close();
-    for (const region of regions) region.unmap();
+  stack.defer(() => void libc.close(epoll));
+  for (const fd of [mirror.fd, boot.wakeFd]) {
+    const event = new Int32Array([EPOLLIN, fd, 0, 0]);
+    check("epoll_ctl", libc.epoll_ctl(epoll, EPOLL_CTL_ADD, fd, ptr(event)));
   }
+  const events = new Int32Array(new ArrayBuffer(48));
+  const counter = new BigUint64Array(new ArrayBuffer(8));
+  mirror.sync();
+  publish();
+  postMessage({ type: "synced" });
+  let published = performance.now();
+  while (!control.stopping) {
+    const dumps = mirror.turn();
+    const asks = requests();
+    let wait = asks < 0 ? dumps : Math.min(dumps, asks);
+    // What was counted is published before a sleep, and now and then where there is none.
+    if (performance.now() - published >= PUBLISH_MS) {
+      publish();
+      published = performance.now();
+    } else wait = Math.min(wait, PUBLISH_MS);
+    if (wait > 0 && libc.epoll_wait(epoll, ptr(events), 4, wait) < 0 && errno() !== EINTR)
+      throw new SysError("epoll_wait", errno());
+    // Before the rings are read again: what is written to them after this turns the eventfd anew.
+    libc.read(boot.wakeFd, ptr(counter), 8);
+  }
+  publish();
 }
 
 self.onmessage = (event: MessageEvent<NetlinkBoot>) => {

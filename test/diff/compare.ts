@@ -167,7 +167,7 @@ function ordered(lines: string[]): string[] {
 }
 
 /** What the mirror has. */
-export function ourTables({ reader, writer }: Mirrored): Tables {
+export function ourTables({ reader, writer }: Pick<Mirrored, "reader"> & Partial<Mirrored>): Tables {
   return {
     links: reader.links
       .all()
@@ -189,7 +189,8 @@ export function ourTables({ reader, writer }: Mirrored): Tables {
       .sort(),
     routes4: ordered(Array.from(reader.rib4.all(), (row) => ourRoute(row, false))),
     routes6: Array.from(reader.rib6.all(), (row) => ourRoute(row, true)).sort(),
-    nexthops: [...writer.nexthops.allObjects()]
+    // Only the writer has them by themselves.
+    nexthops: [...(writer?.nexthops.allObjects() ?? [])]
       .map(({ id, group, blackhole, legs }) => {
         const members = group
           ? Array.from({ length: legs.n }, (_, i) => `${legs.nhid[i]}*${legs.weight[i]}`).join()
