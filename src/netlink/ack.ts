@@ -28,8 +28,15 @@ import { NLM_F_ACK_TLVS, NLM_F_CAPPED, NLMSG_ERROR } from "./constants.ts";
 
 const EPERM = 1;
 
+/** What a request is called, and where its attributes are. */
+export interface Naming {
+  name: string;
+  headerBytes: number;
+  attributes: Attributes;
+}
+
 /** Message types come in fours: new, del, get, set. */
-const kinds: Record<number, { name: string; headerBytes: number; attributes: Attributes }> = {
+const kinds: Record<number, Naming> = {
   16: { name: "LINK", headerBytes: 16, attributes: IFLA },
   20: { name: "ADDR", headerBytes: 8, attributes: IFA },
   24: { name: "ROUTE", headerBytes: 12, attributes: RTA },
@@ -90,7 +97,7 @@ export const ackErrno = (words: Int32Array, off: number, len: number): number =>
 
 /**
  * The error that the NLMSG_ERROR or NLMSG_DONE of `len` bytes at byte `off` tells of, or undefined for success.
- * `request`: the buffer of the request that it answers and the byte offset of its nlmsghdr, for the names.
+ * `naming`: what the request is, if it is none of rtnetlink's. `request`: the buffer of the request that it answers and the byte offset of its nlmsghdr, for the names.
  */
 export function readAck(
   words: Int32Array,
@@ -99,6 +106,7 @@ export function readAck(
   len: number,
   request: { words: Int32Array; bytes: Uint8Array },
   requestOff: number,
+  naming?: Naming,
 ): NetlinkError | undefined {
   const errno = -ackErrno(words, off, len);
   if (errno === 0) return undefined;
@@ -113,15 +121,16 @@ export function readAck(
     readAttributes(ackReaders, ack, words, bytes, tlvs, off + len);
   }
   const type = request.words[(requestOff >> 2) + 1]! & 0xffff;
-  const attribute = ack.offset ? (resolve(request, requestOff, ack.offset)?.path ?? "") : "";
+  const kind = naming ?? kinds[type & ~3];
+  const attribute = ack.offset ? (resolve(request, requestOff, kind, ack.offset)?.path ?? "") : "";
   let missing = "";
   if (ack.missType >= 0) {
-    const nest = ack.missNest ? resolve(request, requestOff, ack.missNest) : undefined;
-    const set = ack.missNest ? nest?.inside : kinds[type & ~3]?.attributes;
+    const nest = ack.missNest ? resolve(request, requestOff, kind, ack.missNest) : undefined;
+    const set = ack.missNest ? nest?.inside : kind?.attributes;
     const name = set ? attributeName(set, ack.missType) : `attribute ${ack.missType}`;
     missing = nest ? `${nest.path}.${name}` : name;
   }
-  return new NetlinkError(messageName(type), errno, ack.text, attribute, ack.offset, missing);
+  return new NetlinkError(naming?.name ?? messageName(type), errno, ack.text, attribute, ack.offset, missing);
 }
 
 interface Place {
@@ -134,11 +143,11 @@ interface Place {
 function resolve(
   request: { words: Int32Array; bytes: Uint8Array },
   requestOff: number,
+  kind: Naming | undefined,
   offset: number,
 ): Place | undefined {
   const { words, bytes } = request;
   const end = requestOff + words[requestOff >> 2]!;
-  const kind = kinds[words[(requestOff >> 2) + 1]! & 0xffff & ~3];
   if (!kind) return undefined;
   const target = requestOff + offset;
 

@@ -120,6 +120,9 @@ nests.set(VETH_INFO, { [VETH_INFO.PEER]: IFLA });
 nests.set(RTA, { [RTA.METRICS]: RTAX, [RTA.MULTIPATH]: RTA });
 nests.set(NHA, { [NHA.RES_GROUP]: NHA_RES_GROUP });
 
+/** Says which attributes of `set` are nests of which others. */
+export const holds = (set: Attributes, nest: Record<number, Attributes>): void => void nests.set(set, nest);
+
 /** The prefix of a list's names in C: "IFLA_". */
 export const prefixOf = (set: Attributes): string => prefixes.get(set)!;
 

@@ -23,7 +23,10 @@ import {
 import { NeighColumns, RouteColumns } from "./columns.ts";
 import { NETLINK_ROUTE } from "./constants.ts";
 import type { Dump } from "./dumps.ts";
+import { Ethtool } from "./ethtool.ts";
+import { Genl } from "./genl.ts";
 import * as kinds from "./kinds.ts";
+import { Netdev } from "./netdev.ts";
 import { Netns } from "./netns.ts";
 import { type MonitorGroup, monitor, type MonitorOptions, type Notice, type KindName } from "./notice.ts";
 import type { Stream } from "./monitor.ts";
@@ -54,6 +57,9 @@ export type {
   RuleFilter,
 } from "./kinds.ts";
 export type { Live, LiveEvent, LiveOptions } from "./liveview.ts";
+export type { Channels, ChannelsSpec, Ethtool, Feature, LinkState, Rings, RingsSpec } from "./ethtool.ts";
+export type { Command, Genl, GenlFamily, GenlNotice, OperationFlag } from "./genl.ts";
+export type { Netdev, NetDevice, NetQueue, XdpFeature, XdpMetadata, XskFeature } from "./netdev.ts";
 export type { ChangeFlags, Stream } from "./monitor.ts";
 export type { MonitorGroup, MonitorOptions, Notice, ObjectNotice, OverrunNotice } from "./notice.ts";
 export { Netns } from "./netns.ts";
@@ -340,6 +346,10 @@ export class Netlink implements AsyncDisposable {
   readonly nexthops: Nexthops;
   readonly neighs: Neighs;
   readonly rules: Rules;
+  /** Generic netlink's families, and requests to them. */
+  readonly genl: Genl;
+  readonly ethtool: Ethtool;
+  readonly netdev: Netdev;
   private readonly core: Core;
   private batches = 0;
 
@@ -351,6 +361,9 @@ export class Netlink implements AsyncDisposable {
     this.nexthops = new Nexthops(core);
     this.neighs = new Neighs(core);
     this.rules = new Rules(core);
+    this.genl = new Genl(core.netns, core);
+    this.ethtool = new Ethtool(this.genl);
+    this.netdev = new Netdev(this.genl);
   }
 
   /** @throws SysError if there is no such namespace, or it may not be entered */
@@ -395,6 +408,7 @@ export class Netlink implements AsyncDisposable {
   }
 
   async close(): Promise<void> {
+    this.genl.close();
     this.core.close();
   }
 

@@ -5,7 +5,7 @@
 // walked without a word (linux/Documentation/userspace-api/netlink/intro.rst; net/ipv6/ip6_fib.c), so a second
 // socket listens meanwhile. If the kernel still says so after TRIES, that is an error and no partial answer.
 import { SysError } from "../../ffi/errno.ts";
-import { type NetlinkError, readAck } from "./ack.ts";
+import { type Naming, type NetlinkError, readAck } from "./ack.ts";
 import { EAGAIN, ENOBUFS, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, NLMSG_OVERRUN } from "./constants.ts";
 import { messageFlags, messageLength, messageSeq, messageType, Requests } from "./message.ts";
 import type { Netns } from "./netns.ts";
@@ -34,6 +34,8 @@ export interface PullOptions {
   signal?: AbortSignal | undefined;
   /** multicast groups whose messages mean that the dump was disturbed */
   watch?: readonly number[];
+  /** what the request is, where the protocol is not rtnetlink */
+  naming?: Naming;
 }
 
 /** The raw messages of a dump, in blocks. */
@@ -108,7 +110,7 @@ export class Puller {
   /** One dump, not repeated: how it went. */
   async once(
     fill: Fill,
-    { signal, watch = [] }: PullOptions,
+    { signal, watch = [], naming }: PullOptions,
     sink: Pick<ChunkSink, "chunk">,
   ): Promise<"whole" | "interrupted" | "watched"> {
     signal?.throwIfAborted();
@@ -121,7 +123,7 @@ export class Puller {
       fill(m);
       const sent = socket.send(m.bytes, 0, m.length);
       if (sent < 0) throw new SysError("send netlink dump request", -sent);
-      const state: State = { flags: 0, error: undefined, ended: false };
+      const state: State = { flags: 0, error: undefined, ended: false, naming };
       for (let turn = 0; !state.ended; ) {
         const n = socket.receive(SLOTS);
         if (n < 0) throw new SysError("receive netlink dump", -n);
@@ -176,6 +178,7 @@ interface State {
   flags: number;
   error: NetlinkError | SysError | undefined;
   ended: boolean;
+  naming: Naming | undefined;
 }
 
 /** Shows the messages of one datagram to the sink, and finds the dump's end. */
@@ -195,7 +198,7 @@ function chunk(
     state.flags |= messageFlags(words, off);
     if (type > NLMSG_OVERRUN) continue;
     if (type !== NLMSG_DONE && type !== NLMSG_ERROR) continue;
-    state.error = readAck(words, bytes, off, len, m, 0);
+    state.error = readAck(words, bytes, off, len, m, 0, state.naming);
     state.ended = true;
     break;
   }

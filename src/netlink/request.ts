@@ -2,7 +2,7 @@
 // The kernel does rtnetlink requests inside sendto, so all acks lie ready when it returns. A batch goes on past
 // errors, errors come unasked, and so only its last message asks for an ack.
 import { SysError } from "../../ffi/errno.ts";
-import { type NetlinkError, readAck } from "./ack.ts";
+import { type Naming, type NetlinkError, readAck } from "./ack.ts";
 import {
   EAGAIN,
   ENOBUFS,
@@ -34,6 +34,8 @@ type Visit = (words: Int32Array, bytes: Uint8Array, off: number, len: number, ty
 export class Rtnetlink {
   private readonly socket: NetlinkSocket;
   private readonly requests = new Requests();
+  /** What requests are, where the protocol is not rtnetlink. */
+  naming: Naming | undefined;
 
   /** @throws SysError */
   constructor(netns?: Netns, protocol: number = NETLINK_ROUTE) {
@@ -80,7 +82,7 @@ export class Rtnetlink {
         const index = (messageSeq(words, at) - m.firstSeq) >>> 0;
         failedOff = messageAt(m.words, index - failed, failedOff);
         failed = index;
-        const error = readAck(words, bytes, at, len, m, failedOff);
+        const error = readAck(words, bytes, at, len, m, failedOff, this.naming);
         if (error) failures.push({ index, error });
       });
     }
@@ -145,7 +147,8 @@ export class Rtnetlink {
     this.send(m, 0, m.length);
     let error: unknown;
     this.answers(m, m.firstSeq, (words, bytes, off, len, type) => {
-      if (type === NLMSG_ERROR || type === NLMSG_DONE) error ??= readAck(words, bytes, off, len, m, 0);
+      if (type === NLMSG_ERROR || type === NLMSG_DONE)
+        error ??= readAck(words, bytes, off, len, m, 0, this.naming);
       else if (error === undefined) {
         // A dump that is not read to its end would make the next one EBUSY.
         try {

@@ -20,6 +20,12 @@ export interface Watch {
   close(): void;
 }
 
+/** The compiled binary has all Workers under the folder of its main file, and itself in place of this one. */
+const entry = new URL(
+  import.meta.url.includes("/$bunfs/") ? "./netlink/wait.ts" : "./wait.ts",
+  import.meta.url,
+).href;
+
 class Thread {
   private readonly epoll = check("epoll_create1", libc.epoll_create1(EPOLL_CLOEXEC));
   private readonly wake = check("eventfd", libc.eventfd(0, EFD_CLOEXEC));
@@ -29,7 +35,7 @@ class Thread {
 
   constructor() {
     this.control(EPOLL_CTL_ADD, this.wake, EPOLLIN, 0);
-    this.worker = new Worker(new URL("./wait.ts", import.meta.url).href, { name: "netlink-wait" });
+    this.worker = new Worker(entry, { name: "netlink-wait" });
     this.worker.onmessage = ({ data }: MessageEvent<number[] | "ended">) => {
       if (data === "ended") {
         libc.close(this.epoll);
