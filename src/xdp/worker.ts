@@ -69,6 +69,7 @@ function run(boot: NetBoot): void {
   pollfds.set([link.fd, POLLIN, boot.wakeFd, POLLIN]);
   const idleNs = boot.poll === "interrupt" ? 0 : boot.idleMicroseconds * 1000;
 
+  transmit.refresh(); // before the first frame
   postMessage({ type: "ready" });
   let lastFrame = Bun.nanoseconds();
   while (!control.stopping) {
@@ -89,6 +90,7 @@ function run(boot: NetBoot): void {
       netbase.offline();
       libc.poll(ptr(pollfds), 2, SLEEP_MS);
       netbase.online();
+      transmit.refresh(); // the card may have changed meanwhile
       lastFrame = Bun.nanoseconds();
     }
   }
