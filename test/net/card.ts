@@ -5,6 +5,7 @@ import type { Host } from "../../src/lab/host.ts";
 import { Lab } from "../../src/lab/lab.ts";
 import { setVlanStripping } from "../../src/xdp/queues.ts";
 import { Scratch } from "./child.ts";
+import { until } from "./wait.ts";
 
 /** `ip -j ARGS` in the host's namespace. */
 // biome-ignore lint/suspicious/noExplicitAny: whatever ip prints
@@ -94,6 +95,15 @@ export class Rig implements AsyncDisposable {
   counts(): { rx: number; tx: number; drops: Record<string, number> } {
     const { rxPackets: rx, txPackets: tx, drops } = this.daemon.views.sample();
     return { rx, tx, drops: Object.fromEntries(Object.entries(drops).filter(([, n]) => n > 0)) };
+  }
+
+  /** The counts once all that was done before the call is in them: a net Worker publishes at every beat. */
+  async settled(): Promise<ReturnType<Rig["counts"]>> {
+    for (const { thread } of this.daemon.parts.queues) {
+      const { heartbeat } = thread.control;
+      await until("two beats of a net Worker", () => thread.control.heartbeat - heartbeat >= 2);
+    }
+    return this.counts();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -2,7 +2,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { Host } from "../../src/lab/host.ts";
-import { Lab } from "../../src/lab/lab.ts";
+import { Lab, LAB_PEER_LLADDR } from "../../src/lab/lab.ts";
 import { delLink, setLink } from "../../src/netlink/link.ts";
 import { newRoute } from "../../src/netlink/routeset.ts";
 import { NLM_F_CREATE, NLM_F_REPLACE } from "../../src/netlink/constants.ts";
@@ -15,13 +15,6 @@ import { UdpClient } from "./udp.ts";
 import { until } from "./wait.ts";
 
 setDefaultTimeout(60_000);
-
-/** Waits until every frame that came in is accounted for: sent, or dropped for a reason. */
-const accounted = (rig: Rig) =>
-  until("all frames to be accounted for", () => {
-    const { rx, tx, drops } = rig.counts();
-    return rx === tx + Object.values(drops).reduce((sum, n) => sum + n, 0) && { rx, tx, drops };
-  });
 
 test("a link that flaps under traffic, at both ends: traffic recovers, every frame is accounted for", async () => {
   await using rig = await Rig.start();
@@ -48,7 +41,8 @@ test("a link that flaps under traffic, at both ends: traffic recovers, every fra
   up();
   await traffic.more(2000);
   await traffic.stop();
-  const { rx, tx, drops } = await accounted(rig);
+  const { rx, tx, drops } = await rig.settled();
+  expect(rx).toBe(tx + Object.values(drops).reduce((a, b) => a + b, 0));
   const { flow } = traffic;
   expect(flow.corrupt).toBe(0);
   expect(flow.sent).toBe(flow.received + flow.lost + flow.unresolved);
@@ -78,6 +72,37 @@ test("while the card is down with frames under way, the net Worker sleeps", asyn
     lab.daemonHost.waitRunning("nd0");
   }
   await traffic.more(3000);
+});
+
+test("the first frame after a sleep finds the card as it is by then", async () => {
+  await using rig = await Rig.start();
+  const { lab } = rig;
+  ip(
+    lab.daemonHost,
+    "neigh",
+    "replace",
+    "10.77.0.2",
+    "lladdr",
+    LAB_PEER_LLADDR,
+    "nud",
+    "permanent",
+    "dev",
+    "nd0",
+  );
+  using client = await UdpClient.open(lab.peer, "10.77.0.2");
+  await client.echo("10.77.0.1");
+  const running = () =>
+    [...rig.daemon.views.links()].find(({ ifname }) => ifname === "nd0")!.flags.includes("LOWER_UP");
+  for (let i = 0; i < 2; i++) {
+    lab.peerHost.down("peer0");
+    await until("the carrier to go", () => !running());
+    await rig.settled(); // the net Worker has seen it, and sleeps again
+    lab.peerHost.up("peer0");
+    lab.peerHost.waitRunning("peer0");
+    await until("the carrier to come", running);
+    await client.echo("10.77.0.1");
+  }
+  expect((await rig.settled()).drops).toEqual({});
 });
 
 test("a new link-layer address: the service is reached by it, and by the old one no more", async () => {

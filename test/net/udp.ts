@@ -24,10 +24,6 @@ export class UdpClient {
     return client;
   }
 
-  get port(): number {
-    return this.#socket.port;
-  }
-
   /**
    * Sends `bytes` bytes to an echo service and compares the answer; again and again until it comes or `ms` are over,
    * since the first may find no neighbour. Returns how many it took. @throws Error if no answer came, or a wrong one
