@@ -54,6 +54,8 @@ export interface RouteFilter {
   readonly oif?: number;
   /** routes that name this nexthop object */
   readonly nhid?: number;
+  /** IPv4: not those to these destinations (memory words): they changed under the dump */
+  readonly spare?: ReadonlySet<number>;
 }
 
 export class RouteFamily extends Rib {
@@ -201,16 +203,24 @@ export class RouteFamily extends Rib {
     return ++this.stamp;
   }
 
+  /** Routes that the last endSweep would have removed but for `spare`. */
+  spared = 0;
+
   /** Removes the routes that `only` is about and that were not upserted since; returns how many. */
   endSweep(sweep: number, only: RouteFilter): number {
     const { words, rowWords } = this;
     let n = 0;
+    this.spared = 0;
     for (let row = this.rows + rowWords; row < this.top; row += rowWords) {
       const meta = words[row + ROW_META]!;
       if (meta === 0 || words[row + ROW_STAMP]! >= sweep) continue;
       if (only.table !== undefined && ((meta >>> 8) & 0xff) !== only.table) continue;
       if (only.oif !== undefined && !this.nexthops.uses(words[row + ROW_NH]!, only.oif)) continue;
       if (only.nhid !== undefined && !this.nexthops.names(words[row + ROW_NH]!, only.nhid)) continue;
+      if (only.spare?.has(words[row + ROW_DST]!)) {
+        this.spared++;
+        continue;
+      }
       this.removeRow(row);
       n++;
     }

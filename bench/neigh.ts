@@ -1,0 +1,208 @@
+// The neighbour table: ns a hit and a miss at 1k, 16k and 64k entries, both families, quiet and with a writer in
+// another thread that rewrites entries at full speed; against the same table in C at -O3 (peers/neigh.c).
+// Verification: every entry is found with its own address, others are not, and the writer does write meanwhile
+// (torn reads are test/netbase/torture.test.ts's matter).
+import { epochBytes } from "../src/mem/epoch.ts";
+import { Region, type RegionRef } from "../src/mem/region.ts";
+import { defaultCapacity, layout } from "../src/netbase/layout.ts";
+import { NetbaseReader, NetbaseWriter } from "../src/netbase/netbase.ts";
+import { NeighRow } from "../src/netbase/rows.ts";
+import { AF_INET, AF_INET6, swap32 } from "../src/wire/address.ts";
+import { type Bench, type Context, compilePeer, cores, median, runChild, script } from "./harness.ts";
+import { generator } from "./prefixes.ts";
+
+const IFINDEX = 2;
+const LOOKUPS = 1_000_000;
+const ENTRIES = [1024, 16_384, 65_536];
+const ABSENT = 1_000_000; // the number of the first address that is not in the table
+
+type Kind = "hit" | "miss";
+type Load = "quiet" | "busy";
+
+/** Four words of the n-th address: 10.x.y.z, or fd77::h:n. The same as in peers/neigh.c. */
+function address(six: boolean, n: number, out: Int32Array, at: number): void {
+  out[at] = six ? 0x77fd : 0x0a | swap32(n & 0xffffff);
+  out[at + 1] = 0;
+  out[at + 2] = Math.imul(n, 0x9e3779b1);
+  out[at + 3] = n;
+}
+
+class Table {
+  readonly writer: NetbaseWriter;
+  private readonly row = new NeighRow();
+
+  constructor(netbase: RegionRef, epochs: RegionRef, entries: number) {
+    const capacity = { ...defaultCapacity, neighbours4: entries, neighbours6: entries };
+    const open = (ref: RegionRef) => Region.open(ref, "read-write");
+    this.writer = new NetbaseWriter(open(netbase), open(epochs), capacity);
+    this.row.ifindex = IFINDEX;
+    this.row.state = 2;
+    this.row.lladdrLen = 6;
+  }
+
+  put(six: boolean, n: number, mac: number): void {
+    const { row } = this;
+    row.family = six ? AF_INET6 : AF_INET;
+    address(six, n, row.dst, 0);
+    for (let i = 0; i < 4; i++) row.lladdr[i] = mac >>> (i * 8);
+    row.lladdr[4] = mac;
+    row.lladdr[5] = mac >>> 8;
+    this.writer.neighs.upsert(row);
+  }
+}
+
+declare const self: Worker;
+
+interface Boot {
+  netbase: RegionRef;
+  epochs: RegionRef;
+  /** word 0: stop; word 1: writes */
+  control: RegionRef;
+  entries: number;
+  six: boolean;
+  busy: boolean;
+}
+
+/** The writing thread: fills the table, then rewrites it until it is told to stop. */
+function write({ netbase, epochs, control, entries, six, busy }: Boot): void {
+  const state = new Int32Array(Region.open(control, "read-write").buffer);
+  const table = new Table(netbase, epochs, entries);
+  for (let n = 0; n < entries; n++) table.put(six, n, n);
+  postMessage("ready");
+  if (busy)
+    for (let n = 0; Atomics.load(state, 0) === 0; n++) {
+      table.put(six, n % entries, n);
+      if ((n & 1023) === 0) Atomics.store(state, 1, n);
+    }
+  postMessage("stopped");
+}
+
+function find4({ neigh4 }: NetbaseReader, asked: Int32Array, at: number, end: number): number {
+  let found = 0;
+  for (let i = at; i < end; i += 4) if (neigh4.find(asked[i]!, IFINDEX) !== 0) found++;
+  return found;
+}
+
+function find6({ neigh6 }: NetbaseReader, a: Int32Array, at: number, end: number): number {
+  let found = 0;
+  for (let i = at; i < end; i += 4)
+    if (neigh6.find(a[i]!, a[i + 1]!, a[i + 2]!, a[i + 3]!, IFINDEX) !== 0) found++;
+  return found;
+}
+
+const caseName = (kind: Kind, family: string, entries: number, load: Load): string =>
+  `IPv${family} ${kind}, ${entries} entries${load === "busy" ? ", writer busy" : ""}`;
+
+/** The reading thread, main: returns ns a lookup. */
+async function measure(kind: Kind, family: string, entries: number, load: Load): Promise<number> {
+  const six = family === "6";
+  const capacity = { ...defaultCapacity, neighbours4: entries, neighbours6: entries };
+  const netbase = Region.create("bench-netbase", layout(capacity).bytes);
+  const epochs = Region.create("bench-epochs", epochBytes(1));
+  const control = Region.create("bench-control", 4096);
+  const state = new Int32Array(control.buffer);
+  const boot: Boot = {
+    netbase: netbase.ref,
+    epochs: epochs.ref,
+    control: control.ref,
+    entries,
+    six,
+    busy: load === "busy",
+  };
+  const worker = new Worker(import.meta.path);
+  const told = (): Promise<void> =>
+    new Promise((resolve, reject) => {
+      worker.onmessage = () => resolve();
+      worker.onerror = ({ message }) => reject(new Error(message));
+    });
+  worker.postMessage(boot);
+  await told();
+  const reader = NetbaseReader.open(netbase.ref, epochs.ref, 0);
+  const asked = new Int32Array(LOOKUPS * 4);
+  const next = generator(2463534242);
+  for (let i = 0; i < LOOKUPS; i++)
+    address(six, ((next() >>> 0) % entries) + (kind === "miss" ? ABSENT : 0), asked, i * 4);
+  const lookup = six ? find6 : find4;
+  const passes: number[] = [];
+  const writes = Atomics.load(state, 1);
+  let found = 0;
+  for (let pass = 0; pass < 20; pass++) {
+    const start = Bun.nanoseconds();
+    for (let at = 0; at < asked.length; at += 256) found += lookup(reader, asked, at, at + 256);
+    passes.push((Bun.nanoseconds() - start) / LOOKUPS);
+  }
+  if (found !== (kind === "hit" ? 20 * LOOKUPS : 0)) throw new Error(`${found} of ${20 * LOOKUPS} found`);
+  if (boot.busy && Atomics.load(state, 1) - writes < 20_000) throw new Error("the writer did not write");
+  const stopped = told();
+  Atomics.store(state, 0, 1);
+  await stopped;
+  worker.terminate();
+  return median(passes.slice(8));
+}
+
+function verify(ctx: Context): void {
+  for (const entries of [1000, 65_536])
+    for (const six of [false, true]) {
+      const capacity = { ...defaultCapacity, neighbours4: entries, neighbours6: entries };
+      const netbase = Region.create("bench-netbase", layout(capacity).bytes);
+      const epochs = Region.create("bench-epochs", epochBytes(1));
+      const table = new Table(netbase.ref, epochs.ref, entries);
+      for (let n = 0; n < entries; n++) table.put(six, n, n);
+      const reader = NetbaseReader.open(netbase.ref, epochs.ref, 0);
+      const a = new Int32Array(4);
+      const find = (n: number) => {
+        address(six, n, a, 0);
+        return six
+          ? reader.neigh6.find(a[0]!, a[1]!, a[2]!, a[3]!, IFINDEX)
+          : reader.neigh4.find(a[0]!, IFINDEX);
+      };
+      const { neigh4, neigh6 } = reader;
+      for (let n = 0; n < entries; n++) {
+        if (find(n) !== 2) throw new Error(`entry ${n} of ${entries} is not found`);
+        const mac0 = six ? neigh6.mac0 : neigh4.mac0;
+        const mac1 = (six ? neigh6.mac1 : neigh4.mac1) & 0xffff;
+        if (mac0 !== n || mac1 !== (n & 0xffff))
+          throw new Error(`entry ${n} of ${entries} has another's address`);
+        if (find(n + ABSENT) !== 0) throw new Error(`entry ${n + ABSENT} is found, and was never there`);
+      }
+      reader.close();
+      netbase.close();
+      epochs.close();
+    }
+  ctx.note("all entries found with their own addresses, no others");
+}
+
+async function run(ctx: Context): Promise<void> {
+  const peer = compilePeer("neigh", ["-pthread"]);
+  for (const entries of ENTRIES)
+    for (const family of ["4", "6"])
+      for (const kind of ["hit", "miss"])
+        for (const load of ["quiet", "busy"]) {
+          const args = [kind, family, `${entries}`, load];
+          // Both sides have two threads, one a core; the reader's is the measured one.
+          await ctx.compare({
+            unit: "ns/lookup",
+            better: "lower",
+            peerName: "C, same table",
+            ours: () =>
+              runChild(script(import.meta.path, ...args), { core: load === "busy" ? -1 : cores.measured }),
+            peer: () => runChild([peer, ...args, `${cores.measured}`, `${cores.other}`], { core: -1 }),
+          });
+        }
+}
+
+export const bench: Bench = {
+  name: "neigh",
+  about: "a neighbour looked up, quiet and under a writer at full speed; goal: a hit under 10 ns",
+  verify,
+  run,
+};
+
+if (Bun.isMainThread) {
+  if (import.meta.main) {
+    const [kind, family, entries, load] = process.argv.slice(2) as [Kind, string, string, Load];
+    const value = await measure(kind, family, Number(entries), load);
+    console.log(JSON.stringify({ case: caseName(kind, family, Number(entries), load), value }));
+    process.exit(0);
+  }
+} else self.onmessage = ({ data }: MessageEvent<Boot>) => write(data);

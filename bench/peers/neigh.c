@@ -1,0 +1,154 @@
+/* The neighbour table of src/netbase/neigh.ts in C: the same entries, hash, probing and sequence numbers, one writer
+ * thread and one reader. The peer of `bench neigh`.
+ *
+ *   peer-neigh hit|miss 4|6 ENTRIES quiet|busy    one JSON line {"case":"...","value":ns a lookup}
+ *
+ * busy: a second thread rewrites entries at full speed meanwhile. */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define WINDOW 128
+#define LOOKUPS 1000000
+#define PASSES 12
+#define SEED 0x5bd1e995u
+
+static _Atomic uint32_t *table;
+static uint32_t mask, entry, key_at, entries;
+static atomic_bool stop;
+static atomic_ulong writes;
+
+static uint32_t hash(const uint32_t *ip, uint32_t ifindex) {
+  uint32_t h = (ip[0] ^ SEED) * 0x9e3779b1u;
+  if (key_at == 1) {
+    h = (h ^ h >> 15 ^ ifindex) * 0x85ebca6bu;
+    return h ^ h >> 13;
+  }
+  h = (h ^ h >> 15 ^ ip[1]) * 0x85ebca6bu;
+  h = (h ^ h >> 13 ^ ip[2]) * 0xc2b2ae35u;
+  h = (h ^ h >> 15 ^ ip[3]) * 0x27d4eb2fu;
+  h = (h ^ h >> 13 ^ ifindex) * 0x165667b1u;
+  return h ^ h >> 15;
+}
+
+static void write_entry(_Atomic uint32_t *e, const uint32_t *ip, uint32_t key, uint32_t mac0, uint32_t mac1) {
+  uint32_t seq = atomic_load_explicit(&e[key_at + 2], memory_order_relaxed) >> 16;
+  atomic_store_explicit(&e[key_at + 2], (seq + 1) << 16, memory_order_relaxed);
+  atomic_thread_fence(memory_order_release);
+  for (uint32_t i = 0; i < key_at; i++) atomic_store_explicit(&e[i], ip[i], memory_order_relaxed);
+  atomic_store_explicit(&e[key_at], key, memory_order_relaxed);
+  atomic_store_explicit(&e[key_at + 1], mac0, memory_order_relaxed);
+  atomic_store_explicit(&e[key_at + 2], (seq + 2) << 16 | mac1, memory_order_release);
+}
+
+/* The entry of an address, or the first free one. */
+static _Atomic uint32_t *slot(const uint32_t *ip, uint32_t ifindex) {
+  for (uint32_t i = hash(ip, ifindex) & mask;; i = (i + 1) & mask) {
+    _Atomic uint32_t *e = table + (size_t)i * entry;
+    if (e[key_at] == 0) return e;
+    uint32_t same = (e[key_at] & 0xffffff) == ifindex;
+    for (uint32_t k = 0; k < key_at; k++) same &= e[k] == ip[k];
+    if (same) return e;
+  }
+}
+
+static uint32_t mac0, mac1;
+
+static inline uint32_t find(const uint32_t *ip, uint32_t ifindex) {
+  uint32_t i = hash(ip, ifindex) & mask;
+  for (int n = 0; n < WINDOW; n++, i = (i + 1) & mask) {
+    _Atomic uint32_t *e = table + (size_t)i * entry;
+    for (;;) {
+      uint32_t last = atomic_load_explicit(&e[key_at + 2], memory_order_acquire);
+      uint32_t key = atomic_load_explicit(&e[key_at], memory_order_relaxed), same = (key & 0xffffff) == ifindex;
+      if (key == 0) return 0;
+      for (uint32_t k = 0; k < key_at; k++) same &= atomic_load_explicit(&e[k], memory_order_relaxed) == ip[k];
+      if (!same) break;
+      mac0 = atomic_load_explicit(&e[key_at + 1], memory_order_relaxed);
+      mac1 = last & 0xffff;
+      atomic_thread_fence(memory_order_acquire);
+      if (atomic_load_explicit(&e[key_at + 2], memory_order_relaxed) == last && !(last & 0x10000)) return key >> 24;
+    }
+  }
+  return 0;
+}
+
+/* The n-th address: the same as in bench/neigh.ts. */
+static void address(uint32_t n, uint32_t *ip) {
+  ip[0] = key_at == 1 ? 0x0a | __builtin_bswap32(n & 0xffffff) : 0x77fd;
+  ip[1] = 0;
+  ip[2] = n * 0x9e3779b1u;
+  ip[3] = n;
+}
+
+static void pin(int core) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(core, &set);
+  sched_setaffinity(0, sizeof set, &set);
+}
+
+static void *churn(void *arg) {
+  pin(*(int *)arg);
+  uint32_t ip[4];
+  unsigned long n = 0;
+  while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
+    address(n % entries, ip);
+    write_entry(slot(ip, 2), ip, 2 | 2 << 24, n, n & 0xffff);
+    atomic_store_explicit(&writes, ++n, memory_order_relaxed);
+  }
+  return NULL;
+}
+
+static int by_value(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return x < y ? -1 : x > y;
+}
+
+int main(int argc, char **argv) {
+  if (argc != 7) return 2;
+  int miss = strcmp(argv[1], "miss") == 0, busy = strcmp(argv[4], "busy") == 0, other = atoi(argv[6]);
+  key_at = argv[2][0] == '4' ? 1 : 4;
+  entry = key_at == 1 ? 4 : 8;
+  entries = strtoul(argv[3], NULL, 10);
+  pin(atoi(argv[5]));
+  for (mask = 2; mask < entries * 2; mask *= 2) {}
+  table = aligned_alloc(4096, (size_t)mask * entry * 4);
+  memset((void *)table, 0, (size_t)mask * entry * 4);
+  mask--;
+  uint32_t ip[4];
+  for (uint32_t n = 0; n < entries; n++) address(n, ip), write_entry(slot(ip, 2), ip, 2 | 2 << 24, n, n & 0xffff);
+  uint32_t(*asked)[4] = malloc(LOOKUPS * sizeof *asked), x = 2463534242u;
+  for (int i = 0; i < LOOKUPS; i++) {
+    x ^= x << 13, x ^= x >> 17, x ^= x << 5;
+    address(x % entries + (miss ? 1000000 : 0), asked[i]);
+  }
+  pthread_t writer;
+  if (busy) pthread_create(&writer, NULL, churn, &other);
+  double passes[PASSES];
+  unsigned long found = 0;
+  for (int p = 0; p < PASSES; p++) {
+    struct timespec from, to;
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    for (int i = 0; i < LOOKUPS; i++) found += find(asked[i], 2) != 0;
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    passes[p] = ((to.tv_sec - from.tv_sec) * 1e9 + (to.tv_nsec - from.tv_nsec)) / LOOKUPS;
+  }
+  atomic_store(&stop, true);
+  if (busy) pthread_join(writer, NULL);
+  if (found != (miss ? 0ul : (unsigned long)PASSES * LOOKUPS)) {
+    fprintf(stderr, "%lu found\n", found);
+    return 1;
+  }
+  qsort(passes, PASSES, sizeof *passes, by_value);
+  printf("{\"case\":\"IPv%s %s, %u entries%s\",\"value\":%.3f}\n", argv[2], argv[1], entries,
+         busy ? ", writer busy" : "", passes[PASSES / 2]);
+  return 0;
+}
