@@ -92,6 +92,7 @@ function bad(): Uint8Array[] {
     "10.150.8.1",
     "10.151.0.1",
     "10.152.0.1",
+    "10.154.0.1",
     "10.9.9.9",
   ])
     frames.push(question(5, 64, { src: parseIPv4(odd)! }));

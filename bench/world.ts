@@ -2,7 +2,7 @@
 // neighbours, a match table, frames; and the net loop over a sim link, as src/xdp/worker.ts runs it over a card.
 //
 //   10.100.F.7 port 1000+F  <-- flow F -->  10.200.F.9 port 7      F: 0..255; each has a /24 via one of 16 gateways,
-//                                                                 every second one a /28 (a FIB node)
+//                                                                 every sixteenth one a /28 (a FIB node)
 // Both ends of a flow are matches, and a gateway's address may be the card's own: then an answer that comes in again is
 // the next question, and frames go round a hairpin for ever.
 import { statSync, writeFileSync } from "node:fs";
@@ -46,6 +46,7 @@ const ODD_ROUTES = [
   ["10.151.0.0", 16, 1, IFINDEX + 1, "", 0], // another card
   ["10.152.0.0", 16, 1, IFINDEX, "10.77.0.99", 0], // a gateway that nobody knows
   ["10.153.0.0", 16, 1, IFINDEX, "10.77.0.2", 576], // a small MTU
+  ["10.154.0.0", 16, 3, IFINDEX, "", 0], // broadcast
 ] as const;
 
 /** Shared memory of a world, by path: what a child of either language opens. */
@@ -99,7 +100,7 @@ export function createWorld(hairpin: boolean): World {
   for (let flow = 0; flow < FLOWS; flow++)
     for (const { address, port } of [questioner(flow), service(flow)]) {
       const via = `10.77.0.${2 + (flow % GATEWAYS)}`;
-      route(address.replace(/\d+$/, "0"), flow % 2 ? 24 : 28, RTN_UNICAST, IFINDEX, via, 0);
+      route(address.replace(/\d+$/, "0"), flow % 16 ? 24 : 28, RTN_UNICAST, IFINDEX, via, 0);
       table.set({ protocol: 17, address: ip(address), port }, 0);
     }
   const neigh = new NeighRow();

@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FRAME_BYTES = 2048, MAX_BATCH = 256, TURNS = 64, ETHERNET = 14, REASONS = 64, SLICE = 16384 };
+enum { FRAME_BYTES = 2048, START = 2 /* IPv4 in whole words, as ours */, MAX_BATCH = 256, TURNS = 64, ETHERNET = 14, REASONS = 64, SLICE = 16384 };
 
 struct desc {
   uint64_t addr;
@@ -228,6 +228,7 @@ static inline int route(uint8_t *p, uint32_t len) {
   if (n[NH_OIF] != IFINDEX) return DROP_other_interface;
   if (!up) return DROP_link_down;
   if (len > longest || (n[NH_MTU] && len > n[NH_MTU] + ETHERNET)) return DROP_mtu;
+  if (type != 1) return DROP_bad_source;
   uint32_t hop = (n[NH_LINK] & 0xff) == 0 ? dst : n[NH_GATEWAY], mac0, mac1;
   if (!neigh4(hop, &mac0, &mac1)) return DROP_no_neighbour;
   mac1 = (mac1 & 0xffff) | src_head;
@@ -341,8 +342,8 @@ int main(int argc, char **argv) {
   frames = memory + 2 * ring_bytes;
   for (size_t at = 0, i = 0; i < count; i++) {
     uint32_t len = mem32(in + at);
-    memcpy(frames + i * FRAME_BYTES, in + at + 4, len);
-    rx->desc[i] = (struct desc){i * FRAME_BYTES, len, 0};
+    memcpy(frames + i * FRAME_BYTES + START, in + at + 4, len);
+    rx->desc[i] = (struct desc){i * FRAME_BYTES + START, len, 0};
     at += 4 + ((len + 3) & ~3u);
   }
   rx->producer = count;

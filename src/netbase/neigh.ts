@@ -64,12 +64,26 @@ export class NeighReader4 {
   private readonly seed: number;
   // What was read goes through this array: a store to it keeps the compiler from taking the second look at the
   // sequence number for the first (bench/neigh.ts and the torture test hold it to that).
-  private readonly hit = new Int32Array(4);
+  readonly hit: Int32Array = new Int32Array(4);
 
   constructor(words: Int32Array, at: Layout) {
     this.words = words;
     this.mask = at.neighMask4;
     this.seed = words[H_NEIGH_SEED]!;
+    const { hit, mask, seed } = this;
+    this.place = (ip, ifindex) => (words[H_NEIGH4]! + ((hash4(seed, ip, ifindex) & mask) << 2)) | 0;
+    this.find = (ip, ifindex) => {
+      // Where nearly all are found, short enough to be compiled into the caller: `probe` does all of it.
+      const at = this.place(ip, ifindex);
+      const mac1 = words[at + 3]!;
+      const key = words[at + 1]!;
+      if (words[at] === ip && (key & NEIGH_IFINDEX_MASK) === ifindex && (mac1 & 0x10000) === 0) {
+        hit[0] = words[at + 2]!;
+        hit[1] = mac1;
+        if (words[at + 3] === mac1) return key >>> 24;
+      }
+      return this.probe(ip, ifindex);
+    };
   }
 
   /** Bytes 0..3 of the address last found, as a frame's word 0 has them. */
@@ -82,20 +96,11 @@ export class NeighReader4 {
     return this.hit[1]!;
   }
 
+  /** Where a neighbour is, if it is there and no other took the place: for who reads the entry by its sequence number. */
+  readonly place: (ip: number, ifindex: number) => number;
+
   /** The NUD_* state of a neighbour (memory word), 0 if it is not in the table. */
-  find(ip: number, ifindex: number): number {
-    const { words, hit } = this;
-    // Where nearly all are found, short enough to be compiled into the caller: `probe` does all of it.
-    const at = words[H_NEIGH4]! + (hash4(this.seed, ip, ifindex) & this.mask) * NEIGH4_WORDS;
-    const mac1 = words[at + 3]!;
-    const key = words[at + 1]!;
-    if (words[at] === ip && (key & NEIGH_IFINDEX_MASK) === ifindex && (mac1 & 0x10000) === 0) {
-      hit[0] = words[at + 2]!;
-      hit[1] = mac1;
-      if (words[at + 3] === mac1) return key >>> 24;
-    }
-    return this.probe(ip, ifindex);
-  }
+  readonly find: (ip: number, ifindex: number) => number;
 
   private probe(ip: number, ifindex: number): number {
     const { words, mask } = this;

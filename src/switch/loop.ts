@@ -21,7 +21,7 @@ export interface LoopOptions {
 
 export class NetLoop {
   private readonly link: Link;
-  private readonly pass: (batch: Batch) => void;
+  private readonly pass: () => void;
   private readonly batch: Batch;
   private readonly limit: number;
   /** Frames by what became of them: index Drop.*, 0 sent. */
@@ -40,7 +40,7 @@ export class NetLoop {
     this.link = link;
     this.limit = options.batch ?? BATCH;
     this.batch = new Batch(this.limit);
-    this.pass = makePass(link, matches, netbase, transmit, options.partialChecksums, this.counts);
+    this.pass = makePass(this.batch, link, matches, netbase, transmit, options.partialChecksums, this.counts);
   }
 
   /** Returns how many frames were received. */
@@ -50,7 +50,7 @@ export class NetLoop {
     const received = batch.n;
     if (received === 0) return 0;
     this.rxPackets += received;
-    this.pass(batch);
+    this.pass();
     const { n, off, len, dropped } = batch;
     const sent = n > 0 ? link.transmit(batch) : 0;
     this.rxBytes += batch.rxBytes;

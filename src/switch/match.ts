@@ -23,6 +23,12 @@ export interface Match {
 /** A port as it lies in a header's memory: bytes swapped. */
 const portHalf = (port: number): number => ((port & 0xff) << 8) | (port >>> 8);
 
+/** Where the search for a match begins. */
+const slotOf = (address: number, key: number, mask: number): number => {
+  const h = Math.imul(address ^ Math.imul(key, 0x9e3779b1), 0x85ebca6b);
+  return ((h ^ (h >>> 15)) & mask) << 2;
+};
+
 export class MatchTable {
   private readonly table: Int32Array;
   private readonly mask: number;
@@ -37,6 +43,14 @@ export class MatchTable {
   constructor(buffer: ArrayBuffer, slots: number) {
     this.table = new Int32Array(buffer, 0, slots * ENTRY);
     this.mask = slots - 1;
+    const { table, mask } = this;
+    this.find = (address, key) => {
+      for (let at = slotOf(address, key, mask); ; at = (at + ENTRY) & (mask * ENTRY)) {
+        const have = table[at + 1]!;
+        if (have === key && table[at] === address) return table[at + 2]!;
+        if (have === 0) return -1;
+      }
+    };
   }
 
   /** Writer: adds a match or changes its endpoint. False if there is no room for it. */
@@ -44,7 +58,7 @@ export class MatchTable {
     const { table, mask } = this;
     const { address } = match;
     const key = portHalf(match.port) | (match.protocol << 16);
-    let slot = this.slot(address, key);
+    let slot = slotOf(address, key, mask);
     let dead = -1;
     for (; table[slot + 1] !== 0; slot = (slot + ENTRY) & (mask * ENTRY)) {
       if (table[slot + 1] === key && table[slot] === address) {
@@ -71,7 +85,7 @@ export class MatchTable {
     this.set(match, -1);
     // Slots without endpoint at the end of a run are free again: no search goes on behind them.
     const step = (slot: number, by: number) => (slot + by * ENTRY) & (mask * ENTRY);
-    let last = this.slot(match.address, portHalf(match.port) | (match.protocol << 16));
+    let last = slotOf(match.address, portHalf(match.port) | (match.protocol << 16), mask);
     while (table[last + 1] !== 0) last = step(last, 1);
     for (;;) {
       last = step(last, -1);
@@ -81,19 +95,6 @@ export class MatchTable {
     }
   }
 
-  private slot(address: number, key: number): number {
-    let h = Math.imul(address ^ Math.imul(key, 0x9e3779b1), 0x85ebca6b);
-    h ^= h >>> 15;
-    return (h & this.mask) * ENTRY;
-  }
-
   /** @param key port as it lies in the header | protocol << 16. Returns the endpoint, or -1. Hot. */
-  find(address: number, key: number): number {
-    const { table, mask } = this;
-    for (let slot = this.slot(address, key); ; slot = (slot + ENTRY) & (mask * ENTRY)) {
-      const have = table[slot + 1]!;
-      if (have === key && table[slot] === address) return table[slot + 2]!;
-      if (have === 0) return -1;
-    }
-  }
+  readonly find: (address: number, key: number) => number;
 }

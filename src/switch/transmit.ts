@@ -13,6 +13,7 @@ import {
   NH_LINK,
   NH_MTU,
   NH_OIF,
+  NH_SPECIAL,
   NH_TYPE,
 } from "../netbase/layout.ts";
 import type { NetbaseReader } from "../netbase/netbase.ts";
@@ -21,10 +22,12 @@ import { Drop } from "./drops.ts";
 import { IN_USE, SOLICIT, type Solicitor } from "./solicit.ts";
 
 const ETHERNET = 14;
+const ETHERTYPE_IPV4 = 0x0008_0000;
 const IPPROTO_TCP = 6;
 const IPPROTO_UDP = 17;
 const IFF_UP = 0x1;
 const IFF_RUNNING = 0x40;
+const RTN_UNICAST = 1;
 const RTN_BROADCAST = 3;
 const RTN_MULTICAST = 5;
 const NUD_REACHABLE = 0x02;
@@ -35,10 +38,10 @@ const NUD_PERMANENT = 0x80;
 export const FRESH: number = NUD_REACHABLE | NUD_NOARP | NUD_PERMANENT;
 
 // Words of `port`, the card as the pass needs it. All 0 while it is down: then nothing is short enough to be sent.
-export const PORT_MAC0 = 0; // its address: bytes 0..3
-export const PORT_MAC1 = 1; // bytes 4, 5
-export const PORT_SRC_HEAD = 2; // bytes 0, 1 << 16: the high half of word 1 of a frame from it
-export const PORT_SRC_TAIL = 3; // bytes 2..5: word 2
+export const PORT_DST_HEAD = 0; // words -4 and -3 of a frame to it (pass.ts has the picture), the first without its low half
+export const PORT_DST_TAIL = 1;
+export const PORT_SRC_HEAD = 2; // words -2 and -1 of an IPv4 frame from it
+export const PORT_SRC_TAIL = 3;
 export const PORT_LONGEST = 4; // longest frame that it takes
 
 /** Why a packet with a route of this type (RTN_*) is not sent; 0 where it is. */
@@ -82,31 +85,43 @@ export class Transmit {
     const running =
       link !== 0 && (base[link + LINK_FLAGS]! & (IFF_UP | IFF_RUNNING)) === (IFF_UP | IFF_RUNNING);
     const longest = running ? base[link + LINK_MTU]! + ETHERNET : 0;
-    const mac0 = base[link + LINK_LLADDR]!;
-    const mac1 = base[link + LINK_LLADDR + 1]! & 0xffff;
-    const head = base[link + LINK_SRC_HEAD]!;
-    const tail = base[link + LINK_SRC_TAIL]!;
+    const dstHead = base[link + LINK_SRC_HEAD]!;
+    const dstTail = base[link + LINK_SRC_TAIL]!;
+    const srcHead = base[link + LINK_LLADDR]!;
+    const srcTail = (base[link + LINK_LLADDR + 1]! & 0xffff) | ETHERTYPE_IPV4;
     if (link !== 0 && !(fence() && base[link + LINK_SEQ] === seq)) return;
     this.linkSeq = seq;
-    port[PORT_MAC0] = mac0;
-    port[PORT_MAC1] = mac1;
-    port[PORT_SRC_HEAD] = head;
-    port[PORT_SRC_TAIL] = tail;
+    port[PORT_DST_HEAD] = dstHead;
+    port[PORT_DST_TAIL] = dstTail;
+    port[PORT_SRC_HEAD] = srcHead;
+    port[PORT_SRC_TAIL] = srcTail;
     port[PORT_LONGEST] = longest;
   }
 
-  /** The leg that the packet at word `p` to `dst` takes: of several, or by its TOS. 0 if no route is left. */
-  select(p: number, dst: number, nh: number): number {
+  /**
+   * The whole way out of an answer of `len` bytes to `dst` by next hop `nh` (0: none), IPv4 header at word `ip`, for what is
+   * not the pass's usual case. Writes the Ethernet header and returns 0, or the drop reason.
+   */
+  unusual(ip: number, dst: number, nh: number, len: number): number {
+    const special = nh !== 0 && (this.base[nh + NH_TYPE]! & NH_SPECIAL) !== 0;
+    const leg = special ? this.select(ip, dst, nh) : nh;
+    if (leg === 0) return Drop.no_route;
+    const reason = this.refusal(leg, len);
+    if (reason !== 0) return reason;
+    return (this.base[leg + NH_TYPE]! & 0xff) === RTN_UNICAST ? this.resolve(ip, dst, leg) : Drop.bad_source;
+  }
+
+  /** The leg that the packet at word `ip` to `dst` takes: of several, or by its TOS. 0 if no route is left. */
+  private select(ip: number, dst: number, nh: number): number {
     const { words } = this;
-    const src = (words[p + 6]! >>> 16) | (words[p + 7]! << 16);
-    const protocol = words[p + 5]! >>> 24;
+    const protocol = (words[ip + 2]! >>> 8) & 0xff;
     const hasPorts = protocol === IPPROTO_UDP || protocol === IPPROTO_TCP;
-    const ports = hasPorts ? (words[p + 8]! >>> 16) | (words[p + 9]! << 16) : 0;
-    return this.netbase.select4(nh, dst, src, protocol, ports, words[p + 3]! >>> 24);
+    const tos = (words[ip]! >>> 8) & 0xff;
+    return this.netbase.select4(nh, dst, words[ip + 3]!, protocol, hasPorts ? words[ip + 5]! : 0, tos);
   }
 
   /** Why a frame of `len` bytes is not sent by this next hop; 0 if it is after all. */
-  refusal(nh: number, len: number): number {
+  private refusal(nh: number, len: number): number {
     const { base } = this;
     const reason = REFUSED[base[nh + NH_TYPE]! & 0xff] ?? Drop.no_route;
     if (reason !== 0) return reason;
@@ -117,40 +132,40 @@ export class Transmit {
   }
 
   /**
-   * The next hop is no IPv4 neighbour in the table: an IPv6 gateway (RTA_VIA, RFC 5549), a group, whose address follows
-   * from its own (RFC 1112 section 6.4), or one to be asked for. Writes the Ethernet header and returns 0, or the reason.
+   * The next hop's address: of an IPv4 neighbour, an IPv6 gateway (RTA_VIA, RFC 5549), or a group, whose address follows
+   * from its own (RFC 1112 section 6.4). Asks for what is missing, and tells what is in use but not confirmed lately.
    */
-  unresolved(p: number, dst: number, nh: number): number {
-    const { base, netbase, ifindex } = this;
+  resolve(ip: number, dst: number, nh: number): number {
+    const { base, ifindex } = this;
+    const { neigh4, neigh6 } = this.netbase;
     const via = base[nh + NH_LINK]! & 0xff;
     const at = nh + NH_GATEWAY;
     if (via === AF_INET6) {
-      const { neigh6 } = netbase;
       const state = neigh6.find(base[at]!, base[at + 1]!, base[at + 2]!, base[at + 3]!, ifindex);
-      if (state <= 0 || (state & FRESH) === 0)
-        this.solicitor.ask6(ifindex, base, at, state > 0 ? IN_USE : SOLICIT);
-      return state > 0 ? this.header(p, neigh6.mac0, neigh6.mac1) : Drop.no_neighbour;
+      if ((state & FRESH) === 0) this.solicitor.ask6(ifindex, base, at, state > 0 ? IN_USE : SOLICIT);
+      return state > 0 ? this.header(ip, neigh6.mac0, neigh6.mac1) : Drop.no_neighbour;
+    }
+    const address = via === 0 ? dst : base[at]!;
+    const state = neigh4.find(address, ifindex);
+    if (state > 0) {
+      if ((state & FRESH) === 0) this.solicitor.ask4(ifindex, address, IN_USE);
+      return this.header(ip, neigh4.mac0, neigh4.mac1);
     }
     const type = base[nh + NH_TYPE]! & 0xff;
-    if (type === RTN_BROADCAST) return this.header(p, -1, 0xffff);
+    if (type === RTN_BROADCAST) return this.header(ip, -1, -1);
     if (type === RTN_MULTICAST || (dst & 0xf0) === 0xe0)
-      return this.header(p, 0x005e0001 | (((dst >>> 8) & 0x7f) << 24), dst >>> 16);
-    this.solicitor.ask4(ifindex, via === 0 ? dst : base[at]!, SOLICIT);
+      return this.header(ip, 0x005e0001 | (((dst >>> 8) & 0x7f) << 24), dst >>> 16);
+    this.solicitor.ask4(ifindex, address, SOLICIT);
     return Drop.no_neighbour;
   }
 
-  /** Traffic uses a neighbour that the kernel has not confirmed lately: tell it, so that it does. */
-  inUse(dst: number, nh: number): void {
-    const onLink = (this.base[nh + NH_LINK]! & 0xff) === 0;
-    this.solicitor.ask4(this.ifindex, onLink ? dst : this.base[nh + NH_GATEWAY]!, IN_USE);
-  }
-
   /** @param mac0 the next hop's bytes 0..3; @param mac1 bytes 4 and 5 in the low half */
-  private header(p: number, mac0: number, mac1: number): number {
+  private header(ip: number, mac0: number, mac1: number): number {
     const { words, port } = this;
-    words[p] = mac0;
-    words[p + 1] = (mac1 & 0xffff) | port[PORT_SRC_HEAD]!;
-    words[p + 2] = port[PORT_SRC_TAIL]!;
+    words[ip - 4] = mac0 << 16;
+    words[ip - 3] = (mac0 >>> 16) | (mac1 << 16);
+    words[ip - 2] = port[PORT_SRC_HEAD]!;
+    words[ip - 1] = port[PORT_SRC_TAIL]!;
     return 0;
   }
 }

@@ -11,7 +11,7 @@ import { bufferAt, mapPrivate, type Pointer, ptr, unmap } from "../../ffi/memory
 import type { RingRef, SocketRef } from "../link/xdp.ts";
 import { frameAddress, frameMemory, releaseFrames } from "../mem/frames.ts";
 import { socketHolders } from "./holders.ts";
-import { RX_HEADROOM } from "./umem.ts";
+import { FRAME_HEADROOM, RX_HEADROOM } from "./umem.ts";
 
 const XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD = 1;
 const XDP_COPY = 1 << 1;
@@ -133,6 +133,7 @@ function bind(options: SocketOptions, mode: "zerocopy" | "copy"): XdpSocket {
       fill_size: options.fillSize ?? 2 * rxSize,
       comp_size: options.completionSize ?? txSize,
       frame_size: frameBytes,
+      frame_headroom: FRAME_HEADROOM,
     });
     fillIn(memory, abi.xsk_socket_config, SOCKET_CONFIG, {
       rx_size: rxSize,

@@ -4,8 +4,11 @@
 //   offset 0      frameBytes    2*frameBytes
 //   | frame 0     | frame 1     | ...          a desc's address points into a frame; its low bits are the position there
 
-/** The kernel leaves this much room in front of what it receives (XDP_PACKET_HEADROOM). */
-export const RX_HEADROOM = 256;
+/** Asked for in front of what is received, so that a frame starts at 2 mod 4 and its IPv4 header lies in whole words. */
+export const FRAME_HEADROOM = 2;
+
+/** The room in front of what is received: that, and what the kernel always leaves (XDP_PACKET_HEADROOM). */
+export const RX_HEADROOM: number = 256 + FRAME_HEADROOM;
 
 export class FrameStack {
   readonly frameBytes: number;

@@ -80,7 +80,7 @@ test("an MTU that no frame holds", async () => {
     host.nl.call((m) => setLink(m, { name, mtu: 9000 }));
   try {
     expect(await refusal()).toBe(
-      "choose a frame size for MTU 9000: EINVAL (a frame must fit one page beside its headroom: lower the card's MTU to at most 3498)",
+      "choose a frame size for MTU 9000: EINVAL (a frame must fit one page beside its headroom: lower the card's MTU to at most 3496)",
     );
   } finally {
     lab.daemonHost.nl.call((m) => setLink(m, { name: "nd0", mtu: 1500 }));
