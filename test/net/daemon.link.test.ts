@@ -149,13 +149,13 @@ test("MTU: a route's limits what is sent; one that outgrows the frames is told, 
     lab.daemonHost.nl.call((m) => setLink(m, { name: "nd0", mtu: size }));
     lab.peerHost.nl.call((m) => setLink(m, { name: "peer0", mtu: size }));
   };
-  mtu(1770);
-  await client.echo("10.77.0.1", 7, { bytes: 1742 });
+  mtu(1768);
+  await client.echo("10.77.0.1", 7, { bytes: 1740 });
   expect(views.summary().warnings).toEqual([]);
   mtu(3400);
   await until("a warning", () => views.summary().warnings.length > 0);
   expect(views.summary().warnings).toEqual([
-    "MTU 3400 of nd0: packets of over 1770 bytes to services are lost until netd is restarted",
+    "MTU 3400 of nd0: packets of over 1768 bytes to services are lost until netd is restarted",
   ]);
   expect(await client.answered("10.77.0.1", 7, 100, 3000)).toBe(false);
   expect(views.queues()[0]!.kernel!.rxDropped).toBeGreaterThan(0);
