@@ -21,7 +21,7 @@ export type Kind = (typeof KINDS)[number];
 const MANY = 16;
 const TRIES = 5;
 const QUIET_MS = 20;
-const LONGEST_MS = 30_000;
+const LONGEST_MS = 5000;
 
 /** The state of one kind. */
 export class Job {

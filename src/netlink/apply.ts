@@ -13,7 +13,7 @@
 import { LINK_FLAGS, LINK_MASTER, LINK_MTU } from "../netbase/layout.ts";
 import type { NetbaseWriter } from "../netbase/netbase.ts";
 import { AddrRow, LinkRow, NeighRow, NexthopRow, RouteRow, RuleRow } from "../netbase/rows.ts";
-import { ADDED } from "../netbase/stats.ts";
+import { ADDED, CHANGED, SAME } from "../netbase/stats.ts";
 import { decodeAddr } from "./addr.ts";
 import type { Agenda, Kind } from "./agenda.ts";
 import * as nl from "./constants.ts";
@@ -71,6 +71,8 @@ export class Apply {
   /** While the routes over one interface are dumped: what it told of that the tables do not have. */
   partial = false;
   strangers = 0;
+  /** Whether the last message about a neighbour told of one that came or went, and not of another state. */
+  structural = false;
   /** The last route that was decoded. */
   readonly route: RouteRow = new RouteRow();
   readonly neigh: NeighRow = new NeighRow();
@@ -205,13 +207,18 @@ export class Apply {
 
   private neighMessage(type: number): void {
     const { neigh, writer, wanted } = this;
+    this.structural = false;
     if ((neigh.flags & nl.NTF_PROXY) !== 0) return;
+    this.structural = true;
     if (type === nl.RTM_DELNEIGH) writer.neighs.remove(neigh);
     else if (wanted !== undefined && !wanted.has(neigh.ifindex)) return;
     // The kernel makes such entries without telling, for group addresses and for interfaces that need no neighbours.
     else if (neigh.state === nl.NUD_NOARP && (neigh.type !== nl.RTN_UNICAST || this.needsNone(neigh.ifindex)))
       return;
-    else writer.neighs.upsert(neigh);
+    else {
+      const result = writer.neighs.upsert(neigh);
+      this.structural = result !== SAME && result !== CHANGED;
+    }
   }
 
   private needsNone(ifindex: number): boolean {
@@ -318,10 +325,10 @@ export class Apply {
     }
   }
 
-  /** Removes what the dump did not have. Returns how many rows. */
-  endSweep(kind: Kind, sweep: number, oif: number): number {
+  /** Removes what the dump did not have, but for IPv4 routes to `spare`. Returns how many rows. */
+  endSweep(kind: Kind, sweep: number, oif: number, spare?: ReadonlySet<number>): number {
     const { writer } = this;
-    const only = oif === 0 ? {} : { oif };
+    const only = { ...(oif !== 0 && { oif }), ...(spare && { spare }) };
     switch (kind) {
       case "rules":
         this.rulesChanged = true;

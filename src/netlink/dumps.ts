@@ -1,72 +1,39 @@
-// What dump() of the library returns: an AsyncIterable of objects that are decoded as they are asked for, from a dump
-// that was received whole (pull.ts).
-import { SysError } from "../../ffi/errno.ts";
-import { messageLength } from "./message.ts";
-import type { Blocks } from "./pull.ts";
+// What to ask the kernel for, to be told all of a kind.
+import { dumpAddrs } from "./addr.ts";
+import type { Kind } from "./agenda.ts";
+import * as nl from "./constants.ts";
+import { dumpLinks } from "./link.ts";
+import type { Requests } from "./message.ts";
+import { dumpNeighs } from "./neigh.ts";
+import { dumpNetconf } from "./netconf.ts";
+import { dumpNexthops } from "./nexthop.ts";
+import { dumpRoutes } from "./routeset.ts";
+import { dumpRules } from "./rule.ts";
 
-const EBADMSG = 74;
-
-export type Decode<T> = (words: Int32Array, bytes: Uint8Array, off: number, len: number) => T | undefined;
-
-/** Objects of a dump. `for await` shows them one by one; toArray gives all of them at once, which is faster. */
-export class Dump<T> implements AsyncIterable<T> {
-  private readonly pull: () => Promise<Blocks[]>;
-  private readonly decode: Decode<T>;
-  private readonly matches: ((object: T) => boolean) | undefined;
-  private readonly signal: AbortSignal | undefined;
-
-  constructor(
-    pull: () => Promise<Blocks[]>,
-    decode: Decode<T>,
-    matches: ((object: T) => boolean) | undefined,
-    signal: AbortSignal | undefined,
-  ) {
-    this.pull = pull;
-    this.decode = decode;
-    this.matches = matches;
-    this.signal = signal;
-  }
-
-  /** Asks the kernel anew each time. */
-  [Symbol.asyncIterator](): AsyncIterator<T> {
-    let objects: Iterator<T> | undefined;
-    const { signal } = this;
-    const started = async (): Promise<IteratorResult<T>> => {
-      objects = this.objects(await this.pull());
-      return objects.next();
-    };
-    return {
-      async next() {
-        if (objects === undefined) return started();
-        signal?.throwIfAborted();
-        return objects.next();
-      },
-      async return() {
-        objects = [][Symbol.iterator]();
-        return { done: true, value: undefined };
-      },
-    };
-  }
-
-  async toArray(): Promise<T[]> {
-    const blocks = await this.pull();
-    const all: T[] = [];
-    for (const object of this.objects(blocks)) all.push(object);
-    return all;
-  }
-
-  private *objects(dumps: Blocks[]): Generator<T> {
-    const { decode, matches } = this;
-    // What was decoded is given back to the collector.
-    for (const { blocks } of dumps)
-      for (let block = blocks.shift(); block; block = blocks.shift()) {
-        const { words, bytes, length } = block;
-        let off = 0;
-        for (let len: number; (len = messageLength(words, off, length)) > 0; off += (len + 3) & ~3) {
-          const object = decode(words, bytes, off, len);
-          if (object === undefined) throw new SysError("decode netlink dump", EBADMSG);
-          if (matches === undefined || matches(object)) yield object;
-        }
-      }
+/** The requests whose answers together are all rows of a kind, or all routes over `oif`. */
+export function dumpsOf(kind: Kind, oif: number): ((m: Requests) => void)[] {
+  const of = (family: number, tables: readonly number[]) =>
+    oif !== 0
+      ? [(m: Requests) => dumpRoutes(m, { family, oif })]
+      : tables.map((table) => (m: Requests) => dumpRoutes(m, { family, table }));
+  switch (kind) {
+    case "rules":
+      return [(m) => dumpRules(m, nl.AF_INET), (m) => dumpRules(m, nl.AF_INET6)];
+    case "links":
+      return [dumpLinks];
+    case "netconf":
+      return [(m) => dumpNetconf(m, nl.AF_INET), (m) => dumpNetconf(m, nl.AF_INET6)];
+    case "addrs":
+      return [(m) => dumpAddrs(m, nl.AF_INET), (m) => dumpAddrs(m, nl.AF_INET6)];
+    case "nexthops":
+      return [(m) => dumpNexthops(m)];
+    case "routes4":
+      return of(nl.AF_INET, [nl.RT_TABLE_LOCAL, nl.RT_TABLE_MAIN, nl.RT_TABLE_DEFAULT]);
+    case "routes6":
+      return of(nl.AF_INET6, [nl.RT_TABLE_LOCAL, nl.RT_TABLE_MAIN]);
+    case "neighs4":
+      return [(m) => dumpNeighs(m, nl.AF_INET)];
+    case "neighs6":
+      return [(m) => dumpNeighs(m, nl.AF_INET6)];
   }
 }

@@ -7,24 +7,18 @@
 // A dump that was not quiet only adds; it stays on the agenda, and is repeated. ENOBUFS, a message cut short, or the
 // socket's drop counter put everything on the agenda, once the socket has been read empty.
 import { SysError } from "../../ffi/errno.ts";
-import type { NetbaseWriter } from "../netbase/netbase.ts";
-import { dumpAddrs } from "./addr.ts";
 import type { Kind as TableKind } from "../netbase/layout.ts";
-import type { Legs } from "../netbase/rows.ts";
+import type { NetbaseWriter } from "../netbase/netbase.ts";
 import { Agenda, type Job, KINDS, type Kind } from "./agenda.ts";
 import { Apply, kindOf } from "./apply.ts";
 import * as nl from "./constants.ts";
 import { Dumper, type DumpSink } from "./dump.ts";
+import { dumpsOf } from "./dumps.ts";
 import { Events, type EventSink } from "./events.ts";
-import { dumpLinks, getLink } from "./link.ts";
+import { getLink } from "./link.ts";
 import { messageType, type Requests } from "./message.ts";
-import { dumpNeighs } from "./neigh.ts";
-import { dumpNetconf } from "./netconf.ts";
 import type { Netns } from "./netns.ts";
-import { dumpNexthops } from "./nexthop.ts";
 import { HashPolicy } from "./policy.ts";
-import { dumpRoutes } from "./routeset.ts";
-import { dumpRules } from "./rule.ts";
 import type { NetlinkSocket } from "./socket.ts";
 
 export interface MirrorOptions {
@@ -73,6 +67,7 @@ const EAFNOSUPPORT = 97;
 /** A dump's end with these means that there is nothing: no such table, interface or protocol. */
 const EMPTY: ReadonlySet<number> = new Set([-ENOENT, -ENODEV, -EOPNOTSUPP, -EAFNOSUPPORT]);
 
+const MANY_CONTESTED = 100_000;
 const BATCHES = 16;
 const MESSAGES = 1024;
 /** How long dumps wait for a quiet moment of the event queue. */
@@ -117,6 +112,8 @@ export class Mirror implements EventSink, DumpSink {
   private dumping: Kind | undefined;
   /** Something changed under the dump that would have to be in it. */
   private disturbed = false;
+  /** IPv4 destinations whose routes changed under the dump. */
+  private readonly contested = new Set<number>();
   private lostAt = -1;
   private busySince = -1;
   /** After a loss no dump begins before then. */
@@ -263,7 +260,7 @@ export class Mirror implements EventSink, DumpSink {
       this.counts.failed++;
       this.dumping = undefined;
       this.apply.partial = false;
-      this.replay(0);
+      this.replay(undefined);
       job.whole = true;
       job.done(false, this.now, performance.now());
       // Whatever is left of that dump goes with its socket.
@@ -302,7 +299,7 @@ export class Mirror implements EventSink, DumpSink {
     this.dumping = kind;
     const sweep = apply.beginSweep(kind, oif);
     let interrupted = false;
-    for (const request of requests(kind, oif)) {
+    for (const request of dumpsOf(kind, oif)) {
       const { error, interrupted: flagged } = this.dumper.run(request, this);
       if (error !== 0 && !EMPTY.has(error)) throw new SysError(`dump ${kind}`, -error);
       interrupted ||= flagged;
@@ -312,14 +309,17 @@ export class Mirror implements EventSink, DumpSink {
     const caught = this.catchUp();
     this.dumping = undefined;
     apply.partial = false;
-    this.replay(oif);
-    const quiet = caught && !interrupted && !this.disturbed && events.overruns === overruns;
-    // Routes that no event told of.
-    if (quiet && apply.strangers > 0) this.agenda.whole(kind);
+    this.contested.clear();
+    this.replay(kind);
+    let quiet = caught && !interrupted && !this.disturbed && events.overruns === overruns;
     if (quiet) {
+      // Routes that no event told of.
+      if (apply.strangers > 0) this.agenda.whole(kind);
       counts.sweeps++;
-      counts.swept += apply.endSweep(kind, sweep, oif);
-    } else counts.interrupted++;
+      counts.swept += apply.endSweep(kind, sweep, oif, this.contested);
+      if (kind === "routes4") quiet = this.writer.routes.four.spared === 0;
+    }
+    if (!quiet) counts.interrupted++;
     this.writer.commit();
     return quiet;
   }
@@ -330,19 +330,26 @@ export class Mirror implements EventSink, DumpSink {
     return false;
   }
 
-  /** Applies the held events. Those that are about what was dumped disturbed the dump. */
-  private replay(oif: number): void {
-    const { apply, counts } = this;
+  /**
+   * Applies the held events, and judges what they mean for the dump that they came under. The kernel walks on where it
+   * was by the next key in the IPv4 trie: only routes to the same destination can have been missed. In its neighbour
+   * table by the place in a bucket: entries that come or go move others. IPv6's walk begins anew with every change of
+   * the tree, and skips as many as it had seen.
+   */
+  private replay(dumped: Kind | undefined): void {
+    const { apply, counts, contested } = this;
     this.events.replay({
       event: (words, bytes, off, len) => {
         const type = messageType(words, off);
         const kind = kindOf(type, bytes[off + 16]!)!;
         counts.events++;
         const whole = apply.message(kind, type, words, bytes, off, len);
-        if (kind === "neighs4" || kind === "neighs6") this.onNeighbour(type);
-        // IPv6's walk begins anew with every change of the tree: any of them may have made it miss something.
-        this.disturbed ||=
-          oif === 0 || kind !== "routes4" || !whole || uses(apply.route.legs, apply.route.nhid, oif);
+        if (kind === "neighs4" || kind === "neighs6") {
+          this.onNeighbour(type);
+          this.disturbed ||= apply.structural || !whole;
+        } else if (dumped === "routes4" && whole && contested.size < MANY_CONTESTED)
+          contested.add(apply.route.dst[0]!);
+        else this.disturbed = true;
       },
     });
   }
@@ -378,38 +385,5 @@ export class Mirror implements EventSink, DumpSink {
       this.missing = true;
       if (entries < capacity * ROOM) for (const need of NEEDS[kind as TableKind]) agenda.whole(need);
     }
-  }
-}
-
-const uses = (legs: Legs, nhid: number, oif: number): boolean => {
-  for (let i = 0; i < legs.n; i++) if (legs.ifindex[i] === oif) return true;
-  return nhid !== 0;
-};
-
-/** The requests whose answers together are all rows of a kind, or all routes over `oif`. */
-function requests(kind: Kind, oif: number): ((m: Requests) => void)[] {
-  const of = (family: number, tables: readonly number[]) =>
-    oif !== 0
-      ? [(m: Requests) => dumpRoutes(m, { family, oif })]
-      : tables.map((table) => (m: Requests) => dumpRoutes(m, { family, table }));
-  switch (kind) {
-    case "rules":
-      return [(m) => dumpRules(m, nl.AF_INET), (m) => dumpRules(m, nl.AF_INET6)];
-    case "links":
-      return [dumpLinks];
-    case "netconf":
-      return [(m) => dumpNetconf(m, nl.AF_INET), (m) => dumpNetconf(m, nl.AF_INET6)];
-    case "addrs":
-      return [(m) => dumpAddrs(m, nl.AF_INET), (m) => dumpAddrs(m, nl.AF_INET6)];
-    case "nexthops":
-      return [(m) => dumpNexthops(m)];
-    case "routes4":
-      return of(nl.AF_INET, [nl.RT_TABLE_LOCAL, nl.RT_TABLE_MAIN, nl.RT_TABLE_DEFAULT]);
-    case "routes6":
-      return of(nl.AF_INET6, [nl.RT_TABLE_LOCAL, nl.RT_TABLE_MAIN]);
-    case "neighs4":
-      return [(m) => dumpNeighs(m, nl.AF_INET)];
-    case "neighs6":
-      return [(m) => dumpNeighs(m, nl.AF_INET6)];
   }
 }

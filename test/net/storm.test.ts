@@ -36,7 +36,7 @@ test(
       for (let i = 0; i < NEIGHBOURS; i++)
         newNeigh(m, { ifindex, dst: `10.1.1.${i}`, lladdr: [2, 0, 0, 0, 0x70, i] });
     });
-    const thread = await NetlinkThread.start(host.netns, { receiveBytes: 8 << 10 });
+    const thread = await NetlinkThread.start(host.netns, { receiveBytes: 2048 });
     stack.defer(() => thread.close());
 
     const shared = new SharedArrayBuffer(64);
