@@ -3,7 +3,7 @@
 import type { NetlinkError } from "./ack.ts";
 import { IFLA } from "./attribute.ts";
 import { NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from "./constants.ts";
-import { Dump } from "./dumps.ts";
+import { Dump } from "./listing.ts";
 import type { Requests } from "./message.ts";
 import type { Writing } from "./object/codec.ts";
 import type { Kind } from "./object/kind.ts";

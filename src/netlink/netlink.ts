@@ -22,7 +22,7 @@ import {
 } from "./collection.ts";
 import { NeighColumns, RouteColumns } from "./columns.ts";
 import { NETLINK_ROUTE } from "./constants.ts";
-import type { Dump } from "./dumps.ts";
+import type { Dump } from "./listing.ts";
 import { Ethtool } from "./ethtool.ts";
 import { Genl } from "./genl.ts";
 import * as kinds from "./kinds.ts";
@@ -45,7 +45,7 @@ export { NetlinkError } from "./ack.ts";
 export type { Batch, NewLink } from "./batch.ts";
 export type { NeighColumns, RouteColumns } from "./columns.ts";
 export type { Options, Refusal } from "./collection.ts";
-export type { Dump } from "./dumps.ts";
+export type { Dump } from "./listing.ts";
 export type {
   AddrFilter,
   AddrKey,
