@@ -13,7 +13,7 @@ import { Agenda, type Job, KINDS, type Kind } from "./agenda.ts";
 import { Apply, kindOf } from "./apply.ts";
 import * as nl from "./constants.ts";
 import { Dumper, type DumpSink } from "./dump.ts";
-import { dumpsOf } from "./dumps.ts";
+import { dumpsOf } from "./wholes.ts";
 import { Events, type EventSink } from "./events.ts";
 import { getLink } from "./link.ts";
 import { messageType, type Requests } from "./message.ts";
