@@ -11,9 +11,6 @@ export class Batch {
   readonly off: Int32Array;
   readonly len: Int32Array;
   n = 0;
-  /** Bytes of the frames received, and of those to transmit. */
-  rxBytes = 0;
-  txBytes = 0;
   /** Frames dropped: their offsets, to be given back. */
   readonly dropped: Int32Array;
   drops = 0;

@@ -16,45 +16,45 @@ const CONSUMER = 16;
 
 export class SimRing {
   readonly words: Int32Array;
-  readonly mask: number;
+  /** Takes up to `max` descriptors; returns how many. */
+  readonly take: (off: Int32Array, len: Int32Array, max: number) => number;
+  /** Puts `n` descriptors as far as there is room; returns how many. */
+  readonly put: (off: Int32Array, len: Int32Array, n: number) => number;
 
   constructor(buffer: ArrayBufferLike, byteOffset: number, size: number) {
-    this.words = new Int32Array(buffer, byteOffset, DESC + size * 4);
-    this.mask = size - 1;
+    const words = new Int32Array(buffer, byteOffset, DESC + size * 4);
+    const mask = size - 1;
+    this.words = words;
+
+    this.take = (off, len, max) => {
+      const consumer = words[CONSUMER]!;
+      const ready = (words[PRODUCER]! - consumer) | 0;
+      const n = ready < max ? ready : max;
+      for (let i = 0; i < n; i++) {
+        const d = (DESC + (((consumer + i) & mask) << 2)) | 0;
+        len[i] = words[d + 2]!;
+        off[i] = words[d]!;
+      }
+      words[CONSUMER] = (consumer + n) | 0;
+      return n;
+    };
+
+    this.put = (off, len, n) => {
+      const producer = words[PRODUCER]!;
+      const room = (size - (producer - words[CONSUMER]!)) | 0;
+      const m = n < room ? n : room;
+      for (let i = 0; i < m; i++) {
+        const d = (DESC + (((producer + i) & mask) << 2)) | 0;
+        words[d + 2] = len[i]!;
+        words[d] = off[i]!;
+      }
+      words[PRODUCER] = (producer + m) | 0;
+      return m;
+    };
   }
 
   static bytes(size: number): number {
     return (DESC + size * 4) * 4;
-  }
-
-  /** Takes up to `max` descriptors; returns how many. */
-  take(off: Int32Array, len: Int32Array, max: number): number {
-    const { words, mask } = this;
-    const consumer = words[CONSUMER]!;
-    const ready = (words[PRODUCER]! - consumer) | 0;
-    const n = ready < max ? ready : max;
-    for (let i = 0, slot = consumer; i < n; i++, slot = (slot + 1) | 0) {
-      const d = (DESC + ((slot & mask) << 2)) | 0;
-      len[i] = words[d + 2]!;
-      off[i] = words[d]!;
-    }
-    words[CONSUMER] = (consumer + n) | 0;
-    return n;
-  }
-
-  /** Puts `n` descriptors as far as there is room; returns how many. */
-  put(off: Int32Array, len: Int32Array, n: number): number {
-    const { words, mask } = this;
-    const producer = words[PRODUCER]!;
-    const room = (mask + 1 - (producer - words[CONSUMER]!)) | 0;
-    const m = n < room ? n : room;
-    for (let i = 0, slot = producer; i < m; i++, slot = (slot + 1) | 0) {
-      const d = (DESC + ((slot & mask) << 2)) | 0;
-      words[d + 2] = len[i]!;
-      words[d] = off[i]!;
-    }
-    words[PRODUCER] = (producer + m) | 0;
-    return m;
   }
 }
 

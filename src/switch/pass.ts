@@ -39,6 +39,12 @@ import {
   type Transmit,
 } from "./transmit.ts";
 
+// Places in the tally (LOOP_COUNTERS); reasons are numbered from 1.
+const RX_PACKETS = 0;
+const RX_BYTES = 1;
+export const TX_BYTES = 3;
+export const REASONS = 3;
+
 const IPPROTO_UDP = 17;
 const FRAGMENT = 0xff3f << 16;
 const PLAIN = 0x1_0001; // NH_TYPE of a unicast route with one leg
@@ -50,7 +56,7 @@ export function makePass(
   netbase: NetbaseReader,
   transmit: Transmit,
   partial: boolean,
-  counts: Int32Array,
+  tally: Int32Array,
 ): () => void {
   const { words } = link;
   const wide = simdSum(link.memory);
@@ -194,12 +200,13 @@ export function makePass(
           continue;
         }
       }
-      counts[reason] = counts[reason]! + 1;
+      tally[REASONS + reason] = tally[REASONS + reason]! + 1;
       dropped[drops++] = offs[i]!;
     }
     batch.n = kept;
     batch.drops = drops;
-    batch.rxBytes = rxBytes;
-    batch.txBytes = txBytes;
+    tally[RX_PACKETS] = tally[RX_PACKETS]! + n;
+    tally[RX_BYTES] = tally[RX_BYTES]! + rxBytes;
+    tally[TX_BYTES] = tally[TX_BYTES]! + txBytes;
   };
 }
