@@ -52,8 +52,8 @@ export interface RouteFilter {
   readonly table?: number;
   /** routes with a leg over this interface */
   readonly oif?: number;
-  /** routes that name this nexthop object */
-  readonly nhid?: number;
+  /** routes that name one of these nexthop objects */
+  readonly nhids?: ReadonlySet<number>;
   /** IPv4: not those to these destinations (memory words): they changed under the dump */
   readonly spare?: ReadonlySet<number>;
 }
@@ -216,7 +216,7 @@ export class RouteFamily extends Rib {
       if (meta === 0 || words[row + ROW_STAMP]! >= sweep) continue;
       if (only.table !== undefined && ((meta >>> 8) & 0xff) !== only.table) continue;
       if (only.oif !== undefined && !this.nexthops.uses(words[row + ROW_NH]!, only.oif)) continue;
-      if (only.nhid !== undefined && !this.nexthops.names(words[row + ROW_NH]!, only.nhid)) continue;
+      if (only.nhids !== undefined && !only.nhids.has(this.nexthops.named(words[row + ROW_NH]!))) continue;
       if (only.spare?.has(words[row + ROW_DST]!)) {
         this.spared++;
         continue;

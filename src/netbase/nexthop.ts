@@ -318,9 +318,9 @@ export class NexthopTable {
     return this.words[this.nhIndex + id]!;
   }
 
-  /** Whether this next hop is the nexthop object or group `nhid`. */
-  names(id: number, nhid: number): boolean {
-    return this.words[this.words[this.nhIndex + id]! + NH_NHID] === (nhid | 0);
+  /** The nexthop object or group that this next hop is, 0 if none. */
+  named(id: number): number {
+    return this.words[this.record(id) + NH_NHID]! >>> 0;
   }
 
   private usesDirtyLink(record: number): boolean {

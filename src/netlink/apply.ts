@@ -290,8 +290,9 @@ export class Apply {
 
   /** Removes the routes whose nexthop object is gone: the kernel did so in the same breath (__remove_nexthop_fib). */
   purge(): void {
-    for (const nhid of this.gone)
-      for (const family of [nl.AF_INET, nl.AF_INET6]) this.writer.routes.endSweep(family, ALL, { nhid });
+    if (this.gone.size === 0) return;
+    for (const family of [nl.AF_INET, nl.AF_INET6])
+      this.writer.routes.endSweep(family, ALL, { nhids: this.gone });
     this.gone.clear();
   }
 
