@@ -19,7 +19,7 @@ import { type Watch, watch } from "./waiter.ts";
 const SLOTS = 32;
 const SLOT_BYTES = 64 << 10;
 /** What is taken before others have their turn. */
-const TURN = 64;
+const TURN = 256;
 /** Of a block that is decoded at once. */
 const LEAST_BYTES = 64 << 10;
 /** Undecoded bytes that are kept; beyond that, events wait in the socket. */
@@ -104,6 +104,8 @@ export class Feed {
 
   /** The oldest messages that were read, about a MiB of them, or that some were lost here; undefined if there is nothing. */
   take(): Blocks | "overrun" | undefined {
+    // A reader that never waits keeps the event loop, and so `readable`, from its turn: the socket must not fill meanwhile.
+    if (!this.closed && this.queue.length > 0) this.drain(TURN);
     const next = this.queue.shift();
     if (next instanceof Blocks) this.bytes -= next.bytes;
     if (this.full && this.bytes < MOST_BYTES / 2) {
@@ -164,15 +166,19 @@ export interface ChangeFlags {
   exclusive?: true;
 }
 
-export function changeFlags(words: Int32Array, off: number): ChangeFlags {
-  const flags = messageFlags(words, off);
-  return {
+const FLAGS: readonly ChangeFlags[] = Array.from({ length: 16 }, (_, i) => {
+  const flags = i << 8;
+  return Object.freeze({
     ...(flags & NLM_F_REPLACE && { replace: true as const }),
     ...(flags & NLM_F_EXCL && { exclusive: true as const }),
     ...(flags & NLM_F_CREATE && { create: true as const }),
     ...(flags & NLM_F_APPEND && { append: true as const }),
-  };
-}
+  });
+});
+
+/** Shared objects: there are few different ones. */
+export const changeFlags = (words: Int32Array, off: number): ChangeFlags =>
+  FLAGS[(messageFlags(words, off) >>> 8) & 15]!;
 
 /** Calls `visit` for every message of the blocks. */
 export function walk(

@@ -44,7 +44,15 @@ import { Rtnetlink } from "./request.ts";
 export { NetlinkError } from "./ack.ts";
 export type { Batch, NewLink } from "./batch.ts";
 export type { NeighColumns, RouteColumns } from "./columns.ts";
-export type { Options, Refusal } from "./collection.ts";
+export type {
+  Asking,
+  Changeable,
+  Changes,
+  LinkChanges,
+  Options,
+  Refusal,
+  RouteChanges,
+} from "./collection.ts";
 export type { Dump } from "./listing.ts";
 export type {
   AddrFilter,

@@ -327,7 +327,9 @@ test("errors: errno, attribute, what cannot be written", async () => {
   await expect(wrong({ dst: "10.0.0.0/8", nexthops: [{ oif: 1, weight: 257 }] })).rejects.toThrow(
     "weight 257",
   );
-  await expect(wrong({ dst: "10.0.0.0/8", oif: 1, priority: 2 ** 32 })).rejects.toThrow("no number of 32 bits");
+  await expect(wrong({ dst: "10.0.0.0/8", oif: 1, priority: 2 ** 32 })).rejects.toThrow(
+    "no number of 32 bits",
+  );
   await expect(wrong({ dst: "10.0.0.0/8", oif: 1, tos: 256 })).rejects.toThrow("256 is neither");
   await expect(wrong({ dst: "10.0.0.0/8", oif: 1, table: 2 ** 32 })).rejects.toThrow("is neither a number");
   const long = { dst: "10.0.0.0/8", oif: 1, attr200: new Uint8Array(70_000) };

@@ -96,6 +96,12 @@ export function withLength(
   else if (always) fields[field] = family === AF_INET ? `0.0.0.0/${length}` : `::/${length}`;
 }
 
+const OCTETS = Array.from({ length: 256 }, (_, i) => `${i}.`);
+const LAST = Array.from({ length: 256 }, (_, i) => `${i}`);
+/** Concatenation that costs a fraction of a template: the parts are there, and the text is made when it is read. */
+export const ipv4 = (w: number): string =>
+  OCTETS[w & 255]! + OCTETS[(w >>> 8) & 255]! + (OCTETS[(w >>> 16) & 255]! + LAST[w >>> 24]!);
+
 /** What `quad` read: the word, in network byte order, and the prefix length behind it (32 if there is none). */
 export const read4 = { word: 0, length: 0 };
 

@@ -1,7 +1,6 @@
 // Neighbours as objects: struct ndmsg and NDA_* (linux/neighbour.h).
 //   ndmsg: u8 family | u8 | u16 | i32 ifindex | u16 state (NUD_*) | u8 flags (NTF_*) | u8 type (RTN_*)
 // The usual one of a large table is decoded without the tables (`usual`).
-import { formatIPv4 } from "../../wire/address.ts";
 import { type Attributes, NDA } from "../attribute.ts";
 import { AF_INET, RTM_DELNEIGH, RTM_NEWNEIGH } from "../constants.ts";
 import {
@@ -21,7 +20,7 @@ import {
   u32,
   type Unnamed,
 } from "./codec.ts";
-import { Bits, type Family, familyName, familyNumber, type HexBit, type Kind } from "./kind.ts";
+import { Bits, type Family, familyName, familyNumber, type HexBit, ipv4, type Kind } from "./kind.ts";
 import { type Protocol, protocolNumber } from "./numbers.ts";
 
 const STATES = [
@@ -185,34 +184,34 @@ export const neighs: Kind<Neigh> = {
 const HEX = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, "0"));
 const HEX_ = HEX.map((hex) => `${hex}:`);
 
-/** An IPv4 entry of DST, LLADDR of six bytes, PROBES and CACHEINFO; undefined for any other. */
+/** An IPv4 entry of DST, perhaps LLADDR of six bytes, PROBES and CACHEINFO; undefined for any other. */
 function usual(words: Int32Array, bytes: Uint8Array, off: number, len: number): Neigh | undefined {
-  const w = off >> 2;
-  if (len !== 76 || (words[w + 4]! & 0xff) !== AF_INET || words[w + 7] !== 0x00010008 /* NDA_DST */)
-    return undefined;
-  // RTA heads: 10 | LLADDR << 16, 8 | PROBES << 16, 20 | CACHEINFO << 16
-  if (words[w + 9] !== 0x0002000a || words[w + 12] !== 0x00040008 || words[w + 14] !== 0x00030014)
-    return undefined;
+  let w = off >> 2;
+  if ((words[w + 4]! & 0xff) !== AF_INET || words[w + 7] !== 0x00010008 /* NDA_DST */) return undefined;
+  const known = words[w + 9] === 0x0002000a; // NDA_LLADDR of 6 bytes
+  if (len !== (known ? 76 : 64)) return undefined;
+  const link = words[w + 5]!;
   const third = words[w + 6]!;
-  const at = off + 40;
-  return {
-    family: "inet",
-    link: words[w + 5]!,
-    state: STATE_OF.get(third & 0xffff) ?? third & 0xffff,
-    flags: bits.read((third >>> 16) & 0xff),
-    type: third >>> 24,
-    dst: formatIPv4(words[w + 8]!),
-    lladdr:
-      HEX_[bytes[at]!]! +
-      HEX_[bytes[at + 1]!]! +
-      (HEX_[bytes[at + 2]!]! + HEX_[bytes[at + 3]!]!) +
-      (HEX_[bytes[at + 4]!]! + HEX[bytes[at + 5]!]!),
-    probes: words[w + 13]! >>> 0,
-    times: {
-      confirmed: words[w + 15]! >>> 0,
-      used: words[w + 16]! >>> 0,
-      updated: words[w + 17]! >>> 0,
-      references: words[w + 18]! >>> 0,
-    },
+  const state = STATE_OF.get(third & 0xffff) ?? third & 0xffff;
+  const flags = bits.read((third >>> 16) & 0xff);
+  const type = third >>> 24;
+  const dst = ipv4(words[w + 8]!);
+  w += known ? 12 : 9;
+  if (words[w] !== 0x00040008 /* NDA_PROBES */ || words[w + 2] !== 0x00030014 /* NDA_CACHEINFO */)
+    return undefined;
+  const probes = words[w + 1]! >>> 0;
+  const times = {
+    confirmed: words[w + 3]! >>> 0,
+    used: words[w + 4]! >>> 0,
+    updated: words[w + 5]! >>> 0,
+    references: words[w + 6]! >>> 0,
   };
+  if (!known) return { family: "inet", link, state, flags, type, dst, probes, times };
+  const at = off + 40;
+  const text =
+    HEX_[bytes[at]!]! +
+    HEX_[bytes[at + 1]!]! +
+    (HEX_[bytes[at + 2]!]! + HEX_[bytes[at + 3]!]!) +
+    (HEX_[bytes[at + 4]!]! + HEX[bytes[at + 5]!]!);
+  return { family: "inet", link, state, flags, type, dst, lladdr: text, probes, times };
 }

@@ -31,6 +31,7 @@ import {
   type Family,
   familyName,
   type HexBit,
+  ipv4,
   type Kind,
   parsePrefix,
   prefixAddress,
@@ -452,12 +453,7 @@ function decodeAny(words: Int32Array, bytes: Uint8Array, off: number, len: numbe
   return into as unknown as Route;
 }
 
-const OCTETS = Array.from({ length: 256 }, (_, i) => `${i}.`);
-const LAST = Array.from({ length: 256 }, (_, i) => `${i}`);
 const BITS = Array.from({ length: 33 }, (_, i) => `/${i}`);
-/** Concatenation that costs a fraction of a template: the parts are there, and the text is made when it is read. */
-const ipv4 = (w: number): string =>
-  OCTETS[w & 255]! + OCTETS[(w >>> 8) & 255]! + (OCTETS[(w >>> 16) & 255]! + LAST[w >>> 24]!);
 
 /** Gateways are few and repeat: their texts by a hash of the word. */
 const gatewayWords = new Int32Array(256);
