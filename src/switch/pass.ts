@@ -1,16 +1,19 @@
 // The pass: one loop over a batch, from received frame to frame ready to send. UDP echo in (RFC 862), routed out.
 // Everything that happens to every frame stands here in one function, because that is what makes it fast: locals
-// instead of calls, closed-over views instead of fields (half the time a frame, see `bun bench loop`). The usual way is
-// straight; whatever is not usual leaves it by one of three calls, which work out on their own what was the matter.
+// instead of calls, closed-over constants instead of fields (half the time a frame, see `bun bench loop`). The usual way
+// is straight, 450 instructions; whatever is not usual leaves it by one of three calls, which work out on their own what
+// was the matter: decline (in), checksum (UDP), unusual (out). They cost nothing until they happen.
+// What counts is instructions, not memory: overflow checks (`| 0` has none), array lengths and bases (constants have
+// none) and spilled registers (values are used soon). Together with the layout: 40 -> 30.5 ns.
 //
-// A frame starts at 2 mod 4, so that IPv4 and UDP lie in whole words (NET_IP_ALIGN; 4 ns a frame). From its word `ip`:
+// A frame starts at 2 mod 4, so that IPv4 and UDP lie in whole words (NET_IP_ALIGN). From its word `ip`:
 //   -4  (before it) | dst 0, 1    0  ver, ihl | tos | total length    3  source          6  UDP length | checksum
 //   -3  dst 2..5                  1  id | fragment                    4  destination     7  payload...
 //   -2  src 0..3                  2  ttl | protocol | checksum        5  ports
 //   -1  src 4, 5 | ethertype
 // Words are little-endian over memory. Sums are of halves as they lie (RFC 1071): the high halves in `high`, and the
 // whole words, wrapping, in `all`; what `all` has more than `high` << 16 is the sum of the low halves. Three operations a
-// word. Sources: RFC 791 section 3.1, RFC 768.
+// word instead of four. Sources: RFC 791 section 3.1, RFC 768.
 import type { Batch, Link } from "../link/link.ts";
 import {
   NEIGH4_KEY,
@@ -49,6 +52,11 @@ const IPPROTO_UDP = 17;
 const FRAGMENT = 0xff3f << 16;
 const PLAIN = 0x1_0001; // NH_TYPE of a unicast route with one leg
 
+/**
+ * Makes the pass over a batch of a link's frames. It leaves `batch.off/len[0..n)` the frames to send and `batch.dropped`
+ * the others, and adds to `tally`: frames and bytes received, bytes to send, drops by reason.
+ * @param partial accept UDP checksums that the sender's kernel left to the card: veth has none to do it
+ */
 export function makePass(
   batch: Batch,
   link: Link,
@@ -67,7 +75,6 @@ export function makePass(
   const checksum = makeChecksum(words, partial);
   const match = matches.find;
   const { port, ifindex } = transmit;
-
   const { off: offs, len: lens, dropped } = batch;
 
   return function pass(): void {
@@ -163,6 +170,8 @@ export function makePass(
           const via = base[nh + NH_LINK]! & 0xff;
           const next = via === 0 ? src : base[nh + NH_GATEWAY]!;
           const neigh = place(next, ifindex);
+          // Its entry is whole if the sequence number in `mac1` is even, and the same after the header's stores, which also
+          // keep the compiler from taking the second look for the first. A header written in vain does no harm.
           const mac1 = base[neigh + NEIGH4_MAC1]!;
           const key = base[neigh + NEIGH4_KEY]!;
           const mac0 = base[neigh + NEIGH4_MAC0]!;
@@ -195,6 +204,7 @@ export function makePass(
       } else {
         reason = decline(i);
         if (reason === 0) {
+          // It was made a plain frame: once more, and counted as it came.
           rxBytes = (rxBytes - lens[i]!) | 0;
           i--;
           continue;
