@@ -120,6 +120,18 @@ function shuffled(n: number): Int32Array {
 
 const BATCH = 64; // as dpdk-test-fib has it
 
+const out = new Int32Array(BATCH);
+
+function all4({ fib4 }: NetbaseReader, addresses: Int32Array, at: number): number {
+  fib4.lookupAll(addresses, at, out);
+  return out[0]!;
+}
+
+function all6({ fib6 }: NetbaseReader, addresses: Int32Array, at: number): number {
+  fib6.lookupAll(addresses, at * 4, out);
+  return out[0]!;
+}
+
 function one4({ fib4 }: NetbaseReader, addresses: Int32Array, at: number): number {
   let sum = 0;
   for (let i = at; i < at + BATCH; i++) sum ^= fib4.lookup(addresses[i]!);
@@ -159,7 +171,10 @@ const children: Record<string, () => void> = {
     for (const set of sets)
       for (const [kind, flows] of TRAFFIC) {
         const addresses = traffic(set, LOOKUPS, flows);
-        print(name(set.family, kind), time(reader, set.family === 6 ? one6 : one4, addresses, LOOKUPS));
+        const all = set.family === 6 ? all6 : all4;
+        const one = set.family === 6 ? one6 : one4;
+        print(name(set.family, kind), time(reader, all, addresses, LOOKUPS));
+        print(name(set.family, `${kind}, one by one`), time(reader, one, addresses, LOOKUPS));
       }
   },
   updates() {
@@ -330,7 +345,8 @@ async function run(ctx: Context): Promise<void> {
         const sample: Sample = {};
         for (const { kind, family, routes, addresses } of runs)
           for (const [what, cycles] of dpdk(family, routes, addresses))
-            if (what === "lookup") sample[name(family, kind)] = cycles[0]! / perNs;
+            if (what === "lookup")
+              sample[name(family, kind)] = sample[name(family, `${kind}, one by one`)] = cycles[0]! / perNs;
             else changes[name(family, what)] = (perNs * 1e9) / median(cycles);
         return sample;
       },

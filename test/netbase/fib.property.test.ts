@@ -229,6 +229,16 @@ function compare(model: Model, { reader }: Netbase, family: number): void {
     }
 }
 
+/** Batches give what single lookups give. */
+function compareBatch(model: Model, { reader }: Netbase, family: number): void {
+  const texts = probes(model, family).map((address) => toText(family, address));
+  const size = family === AF_INET6 ? 4 : 1;
+  const dst = Int32Array.from(texts.flatMap((text) => [...parseAddress(text)!.words.subarray(0, size)]));
+  const out = new Int32Array(texts.length);
+  if (out.length > 0) (family === AF_INET6 ? reader.fib6 : reader.fib4).lookupAll(dst, 0, out);
+  expect([...out]).toEqual(texts.map((text) => lookup(reader, text)));
+}
+
 function compareRows(model: Model, { reader }: Netbase, family: number): void {
   const rib = family === AF_INET6 ? reader.rib6 : reader.rib4;
   const got: unknown[] = [];
@@ -279,6 +289,7 @@ for (const [name, family, draft, splits] of [
           });
           writer.commit();
           compare(model, nb, family);
+          compareBatch(model, nb, family);
           compareRows(model, nb, family);
         } finally {
           const sweep = writer.routes.beginSweep(family);
