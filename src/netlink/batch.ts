@@ -14,7 +14,7 @@ import type { AddrSpec } from "./object/addr.ts";
 import type { LinkSpec } from "./object/link.ts";
 import type { NeighKey, NeighSpec } from "./object/neigh.ts";
 import type { Nexthop, NexthopSpec } from "./object/nexthop.ts";
-import type { Route, RouteKey, RouteSpec } from "./object/route.ts";
+import type { Route, RouteKey, RouteSpec } from "./object/routespec.ts";
 import type { RuleKey, RuleSpec } from "./object/rule.ts";
 import type { Fill } from "./pull.ts";
 

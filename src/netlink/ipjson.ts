@@ -14,7 +14,7 @@ import { type Addr, addrBits } from "./object/addr.ts";
 import { type Link, linkBits } from "./object/link.ts";
 import type { Neigh } from "./object/neigh.ts";
 import type { Nexthop } from "./object/nexthop.ts";
-import { type Leg, type Route, routeBits } from "./object/route.ts";
+import { type Leg, type Route, routeBits } from "./object/routespec.ts";
 import type { Rule } from "./object/rule.ts";
 
 export type IpObject = Record<string, unknown>;

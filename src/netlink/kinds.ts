@@ -10,15 +10,14 @@ import { type Link, links as linkKind } from "./object/link.ts";
 import { type Neigh, type NeighKey, type NeighState, neighs as neighKind } from "./object/neigh.ts";
 import { type Nexthop, nexthops as nexthopKind } from "./object/nexthop.ts";
 import { type Protocol, protocolNumber, type Table, tableNumber } from "./object/numbers.ts";
+import { encodeLookup, routes as routeKind } from "./object/route.ts";
 import {
-  encodeLookup,
   type LookupSpec,
   type Route,
   type RouteKey,
   type RouteType,
-  routes as routeKind,
   routeTypeNumber,
-} from "./object/route.ts";
+} from "./object/routespec.ts";
 import { type Rule, type RuleKey, rules as ruleKind } from "./object/rule.ts";
 import type { Fill } from "./pull.ts";
 

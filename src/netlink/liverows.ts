@@ -6,7 +6,7 @@
 // Where an event does not say for sure what became of the list, `unsure` asks for a dump.
 import type { ChangeFlags } from "./monitor.ts";
 import type { Objects } from "./notice.ts";
-import type { Route } from "./object/route.ts";
+import type { Route } from "./object/routespec.ts";
 
 /** What changed; `before` is what a changed object was. */
 export type RowEvent<T> =

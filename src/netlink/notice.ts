@@ -8,7 +8,7 @@ import type { Kind } from "./object/kind.ts";
 import type { Link } from "./object/link.ts";
 import type { Neigh } from "./object/neigh.ts";
 import type { Nexthop } from "./object/nexthop.ts";
-import type { Route } from "./object/route.ts";
+import type { Route } from "./object/routespec.ts";
 import type { Rule } from "./object/rule.ts";
 import type { Blocks } from "./pull.ts";
 
