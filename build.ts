@@ -1,6 +1,12 @@
 // One binary: the daemon, its Workers and the BPF object, with Bun inside. It needs libbpf and libxdp, and no Bun,
 // clang or sources. Nothing is read from the directory that it is started in: no .env, no bunfig, no tsconfig.
-const workers = ["src/netlink/worker.ts", "src/netlink/drain.ts", "src/xdp/worker.ts", "src/lab/worker.ts"];
+const workers = [
+  "src/netlink/worker.ts",
+  "src/netlink/drain.ts",
+  "src/netlink/wait.ts",
+  "src/xdp/worker.ts",
+  "src/lab/worker.ts",
+];
 const { exitCode } = Bun.spawnSync(
   [
     process.execPath,
