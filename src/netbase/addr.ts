@@ -99,6 +99,9 @@ export class AddrTable extends AddrReader {
   private readonly byIfindex = new Map<number, number[]>(); // slots, IPv4 in the order of inet_insert_ifa
   private stamp = 1;
   private order = 0;
+  /** The address that the dump told last: its interface, and its order before. */
+  private toldIfindex = 0;
+  private toldOrder = 0;
   /** Whether addresses changed since the next hops last looked. */
   dirty = false;
 
@@ -107,14 +110,18 @@ export class AddrTable extends AddrReader {
     this.gauge = new Gauge(words, "addresses", at.capacity.addresses);
   }
 
-  /** Takes over an address. ADDED, CHANGED, SAME or REFUSED. */
-  upsert(row: AddrRow): number {
+  /**
+   * Takes over an address. ADDED, CHANGED, SAME or REFUSED.
+   * @param dump it comes out of a dump, which tells an interface's addresses in the kernel's order
+   */
+  upsert(row: AddrRow, dump = false): number {
     const { words } = this;
     const meta = row.family | (row.prefixLen << 8) | (row.scope << 16);
     let slot = this.slotOf(row);
     const known = slot !== 0;
     if (known) {
       words[slot + ADDR_STAMP] = this.stamp;
+      if (dump) this.reorder(slot);
       if (words[slot + ADDR_META] === meta && words[slot + ADDR_FLAGS] === row.flags) {
         let same = true;
         for (let i = 0; i < 4; i++) same &&= words[slot + ADDR_PEER + i] === row.peer[i];
@@ -145,6 +152,17 @@ export class AddrTable extends AddrReader {
     return ADDED;
   }
 
+  /** Puts an address after those of its interface that the dump told before. */
+  private reorder(slot: number): void {
+    const { words } = this;
+    const before = words[slot + ADDR_ORDER]!;
+    const ifindex = words[slot + ADDR_IFINDEX]!;
+    if (ifindex === this.toldIfindex && before < this.toldOrder) this.dirty = true;
+    this.toldIfindex = ifindex;
+    this.toldOrder = before;
+    words[slot + ADDR_ORDER] = ++this.order;
+  }
+
   /** Forgets an address; false if it was not there. */
   remove(row: AddrRow): boolean {
     const slot = this.slotOf(row);
@@ -159,6 +177,7 @@ export class AddrTable extends AddrReader {
 
   /** Begins a mark and sweep: what is upserted from now on survives `endSweep` with the number returned. */
   beginSweep(): number {
+    this.toldIfindex = 0;
     this.gauge.clearMissing();
     return ++this.stamp;
   }

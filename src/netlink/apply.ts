@@ -87,9 +87,8 @@ export class Apply {
   /** Nexthop objects there are, and those whose routes are still to be removed. */
   private nexthops = 0;
   private readonly gone = new Set<number>();
-  /** Preferred sources that routes had since they were all dumped last: IPv4 words, IPv6 words as text. */
-  private readonly sources4 = new Set<number>();
-  private readonly sources6 = new Set<string>();
+  /** Preferred sources that routes have, or had, as text. */
+  private readonly sources = new Set<string>();
   /** IPv6 routes whose legs differ in more than the way, or that may be there twice: a dump tells what is left of them. */
   private readonly mixed = new Set<string>();
   private readonly other = new RouteRow();
@@ -136,7 +135,7 @@ export class Apply {
         return this.netconf.message(words, bytes, off, len);
       case "addrs":
         if (!decodeAddr(words, bytes, off, len, this.addr)) return false;
-        this.addrMessage(type);
+        this.addrMessage(type, messageFlags(words, off));
         return true;
       case "nexthops":
         if (!decodeNexthop(words, bytes, off, len, this.nexthop)) return false;
@@ -163,7 +162,7 @@ export class Apply {
       // Where it stands among others of its prefix, only events and dumps of all routes tell.
       if (!this.partial || (flags & nl.NLM_F_MULTI) === 0) writer.routes.upsert(route, flags);
       else if (!writer.routes.touch(route)) this.strangers++;
-      if (route.hasPrefsrc && route.protocol !== nl.RTPROT_KERNEL) this.noteSource(route);
+      if (route.hasPrefsrc && route.protocol !== nl.RTPROT_KERNEL) this.sources.add(route.prefsrc.join());
     }
   }
 
@@ -198,11 +197,6 @@ export class Apply {
       this.mixed.add(keyOf(route));
       this.agenda.whole("routes6");
     }
-  }
-
-  private noteSource({ family, prefsrc }: RouteRow): void {
-    if (family === nl.AF_INET) this.sources4.add(prefsrc[0]!);
-    else this.sources6.add(prefsrc.join());
   }
 
   private neighMessage(type: number): void {
@@ -257,19 +251,19 @@ export class Apply {
     if (this.nexthops > 0) this.agenda.whole("nexthops");
   }
 
-  private addrMessage(type: number): void {
+  private addrMessage(type: number, flags: number): void {
     const { addr, writer, agenda } = this;
     const four = addr.family === nl.AF_INET;
     const before = four ? writer.addrs.countOf(nl.AF_INET, addr.ifindex) : 1;
     if (type === nl.RTM_NEWADDR) {
-      writer.addrs.upsert(addr);
+      writer.addrs.upsert(addr, (flags & nl.NLM_F_MULTI) !== 0);
       if (before === 0) agenda.routesOver4(addr.ifindex);
       return;
     }
     if (!writer.addrs.remove(addr)) return;
     if (four && before === 1) agenda.routesOver4(addr.ifindex);
-    if (four ? this.sources4.has(addr.local[0]!) : this.sources6.has(addr.local.join()))
-      agenda.whole(four ? "routes4" : "routes6");
+    // The dump tells if a route has it still, because another interface has the address too.
+    if (this.sources.delete(addr.local.join())) agenda.whole(four ? "routes4" : "routes6");
   }
 
   private nexthopMessage(type: number): void {
@@ -314,10 +308,8 @@ export class Apply {
       case "nexthops":
         return writer.nexthops.beginSweep();
       case "routes4":
-        if (oif === 0) this.sources4.clear();
         return writer.routes.beginSweep(nl.AF_INET);
       case "routes6":
-        if (oif === 0) this.sources6.clear();
         return writer.routes.beginSweep(nl.AF_INET6);
       case "neighs4":
         return writer.neighs.beginSweep(nl.AF_INET);

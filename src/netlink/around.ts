@@ -1,6 +1,5 @@
 // What the solicitor must know of the network, from the netbase, and how it asks the kernel: requests are collected,
 // and go out together once a turn on the event socket (errors come back among the events, and are counted there).
-import { SysError } from "../../ffi/errno.ts";
 import { Fib4, Fib6 } from "../netbase/fib.ts";
 import {
   type Capacity,
@@ -91,13 +90,13 @@ export class Around implements Neighbourhood {
     delNeigh(this.requests, { ifindex, dst: { family, words: a.slice(at, at + 4) } });
   }
 
-  /** Sends what was collected. @throws SysError */
-  flush(): void {
+  /** Sends what was collected. False if that failed: who waits for it asks again. */
+  flush(): boolean {
     const { requests } = this;
-    if (requests.length === 0) return;
+    if (requests.length === 0) return true;
     const error = this.socket.send(requests.bytes, 0, requests.length);
     requests.reset();
-    if (error < 0) throw new SysError("send neighbour requests", -error);
+    return error === 0;
   }
 
   private reach4(dst: number, ifindex: number): number {

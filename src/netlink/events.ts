@@ -4,7 +4,8 @@
 //   queue: | message | message | ...   as received, 4-byte aligned, their lengths in nlmsghdr; head..tail
 //   held:  the same: messages that were looked at and put off until a dump of their kind is done
 import { SysError } from "../../ffi/errno.ts";
-import { bufferAt, mapPrivate, unmap } from "../../ffi/memory.ts";
+import { libc } from "../../ffi/libc.ts";
+import { bufferAt, mapPrivate, type Pointer, unmap } from "../../ffi/memory.ts";
 import * as nl from "./constants.ts";
 import { messageLength } from "./message.ts";
 import type { Netns } from "./netns.ts";
@@ -31,6 +32,8 @@ const GROUPS = [
 
 /** Room for half a million events in each queue; more than that waits in the socket. */
 const QUEUE_BYTES = 64 << 20;
+const KEPT_BYTES = 8 << 20;
+const MADV_DONTNEED = 4;
 const SLOTS = 32;
 const SLOT_BYTES = 64 << 10;
 
@@ -135,7 +138,11 @@ class Queue {
 
   /** Whether `bytes` more fit; moves what is left to the front if that helps. */
   room(bytes: number): boolean {
-    if (this.head === this.tail) this.head = this.tail = 0;
+    if (this.head === this.tail) {
+      // What a burst took is given back.
+      if (this.tail > KEPT_BYTES) libc.madvise(this.mapping as Pointer, QUEUE_BYTES, MADV_DONTNEED);
+      this.head = this.tail = 0;
+    }
     if (QUEUE_BYTES - this.tail >= bytes) return true;
     if (this.head < QUEUE_BYTES / 2) return false;
     this.bytes.copyWithin(0, this.head, this.tail);

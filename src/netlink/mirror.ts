@@ -53,6 +53,8 @@ export class MirrorCounts {
   /** rows that sweeps removed */
   swept = 0;
   malformed = 0;
+  /** requests sent on the event socket that the kernel refused */
+  refused = 0;
   /** policy rules that the mirror does not follow */
   rulesBeyond = 0;
   /** how long it took after the last and the worst loss until everything was right again, in ms */
@@ -226,7 +228,10 @@ export class Mirror implements EventSink, DumpSink {
     if (len < 20) return;
     const type = messageType(words, off);
     const kind = kindOf(type, bytes[off + 16]!);
-    if (kind === undefined) return;
+    if (kind === undefined) {
+      if (type === nl.NLMSG_ERROR) this.counts.refused++;
+      return;
+    }
     this.agenda.jobs[kind].lastEvent = this.now;
     if (kind === this.dumping) {
       if (this.events.hold(off, len)) return;

@@ -4,18 +4,29 @@ import type { RuleRow } from "../netbase/rows.ts";
 import { formatAddress } from "../wire/address.ts";
 import * as nl from "./constants.ts";
 
-/** The rules of a namespace: priority | table of each, family by family. */
-const DEFAULTS = new Set([
-  `${nl.AF_INET} 0 ${nl.RT_TABLE_LOCAL}`,
-  `${nl.AF_INET} 32766 ${nl.RT_TABLE_MAIN}`,
-  `${nl.AF_INET} 32767 ${nl.RT_TABLE_DEFAULT}`,
-  `${nl.AF_INET6} 0 ${nl.RT_TABLE_LOCAL}`,
-  `${nl.AF_INET6} 32766 ${nl.RT_TABLE_MAIN}`,
-]);
+/** The rules that every namespace begins with: family, priority, table. */
+const DEFAULTS: readonly (readonly [number, number, number])[] = [
+  [nl.AF_INET, 0, nl.RT_TABLE_LOCAL],
+  [nl.AF_INET, 32766, nl.RT_TABLE_MAIN],
+  [nl.AF_INET, 32767, nl.RT_TABLE_DEFAULT],
+  [nl.AF_INET6, 0, nl.RT_TABLE_LOCAL],
+  [nl.AF_INET6, 32766, nl.RT_TABLE_MAIN],
+];
+const TABLES: Record<number, string> = { 253: "default", 254: "main", 255: "local" };
+
+interface Rule {
+  readonly family: number;
+  readonly text: string;
+  /** the default rule of this table, 0 if it is none */
+  readonly standard: number;
+  /** how often it is there */
+  count: number;
+  sweep: number;
+}
 
 export class Rules {
-  /** Rules in the kernel's order of arrival, by what they say; a rule may be there more than once. */
-  private readonly all = new Map<string, { text: string; plain: boolean; count: number; sweep: number }>();
+  /** By all that they say. */
+  private readonly all = new Map<string, Rule>();
   private sweep = 1;
   /** Whether an IPv4 rule beyond the defaults was ever seen: the kernel then looks up local and main one by one. */
   custom4 = false;
@@ -23,11 +34,15 @@ export class Rules {
   add(row: RuleRow): void {
     const key = keyOf(row);
     const known = this.all.get(key);
-    const plain = isDefault(row);
-    if (!plain && row.family === nl.AF_INET) this.custom4 = true;
-    // Within one dump a rule may come twice because it is there twice; in events, because it was added twice.
-    if (known && known.sweep === this.sweep) known.count++;
-    else this.all.set(key, { text: textOf(row), plain, count: 1, sweep: this.sweep });
+    // In one dump a rule comes twice because it is there twice; in events, because it was added twice.
+    if (known?.sweep === this.sweep) {
+      known.count++;
+      return;
+    }
+    const { family } = row;
+    const standard = isDefault(row) ? row.table : 0;
+    if (standard === 0 && family === nl.AF_INET) this.custom4 = true;
+    this.all.set(key, { family, text: textOf(row), standard, count: 1, sweep: this.sweep });
   }
 
   remove(row: RuleRow): void {
@@ -49,11 +64,19 @@ export class Rules {
 
   /** The rules that the mirror does not follow, as `ip rule` would say them, and default rules that are missing. */
   get beyond(): string[] {
-    const rules = [...this.all.values()].filter((rule) => !rule.plain).map((rule) => rule.text);
-    const missing = [...DEFAULTS].filter((key) => ![...this.all.keys()].some((k) => k.startsWith(`${key} `)));
+    const all = [...this.all.values()];
+    const others = all.filter(({ standard }) => standard === 0).map(({ text }) => text);
+    // A kernel without policy routing has no rules to tell of.
+    const missing = DEFAULTS.filter(
+      ([family, , table]) =>
+        all.some((rule) => rule.family === family) &&
+        !all.some((rule) => rule.family === family && rule.standard === table),
+    );
     return [
-      ...rules,
-      ...missing.map((key) => `no rule for table ${key.split(" ")[2]} (family ${key.split(" ")[0]})`),
+      ...others,
+      ...missing.map(
+        ([family, , table]) => `no rule for table ${TABLES[table]} (IPv${family === nl.AF_INET ? 4 : 6})`,
+      ),
     ];
   }
 }
@@ -68,7 +91,9 @@ const selects = (row: RuleRow): boolean =>
 const isDefault = (row: RuleRow): boolean =>
   row.action === nl.FR_ACT_TO_TBL &&
   !selects(row) &&
-  DEFAULTS.has(`${row.family} ${row.priority} ${row.table}`);
+  DEFAULTS.some(
+    ([family, priority, table]) => row.family === family && row.priority === priority && row.table === table,
+  );
 
 function keyOf(row: RuleRow): string {
   const { dst, src, ...plain } = row;

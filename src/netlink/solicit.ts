@@ -52,6 +52,8 @@ export class SolicitCounts {
   /** forgotten, or not remembered at all, for want of room */
   crowded = 0;
   refreshed = 0;
+  /** times that requests could not be sent */
+  unsent = 0;
 }
 
 const NUD_STALE = 4;

@@ -98,7 +98,7 @@ function run(boot: NetlinkBoot): void {
     for (const ring of rings)
       for (let n = 0; n < boot.solicitSlots && ring.pop(message); n++) solicitor.message(message, now);
     const next = solicitor.turn(now);
-    around.flush();
+    if (!around.flush()) solicitor.counts.unsent++;
     return next;
   }
 

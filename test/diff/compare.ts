@@ -9,6 +9,7 @@ import type { Mirrored } from "./mirrored.ts";
 
 export type Tables = Record<"links" | "addrs" | "routes4" | "routes6" | "nexthops" | "neighs", string[]>;
 
+// biome-ignore lint/suspicious/noExplicitAny: what ip prints is taken at its word here
 type Json = Record<string, any>;
 
 /** `ip -j ...` in a namespace. */

@@ -361,7 +361,7 @@ test("policy rules beyond the defaults are told, and so is a missing default; lo
   host.nl.call((m) => delRule(m, { family: nl.AF_INET, priority: 100, table: 77, src: "10.9.0.0/16" }));
   host.nl.call((m) => delRule(m, { family: nl.AF_INET6, priority: 32766, table: nl.RT_TABLE_MAIN }));
   mirrored.settle();
-  expect(told).toEqual(["no rule for table 254 (family 10)"]);
+  expect(told).toEqual(["no rule for table main (IPv6)"]);
   expect(mirrored.writer.routes.four.maxRank).toBe(2);
   expect(mirrored.writer.routes.four.rankOf(nl.RT_TABLE_LOCAL)).toBe(2);
 });
