@@ -236,7 +236,34 @@ export class NeighColumns extends Columns {
     const { row, width, dst, link, state, flags, lladdr, lladdrLen } = this;
     let i = this.length;
     let off = from;
+    const four = this.family === AF_INET;
     for (let len: number; (len = messageLength(words, off, end)) > 0; off += (len + 3) & ~3, i++) {
+      const w = off >> 2;
+      // DST | LLADDR of 6 bytes, and what columns do not have (no NDA_FLAGS_EXT fits into this length)
+      if (
+        four &&
+        len === 76 &&
+        words[w + 7] === 0x00010008 /* NDA_DST */ &&
+        words[w + 9] === 0x0002000a &&
+        words[w + 12] === 0x00040008 /* NDA_PROBES */ &&
+        words[w + 14] === 0x00030014
+      ) {
+        const third = words[w + 6]!;
+        const low = words[w + 10]!;
+        dst[i] = words[w + 8]!;
+        link[i] = words[w + 5]!;
+        state[i] = third;
+        flags[i] = (third >>> 16) & 0xff;
+        lladdrLen[i] = 6;
+        const to = i * 8;
+        lladdr[to] = low;
+        lladdr[to + 1] = low >>> 8;
+        lladdr[to + 2] = low >>> 16;
+        lladdr[to + 3] = low >>> 24;
+        lladdr[to + 4] = words[w + 11]!;
+        lladdr[to + 5] = words[w + 11]! >>> 8;
+        continue;
+      }
       if (!decodeNeigh(words, bytes, off, len, row)) throw new SysError("decode netlink dump", EBADMSG);
       for (let k = 0; k < width; k++) dst[i * width + k] = row.dst[k]!;
       link[i] = row.ifindex;
