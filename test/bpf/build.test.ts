@@ -1,5 +1,5 @@
 // bpf/build.ts in a directory of its own: what it compiles, when it does nothing, and what it says when it cannot.
-import { afterEach, beforeEach, expect, test } from "bun:test";
+import { afterEach, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
 import {
   existsSync,
   mkdtempSync,
@@ -12,6 +12,8 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildBpf } from "../../bpf/build.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 let directory: string;
 let objects: string;

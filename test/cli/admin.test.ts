@@ -1,4 +1,4 @@
-import { afterAll, expect, test } from "bun:test";
+import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { chmodSync, existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -6,6 +6,8 @@ import { SysError } from "../../ffi/errno.ts";
 import { lists, serveAdmin } from "../../src/admin.ts";
 import type { DaemonView, LookupOptions } from "../../src/view.ts";
 import { fake } from "./fake.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const dir = mkdtempSync(join(tmpdir(), "netd-admin-"));
 afterAll(() => rmSync(dir, { recursive: true }));

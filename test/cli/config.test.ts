@@ -1,4 +1,4 @@
-import { afterAll, describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -6,6 +6,8 @@ import fc from "fast-check";
 import { type Config, defaultConfig } from "../../src/config.ts";
 import { jsonSchema, toToml } from "../../src/dump.ts";
 import { ConfigError, fromEnvironment, keys, loadConfig, type Setting, variable } from "../../src/sources.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const dir = mkdtempSync(join(tmpdir(), "netd-config-"));
 afterAll(() => rmSync(dir, { recursive: true }));

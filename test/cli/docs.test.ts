@@ -1,10 +1,12 @@
 // The pages are held to the program: what they say to run is run, what they list is all there is.
-import { afterAll, describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { keyRows } from "./keyrows.ts";
 import { netd } from "./netd.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const root = join(import.meta.dir, "../..");
 const read = (path: string): string => readFileSync(join(root, path), "utf8");

@@ -1,8 +1,10 @@
 // `netd dump` and `netd monitor` as programs and people see them.
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
 import { Host } from "../../src/lab/host.ts";
 import { run } from "../netlink/view.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const main = join(import.meta.dir, "../../src/main.ts");
 let host: Host;

@@ -1,6 +1,8 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
 import { bits } from "../../src/live.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const live = join(import.meta.dir, "../../src/live.ts");
 const out = join(import.meta.dir, "../../src/out.ts");

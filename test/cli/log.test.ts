@@ -1,6 +1,8 @@
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { LEVELS } from "../../src/config.ts";
 import { Log } from "../../src/log.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 test("each level prints what is as severe or more", () => {
   const printed = LEVELS.map((least) => {

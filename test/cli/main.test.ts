@@ -1,9 +1,11 @@
-import { afterAll, describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { version } from "../../package.json";
 import { netd } from "./netd.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const dir = mkdtempSync(join(tmpdir(), "netd-main-"));
 const none = join(dir, "none.sock");

@@ -1,10 +1,12 @@
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { lists, serveAdmin } from "../../src/admin.ts";
 import { fake } from "./fake.ts";
 import { netd } from "./netd.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const dir = mkdtempSync(join(tmpdir(), "netd-show-"));
 const socket = join(dir, "admin.sock");

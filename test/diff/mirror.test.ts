@@ -1,12 +1,14 @@
 // The differential test: random changes of everything that is mirrored, of both families; after each handful has
 // settled, every table is compared with `ip -j`, and random lookups with `ip route get`.
 // NETD_SEED repeats a run, NETD_CHANGES makes it longer (10,000 in CI).
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { World } from "./changes.ts";
 import { differences, kernelTables, ourTables } from "./compare.ts";
 import { lookupDifferences } from "./lookups.ts";
 import { Mirrored } from "./mirrored.ts";
 import { Random, seedOf } from "./random.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const CHANGES = Number(process.env["NETD_CHANGES"] ?? 10_000);
 const STEPS = 120; // a round; half of them are refused by the kernel

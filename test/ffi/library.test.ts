@@ -1,7 +1,9 @@
 // What a missing library, or one too old, looks like.
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { SysError } from "../../ffi/errno.ts";
 import { library } from "../../ffi/library.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const symbols = { no_such_function: { args: [], returns: "i32" } } as const;
 

@@ -1,9 +1,11 @@
 // The lab is what its picture says, traffic passes at once, and nothing of it is left behind.
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readlinkSync } from "node:fs";
 import { Host } from "../../src/lab/host.ts";
 import { Lab, LAB_LLADDR, LAB_PEER_LLADDR } from "../../src/lab/lab.ts";
 import { getOffload } from "../../src/lab/offload.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const run = (host: Host, ...command: string[]): string => {
   const child = Bun.spawnSync(host.command(...command));

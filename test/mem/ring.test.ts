@@ -1,8 +1,10 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
 import { Counters } from "../../src/mem/counters.ts";
 import { Region } from "../../src/mem/region.ts";
 import { Ring } from "../../src/mem/ring.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 describe("Ring", () => {
   test("behaves as a bounded queue, also where the cursors wrap past 2^32", () => {

@@ -1,5 +1,5 @@
 // The netlink Worker as a thread, against the kernel: solicitation from the ring to the table, floods, freshness.
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { Lab } from "../../src/lab/lab.ts";
 import { NUD_PERMANENT, NUD_REACHABLE, NUD_STALE } from "../../src/netlink/constants.ts";
@@ -7,6 +7,8 @@ import { newNeigh } from "../../src/netlink/neigh.ts";
 import { ip } from "../diff/compare.ts";
 import { NetlinkThread } from "./netlinkthread.ts";
 import { until } from "./wait.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const USABLE = 0xde;
 

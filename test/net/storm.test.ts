@@ -1,7 +1,7 @@
 // The storm: routes and neighbours of both families change as fast as the kernel takes it, the event socket's buffer
 // is far too small, and all the while a reader looks up what never changes. Afterwards every table is the kernel's.
 // Brief here; NETD_STORM=30 makes it last that long, with 100,000 routes to begin with (10^8 lookups and more).
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { Host } from "../../src/lab/host.ts";
 import { newNeigh } from "../../src/netlink/neigh.ts";
 import { newRoute } from "../../src/netlink/routeset.ts";
@@ -10,6 +10,8 @@ import { differences, kernelTables, ourTables } from "../diff/compare.ts";
 import { NetlinkThread } from "./netlinkthread.ts";
 import type { StormBoot } from "./stormreader.ts";
 import { until } from "./wait.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const SECONDS = Number(process.env["NETD_STORM"] ?? 2);
 const STILL = 16_384; // routes that never change, 10.128.0.0/24 and on

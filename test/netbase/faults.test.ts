@@ -1,9 +1,11 @@
 // The numbered faults of Firedancer's tables (its netlink tile, netbase and neighbour map), each as a test of ours:
 // what it did wrong is in the test's name. The others of the list are tests of the mirror, the XDP program and the
 // datapath; number 7 is in torture.test.ts.
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { NH_LINK, NH_OIF, NH_TYPE } from "../../src/netbase/layout.ts";
 import { link, lookup, makeNetbase, neigh, route, words } from "./make.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const CREATE = 0x600;
 const DUMP = 0x2;

@@ -1,6 +1,6 @@
 // Random routes, links and rules of both families: after every few changes, lookups of the tables are what a linear
 // scan by the kernel's rules says, the rows are the model's, and nothing is left over when all is gone.
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
 import { LINE_WORDS, NH_DEAD, NH_GATEWAY, NH_LINK, NH_OIF, NH_TYPE } from "../../src/netbase/layout.ts";
 import { loadRecord } from "../../src/netbase/record.ts";
@@ -8,6 +8,8 @@ import { RouteRow } from "../../src/netbase/rows.ts";
 import { AF_INET, AF_INET6, formatAddress, parseAddress } from "../../src/wire/address.ts";
 import { link, lookup, makeNetbase, type Netbase, route } from "./make.ts";
 import { Model, type ModelRoute, toBig } from "./model.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const LINKS = [2, 3, 4];
 const runs = Number(process.env.ROUNDS ?? 300);

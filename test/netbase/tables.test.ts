@@ -1,5 +1,5 @@
 // What single steps leave in the tables, byte for byte where a frame or another reader depends on it.
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import {
   LINK_SRC_HEAD,
   LINK_SRC_TAIL,
@@ -16,6 +16,8 @@ import {
 import { NexthopRow, type RouteRow } from "../../src/netbase/rows.ts";
 import { formatIPv4 } from "../../src/wire/address.ts";
 import { addr, type Leg, link, lookup, makeNetbase, type Netbase, neigh, route, words } from "./make.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const CREATE = 0x600;
 const APPEND = 0xe00;

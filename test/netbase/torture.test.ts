@@ -1,12 +1,14 @@
 // A reader over a read-only mapping against a writer in another thread that never pauses: nothing torn, nothing that
 // is there before and after ever missed, no answer that was never given.
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { epochBytes } from "../../src/mem/epoch.ts";
 import { Region } from "../../src/mem/region.ts";
 import { layout, NH_GATEWAY, NH_OIF } from "../../src/netbase/layout.ts";
 import { NetbaseReader } from "../../src/netbase/netbase.ts";
 import { small, words } from "./make.ts";
 import type { WriterBoot } from "./writer.worker.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const capacity = { ...small, neighbours4: 2000, neighbours6: 2000 };
 

@@ -1,5 +1,5 @@
 // What the kernel refuses, it refuses with a reason: text, the attribute by name and path, its offset, what is missing.
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { SysError } from "../../ffi/errno.ts";
 import { Host } from "../../src/lab/host.ts";
 import { NetlinkError, readAck } from "../../src/netlink/ack.ts";
@@ -12,6 +12,8 @@ import { delNeigh, newNeigh } from "../../src/netlink/neigh.ts";
 import { delNexthop, newNexthop } from "../../src/netlink/nexthop.ts";
 import { delRoute, dumpRoutes, getRoute, newRoute } from "../../src/netlink/routeset.ts";
 import { delRule } from "../../src/netlink/rule.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 let host: Host;
 let far: Host;

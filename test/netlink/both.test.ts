@@ -1,5 +1,5 @@
 // Every kind both ways: what `ip` made is decoded as `ip -j` shows it, and what we made is what `ip` shows.
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Host } from "../../src/lab/host.ts";
 import { delAddr, newAddr } from "../../src/netlink/addr.ts";
 import * as nl from "../../src/netlink/constants.ts";
@@ -10,6 +10,8 @@ import { defaultRoute } from "../../src/netlink/prefix.ts";
 import { delRoute, newRoute } from "../../src/netlink/routeset.ts";
 import { delRule, newRule } from "../../src/netlink/rule.ts";
 import { addrs, ip, kinds, links, neighs, nexthops, routes, rules, run } from "./view.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 let host: Host;
 let far: Host;

@@ -1,10 +1,12 @@
 // docs/netlink.md is run: each of its programs, in a namespace of its own, prints what the page says that it prints. And
 // the reference is what the sources say.
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { reference } from "../../docs/reference.ts";
 import { Host } from "../../src/lab/host.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const root = join(import.meta.dir, "../..");
 const page = readFileSync(join(root, "docs/netlink.md"), "utf8");

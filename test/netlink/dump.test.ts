@@ -1,6 +1,6 @@
 // One dump after another on one socket: short and long, with the second thread and without, broken off, refused; and
 // when a job that could not be done in peace comes up again.
-import { afterAll, expect, test } from "bun:test";
+import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { Host } from "../../src/lab/host.ts";
 import { RouteRow } from "../../src/netbase/rows.ts";
 import { Job } from "../../src/netlink/agenda.ts";
@@ -10,6 +10,8 @@ import { dumpLinks } from "../../src/netlink/link.ts";
 import { decodeRoute } from "../../src/netlink/route.ts";
 import { dumpRoutes, newRoute } from "../../src/netlink/routeset.ts";
 import { swap32 } from "../../src/wire/address.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const ROUTES = 60_000; // 110 chunks: a long dump is one of more than 32
 const host = new Host("dump");

@@ -1,6 +1,6 @@
 // The decoders on bytes that no kernel sends: they never throw, never look beyond the message, leave nothing of one
 // message in the next, and take every real message. NETD_FUZZ_SECONDS runs longer, NETD_SEED repeats a run.
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { Host } from "../../src/lab/host.ts";
 import {
   AddrRow,
@@ -22,6 +22,8 @@ import { decodeNexthop, dumpNexthops, newNexthop, nexthopReaders } from "../../s
 import { decodeRoute } from "../../src/netlink/route.ts";
 import { dumpRoutes, newRoute } from "../../src/netlink/routeset.ts";
 import { decodeRule, dumpRules, newRule, ruleReaders } from "../../src/netlink/rule.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const SECONDS = Number(process.env["NETD_FUZZ_SECONDS"] ?? 1);
 const SEED = Number(process.env["NETD_SEED"] ?? Date.now() & 0x7fffffff);

@@ -1,8 +1,10 @@
 // Generic netlink: families by name, ethtool and netdev-genl on a veth, against `genl`-free truth: sysfs and ethtool(8).
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { Netlink, NetlinkError } from "netd/netlink";
 import { Host } from "../../src/lab/host.ts";
 import { run } from "./view.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 let host: Host;
 let nl: Netlink;

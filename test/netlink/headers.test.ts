@@ -1,12 +1,14 @@
 // Every number in constants.ts and attribute.ts is the C headers', and no attribute of theirs is missing in a list.
 // What is newer than the installed headers (Debian's linux-libc-dev, 6.1) is named here, to be found when they move.
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { attributeLists, type Attributes, prefixOf } from "../../src/netlink/attribute.ts";
 import { genlLists } from "../../src/netlink/genlattribute.ts";
 import * as constants from "../../src/netlink/constants.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const INCLUDES =
   `errno.h sys/socket.h linux/netlink.h linux/rtnetlink.h linux/if.h linux/if_link.h linux/if_addr.h

@@ -1,11 +1,13 @@
 // Both ways, for every kind: what `ip` made, dumped by the library exactly as `ip -j` shows it; what the library made,
 // seen by `ip -j` exactly so.
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { Netlink } from "netd/netlink";
 import { Host } from "../../src/lab/host.ts";
 import { type IpObject, ipJson } from "../../src/netlink/ipjson.ts";
 import type { KindName } from "../../src/netlink/notice.ts";
 import { type Json, run } from "./view.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 let host: Host;
 let nl: Netlink;

@@ -1,9 +1,11 @@
 // The library from outside, as `import { Netlink } from "netd/netlink"` gives it: changes, gets, dumps and their filters,
 // batches, errors, aborts, namespaces. What it shows against what `ip` shows is in ipjson.test.ts.
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readlinkSync } from "node:fs";
 import { Netlink, NetlinkError, Netns, type Route, type RouteSpec } from "netd/netlink";
 import { SysError } from "../../ffi/errno.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 let ns: Netns;
 let nl: Netlink;

@@ -1,7 +1,9 @@
 // Notifications in order, and live views: what they hold is what a dump says, also after storms that overran them and
 // after changes of which the kernel says nothing.
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { Netlink, Netns, type Notice, type Route } from "netd/netlink";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 let ns: Netns;
 let nl: Netlink;

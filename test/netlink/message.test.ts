@@ -1,5 +1,5 @@
 // The request buffer: what is written is what a walk of it reads back, and what does not fit is refused.
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
 import { LinkRow, NeighRow, RouteRow } from "../../src/netbase/rows.ts";
 import {
@@ -23,6 +23,8 @@ import { decodeNeigh, newNeigh } from "../../src/netlink/neigh.ts";
 import { toPrefix } from "../../src/netlink/prefix.ts";
 import { decodeRoute } from "../../src/netlink/route.ts";
 import { newRoute } from "../../src/netlink/routeset.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 test("an address request, byte for byte", () => {
   const m = new Requests();

@@ -1,6 +1,6 @@
 // The mirror, rule by rule: what the kernel does without telling, what happens when events are lost, and the faults of
 // reference systems that concern synchronisation, by name. test/diff has the random part.
-import { afterEach, expect, test } from "bun:test";
+import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
 import { libc } from "../../ffi/libc.ts";
 import { ptr } from "../../ffi/memory.ts";
 import { Host } from "../../src/lab/host.ts";
@@ -17,6 +17,8 @@ import { NetlinkSocket } from "../../src/netlink/socket.ts";
 import { parseIPv4 } from "../../src/wire/address.ts";
 import { differences, kernelTables, ourTables } from "../diff/compare.ts";
 import { Mirrored } from "../diff/mirrored.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const stack: { close(): void }[] = [];
 afterEach(() => {

@@ -1,7 +1,7 @@
 // Objects and messages: what the kernel sends, decoded and encoded again, is the same bytes; and decoders on bytes that
 // no kernel sends: made from the schemas, and mutated from real messages. They never throw, never look beyond the
 // message. NETD_FUZZ_SECONDS runs longer (for each kind), NETD_SEED repeats a run.
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Host } from "../../src/lab/host.ts";
 import { Requests } from "../../src/netlink/message.ts";
 import { addrs } from "../../src/netlink/object/addr.ts";
@@ -20,6 +20,8 @@ import { familySchema } from "../../src/netlink/genl.ts";
 import { netdevSchemas } from "../../src/netlink/netdev.ts";
 import { NTF_PROXY } from "../../src/netlink/constants.ts";
 import { run } from "./view.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const SECONDS = Number(process.env["NETD_FUZZ_SECONDS"] ?? 0.3);
 const LONGEST_MS = SECONDS * 1000 + 30_000;

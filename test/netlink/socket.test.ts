@@ -1,5 +1,5 @@
 // The socket: what overruns, what is cut, who may speak to it, what it costs to be left open; and namespaces.
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, readlinkSync, statSync } from "node:fs";
 import { libc } from "../../ffi/libc.ts";
 import { ptr } from "../../ffi/memory.ts";
@@ -12,6 +12,8 @@ import { Rtnetlink } from "../../src/netlink/request.ts";
 import { defaultRoute } from "../../src/netlink/prefix.ts";
 import { delRoute, dumpRoutes, newRoute } from "../../src/netlink/routeset.ts";
 import { NetlinkSocket } from "../../src/netlink/socket.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const blackhole = (i: number) => ({
   dst: { family: 2, words: [20 | (i << 8)], prefixLen: 32 },

@@ -1,6 +1,8 @@
 // Which requests for neighbours go on to the kernel, and when: with a made-up network and a made-up clock.
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { type Neighbourhood, Solicitor, Verdict } from "../../src/netlink/solicit.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const FAILED = 0x20;
 const REACHABLE = 2;

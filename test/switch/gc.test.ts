@@ -1,7 +1,9 @@
 // The net loop allocates nothing: a child runs it over 10^7 frames (NETD_FRAMES=1e8 for longer) with the engine's log of
 // collections on, one due every 256 KiB, and there is none.
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const BYTES = 256 * 1024; // allocated between two collections
 const FRAMES = Number(process.env["NETD_FRAMES"] ?? 1e7);

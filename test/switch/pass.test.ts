@@ -1,8 +1,10 @@
-import { afterAll, beforeEach, describe, expect, test } from "bun:test";
+import { afterAll, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
 import { CARD_LLADDR, PEER_LLADDR, SimLoop } from "../../src/lab/simloop.ts";
 import { formatLladdr, parseIPv4, parseLladdr } from "../../src/wire/address.ts";
 import { checksum, pseudo, type UdpFrame, udpFrame } from "../../src/wire/frame.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const us = parseIPv4("10.77.0.1")!;
 const them = parseIPv4("10.77.0.2")!;

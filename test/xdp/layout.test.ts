@@ -1,8 +1,10 @@
 // src/xdp/program.ts against bpf/steer.h.
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
 import { steerCounters, steerLayout } from "../../src/xdp/program.ts";
 import { compile, expectLayouts } from "../ffi/headers.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const header = `#include "${join(import.meta.dir, "../../bpf/steer.h")}"`;
 

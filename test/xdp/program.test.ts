@@ -1,5 +1,5 @@
 // Attaching steer to a card and taking it off again: modes, refusals, and that nothing stays behind.
-import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
+import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { SysError } from "../../ffi/errno.ts";
@@ -8,6 +8,8 @@ import { SteerProgram } from "../../src/xdp/program.ts";
 import { createSocket, type SocketOptions } from "../../src/xdp/socket.ts";
 import { alive, attachStranger, bpfIds } from "./bpf.ts";
 import { Card, MAC } from "./card.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const LO = 1;
 let card: Card;

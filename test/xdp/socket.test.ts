@@ -1,5 +1,5 @@
 // AF_XDP sockets on a veth: frames in and out through the ring addresses that a Worker gets, and every way to be refused.
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { check, errno, SysError } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
 import { bufferAt, ptr } from "../../ffi/memory.ts";
@@ -10,6 +10,8 @@ import type { RingRef } from "../../src/link/xdp.ts";
 import { createSocket, frameBytesFor, type SocketOptions, statistics } from "../../src/xdp/socket.ts";
 import { Card, MAC, PEER_MAC } from "./card.ts";
 import { ADDRESS4, concat, ETH_P_IP, ethernet, ipv4, u16, UDP, udp, words } from "./frames.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const AF_PACKET = 17;
 const SOCK_RAW_NONBLOCK_CLOEXEC = 3 | 0o4000 | 0o2000000;

@@ -1,6 +1,6 @@
 // The steering program by BPF_PROG_TEST_RUN, with a real AF_XDP socket in its map: what is redirected, and under which
 // reason the rest passes. Exhaustive where a field has up to 16 bits.
-import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
+import { afterAll, beforeAll, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
 import { AF_INET, AF_INET6 } from "../../src/wire/address.ts";
 import { type Match, SteerProgram, steerCounters, steerLayout } from "../../src/xdp/program.ts";
 import { createSocket, type XdpSocket } from "../../src/xdp/socket.ts";
@@ -24,6 +24,8 @@ import {
   udp,
   words,
 } from "./frames.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const XDP_PASS = 2;
 const XDP_REDIRECT = 4;
