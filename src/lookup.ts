@@ -10,7 +10,10 @@ import { REFUSED } from "./switch/transmit.ts";
 import type { LookupOptions, LookupView, RouteView } from "./view.ts";
 import { AF_INET6, formatAddress, formatLladdr, parseAddress } from "./wire/address.ts";
 
-const IFF_UP = 1;
+const IFF_UP = 0x1;
+const IFF_RUNNING = 0x40;
+const RTN_BROADCAST = 3;
+const RTN_MULTICAST = 5;
 
 interface Views {
   route(row: RouteRow): RouteView;
@@ -27,6 +30,19 @@ const PASSED_OVER: Record<Exclude<Verdict, "chosen">, string> = {
   oif: "leads out of another interface",
   throw: "says throw: the next table is asked",
 };
+
+/** Where a packet to many hosts goes, without being asked for: RFC 919, RFC 1112 section 6.4, RFC 2464 section 7. */
+function groupAddress(
+  type: number,
+  { family, words }: { family: number; words: Int32Array },
+): Uint8Array | undefined {
+  const bytes = new Uint8Array(words.buffer, words.byteOffset);
+  if (type === RTN_BROADCAST) return new Uint8Array(6).fill(0xff);
+  if (family === AF_INET6)
+    return bytes[0] === 0xff ? Uint8Array.of(0x33, 0x33, ...bytes.subarray(12, 16)) : undefined;
+  if (type !== RTN_MULTICAST && (bytes[0]! & 0xf0) !== 0xe0) return undefined;
+  return Uint8Array.of(0x01, 0x00, 0x5e, bytes[1]! & 0x7f, bytes[2]!, bytes[3]!);
+}
 
 /** @throws Error for an address that is none, or an interface that does not exist */
 export function explain(parts: Parts, views: Views, text: string, options: LookupOptions): LookupView {
@@ -101,7 +117,13 @@ export function explain(parts: Parts, views: Views, text: string, options: Looku
     );
   if (refused !== 0) return drop(way, refused);
   if (ifindex !== parts.ifindex) return drop(way, Drop.other_interface);
-  if (!link || (link.flags & IFF_UP) === 0) return drop(way, Drop.link_down);
+  const running = IFF_UP | IFF_RUNNING;
+  if (!link || (link.flags & running) !== running) return drop(way, Drop.link_down);
+  const group = groupAddress(row.type, to);
+  if (group) {
+    because.push("many hosts: their link-layer address follows from the destination");
+    return { dst: text, ...way, lladdr: formatLladdr(group), verdict: "send", because };
+  }
 
   // The neighbour.
   const hop = via === 0 ? to : { family: via, words: base.slice(leg + NH_GATEWAY, leg + NH_GATEWAY + 4) };
