@@ -16,6 +16,7 @@ let scratch: Scratch;
 let before: object;
 beforeAll(() => {
   lab = Lab.create({ queues: 2 });
+  for (let i = 0; i < 20; i++) lab.daemonHost.route({ dst: `203.0.113.${i}/32`, via: "10.77.0.2" });
   scratch = new Scratch();
   chmodSync(scratch.path, 0o777);
   before = cardState(lab);
@@ -92,6 +93,17 @@ test("tables too small for the interface itself", async () => {
   expect(await refusal("--set", "netbase.links=1")).toBe(
     "open interface nd0: ENOSPC (not all interfaces fit: raise netbase.links)",
   );
+});
+
+test("tables too small for the machine: no error, but a warning, and it serves by what it has", async () => {
+  const netd = await NetdProcess.running(scratch.socket, onCard(lab, "--set", "netbase.routes4=9"));
+  using client = await UdpClient.open(lab.peer, "10.77.0.2");
+  const { warnings, tables } = await netd.summary();
+  expect(tables["routes4"]).toEqual({ used: 9, capacity: 9 });
+  expect(warnings.join()).toMatch(/^routes4: \d+ did not fit \(capacity 9\); raise netbase\.routes4$/);
+  await client.echo("10.77.0.1");
+  const { code, err } = await netd.stop();
+  expect({ code, err }).toEqual({ code: 0, err: `netd: warn: ${warnings[0]}\n` });
 });
 
 test("a CPU that is not there, for all net Workers or the last", async () => {

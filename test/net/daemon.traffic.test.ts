@@ -5,6 +5,7 @@ import { Host } from "../../src/lab/host.ts";
 import { Lab, LAB_LLADDR, LAB_PEER_LLADDR } from "../../src/lab/lab.ts";
 import { delAddr, newAddr } from "../../src/netlink/addr.ts";
 import { RTN_BLACKHOLE, RTN_PROHIBIT, RTN_THROW, RTN_UNREACHABLE } from "../../src/netlink/constants.ts";
+import { delRoute, newRoute } from "../../src/netlink/routeset.ts";
 import { ip, Rig } from "./card.ts";
 import { kernelUdp, pings, whoAnswers } from "./kernel.ts";
 import { type Datagram, echoOf, frame, internetChecksum, ip4, pattern } from "./packet.ts";
@@ -271,4 +272,31 @@ test("more addresses than there is room for: some are served, and a warning says
   await until("the warning to go", () => views.summary().warnings.length === 0);
   expect(views.summary().services).toEqual(["echo 10.77.0.1:7"]);
   await client.echo("10.77.0.1");
+});
+
+test("more routes than there is room for: it keeps what it has, says so, and takes the rest once it can", async () => {
+  await using rig = await Rig.start({ netbase: { routes4: 40 } });
+  const { lab } = rig;
+  const { views } = rig.daemon;
+  using client = await UdpClient.open(lab.peer, "10.77.0.2");
+  await client.echo("10.77.0.1");
+  const dst = (i: number) => `10.99.${i}.0/24`;
+  lab.daemonHost.nl.call((m) => {
+    for (let i = 0; i < 100; i++) newRoute(m, { dst: dst(i), via: "10.77.0.2" });
+  });
+  await until("a warning", () => views.summary().warnings.length > 0);
+  expect(views.summary().warnings.join()).toMatch(
+    /^routes4: \d+ did not fit \(capacity 40\); raise netbase\.routes4$/,
+  );
+  expect(views.summary().tables["routes4"]).toEqual({ used: 40, capacity: 40 });
+  expect([...views.routes()].filter(({ family }) => family === "inet").length).toBe(40);
+  expect(views.lookup("10.99.0.1", {})).toMatchObject({ gateway: "10.77.0.2" });
+  expect(views.lookup("10.99.99.1", {})).toMatchObject({ reason: "no_route" });
+  await client.echo("10.77.0.1", 7, { every: 5000 });
+  lab.daemonHost.nl.call((m) => {
+    for (let i = 0; i < 90; i++) delRoute(m, { dst: dst(i) });
+  });
+  await until("the rest", () => views.lookup("10.99.99.1", {}).gateway === "10.77.0.2");
+  await until("the warning to go", () => views.summary().warnings.length === 0);
+  await client.echo("10.77.0.1", 7, { every: 5000 });
 });
