@@ -2,6 +2,7 @@
 // (every prefix is as likely) and for localised ones (4096 destinations, over and over), changes a second, memory.
 // Against DPDK's rte_fib (dpdk-test-fib: DIR-24-8, and its trie for IPv6) over the same routes and addresses, and
 // against a linear scan in C. Without DPDK (Debian: apt-get install dpdk-dev dpdk) that part is left out, with a note.
+// Of each side the best pass counts: neighbours on the machine cost neither.
 // Verification: the linear scan's answers, for both families, before and after a third of the routes has gone.
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
@@ -16,7 +17,6 @@ import {
   type Bench,
   compilePeer,
   type Context,
-  median,
   pinned,
   runChild,
   type Sample,
@@ -147,7 +147,7 @@ function one6({ fib6 }: NetbaseReader, a: Int32Array, at: number): number {
 
 type Lookup = typeof one4;
 
-/** ns a lookup: the median of some passes over all addresses, the first ones left out (they compile). */
+/** ns a lookup: the best of some passes over all addresses. */
 function time(reader: NetbaseReader, lookup: Lookup, addresses: Int32Array, n: number): number {
   const passes: number[] = [];
   let sum = 0;
@@ -157,7 +157,7 @@ function time(reader: NetbaseReader, lookup: Lookup, addresses: Int32Array, n: n
     passes.push((Bun.nanoseconds() - start) / n);
   }
   if (sum === 1) console.error("");
-  return median(passes.slice(8));
+  return Math.min(...passes);
 }
 
 const print = (what: string, value: number): void => console.log(JSON.stringify({ case: what, value }));
@@ -189,8 +189,8 @@ const children: Record<string, () => void> = {
         removed.push(world.change(set, order, false));
         added.push(world.change(set, order, true));
       }
-      print(name(set.family, "add"), median(added.slice(1)));
-      print(name(set.family, "delete"), median(removed.slice(1)));
+      print(name(set.family, "add"), Math.max(...added));
+      print(name(set.family, "delete"), Math.max(...removed));
     }
   },
   memory() {
@@ -343,11 +343,17 @@ async function run(ctx: Context): Promise<void> {
       ours: () => ours("lookups"),
       peer: () => {
         const sample: Sample = {};
-        for (const { kind, family, routes, addresses } of runs)
-          for (const [what, cycles] of dpdk(family, routes, addresses))
-            if (what === "lookup")
-              sample[name(family, kind)] = sample[name(family, `${kind}, one by one`)] = cycles[0]! / perNs;
-            else changes[name(family, what)] = (perNs * 1e9) / median(cycles);
+        for (const { kind, family, routes, addresses } of runs) {
+          const best = Math.min(
+            ...Array.from({ length: family === 4 ? 4 : 1 }, () => {
+              const averages = dpdk(family, routes, addresses);
+              for (const [what, cycles] of averages)
+                if (what !== "lookup") changes[name(family, what)] = (perNs * 1e9) / Math.min(...cycles);
+              return averages.get("lookup")![0]!;
+            }),
+          );
+          sample[name(family, kind)] = sample[name(family, `${kind}, one by one`)] = best / perNs;
+        }
         return sample;
       },
     });
