@@ -78,6 +78,26 @@ test("link down: its IPv4 routes go though the kernel tells of none (fault 4), a
   expect(routes(mirrored, "10.51.0.0/16")[0]).not.toContain("dead");
 });
 
+test("the kernel tells of the link before it takes the routes: the mirror waits until it has", async () => {
+  const { host, ifindex, mirrored } = world(1);
+  const ROUTES = 60_000;
+  host.nl.batch((m) => {
+    for (let i = 0; i < ROUTES; i++)
+      newRoute(m, {
+        dst: { family: nl.AF_INET, words: [0x20 | ((i & 255) << 8) | ((i >>> 8) << 16)], prefixLen: 24 },
+        via: "10.0.0.2",
+      });
+  });
+  mirrored.settle();
+  expect(mirrored.writer.stats.routes4.entries).toBeGreaterThan(ROUTES);
+  const child = Bun.spawn(host.command("ip", "link", "set", "a0", "down"));
+  while (mirrored.reader.links.get(ifindex[0]!)!.flags & nl.IFF_UP) mirrored.mirror.turn();
+  mirrored.settle();
+  expect(await child.exited).toBe(0);
+  mirrored.settle();
+  expect(mirrored.writer.stats.routes4.entries).toBeLessThan(10);
+}, 20_000);
+
 test("a reader finds the next best route the moment the mirror knows that the link is down", () => {
   const { host, ifindex, mirrored } = world();
   host.route({ dst: "10.50.0.0/16", via: "10.0.0.2" });
@@ -176,8 +196,10 @@ for (const compat of [1, 0])
     // Deleted and made again, before the mirror looks: routes of the first must not come to life.
     host.nl.call((m) => delNexthop(m, 1));
     host.nl.call((m) => newNexthop(m, { id: 1, via: "10.0.0.3", oif: a }));
+    host.route({ dst: "10.52.0.0/16", nhid: 1 });
     check();
     expect(routes(mirrored, "10.50.0.0/16")).toEqual([]);
+    expect(routes(mirrored, "10.52.0.0/16")).toHaveLength(1);
     expect(routes(mirrored, "10.51.0.0/16")[0]).toContain("nhid 3");
     host.nl.call((m) => delNexthop(m, 2));
     check();
