@@ -13,15 +13,7 @@ import { defaultCapacity, layout, NH_GATEWAY } from "../src/netbase/layout.ts";
 import { NetbaseReader, NetbaseWriter } from "../src/netbase/netbase.ts";
 import { LinkRow, RouteRow } from "../src/netbase/rows.ts";
 import { AF_INET, AF_INET6 } from "../src/wire/address.ts";
-import {
-  type Bench,
-  compilePeer,
-  type Context,
-  pinned,
-  runChild,
-  type Sample,
-  script,
-} from "./harness.ts";
+import { type Bench, compilePeer, type Context, pinned, runChild, type Sample, script } from "./harness.ts";
 import {
   addressLines,
   generator,
