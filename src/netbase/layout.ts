@@ -13,6 +13,8 @@ export const H_MAGIC = 0;
 export const H_CAPACITY = 1; // the numbers of a Capacity, in the order of capacityKeys
 export const H_EPOCH = 32; // see mem/epoch.ts
 export const H_RIB_SEQ = 33; // odd while a route changes: the slow lookup's seqlock
+export const H_NEIGH4_MOVES = 34; // neighbours that got another entry because their link-layer address changed
+export const H_NEIGH6_MOVES = 35;
 export const H_DEFAULT4 = 48; // the cell that a 0 in the FIB stands for: the default route
 export const H_DEFAULT6 = 49;
 export const H_NEIGH4 = 50; // word offset of the active neighbour table
@@ -146,7 +148,7 @@ export const NODE_COUNTS = 8;
 export const NODE_CELLS = 10;
 
 // A neighbour: 4 words (IPv4) or 8 (IPv6). `..._KEY`: ifindex | NUD_* << 24; 0 never used, NEIGH_GONE deleted.
-// `..._MAC1`: bytes 4, 5 | sequence << 16 (odd while the entry changes).
+// `..._MAC1`: bytes 4, 5 | sequence << 16 (an even number; another one once the entry has been deleted).
 export const NEIGH4_WORDS = 4;
 export const NEIGH4_IP = 0;
 export const NEIGH4_KEY = 1;

@@ -1,23 +1,32 @@
-// Neighbours: one open-addressing hash table a family. One writer, the netlink Worker; readers without locks.
+// Neighbours: one open-addressing hash table a family. One writer, the netlink Worker; readers without locks (find.ts).
 //
 //   IPv4  [ ip | ifindex, state << 24 | mac 0..3 | mac 4..5, seq << 16 ]           four a cache line
 //   IPv6  [ ip x 4 | ifindex, state << 24 | mac 0..3 | mac 4..5, seq << 16 | - ]    two
 //
-// An entry's sequence number is odd while it changes, and never goes back, so a reader that sees the same even one
-// before and after has read one entry, whole. Entries never move: a deleted one leaves a mark that lookups pass, and
-// marks at the end of a run become empty again. When marks take up the room, the table is rebuilt in a second area,
-// which becomes the active one by one store; the first is reused once all readers have quiesced (mem/epoch.ts).
-// Slots are at least twice the capacity, the hash is seeded, a lookup visits at most NEIGH_WINDOW slots.
+// An entry changes in two ways only, so that nobody ever waits for the writer, not even for one that the kernel put aside
+// in the middle of a change:
+//   - its state, by one store of its key word;
+//   - it is deleted: key word first, then another sequence number; only then may the slot be used again, key word last.
+// A neighbour whose link-layer address changes gets a new entry, complete before its key appears, then the old one is
+// deleted. A reader takes what it found if the sequence number is still the same after it has read all; if it finds
+// nothing it looks at H_NEIGH*_MOVES, whether an entry may have passed it, and then looks again.
+// A deleted entry leaves a mark that lookups pass; marks at the end of a run become empty again. When marks take up the
+// room, the table is rebuilt in a second area, which becomes the active one by one store; the first is reused once all
+// readers have quiesced (mem/epoch.ts). Slots are at least twice the capacity, the hash is seeded, a lookup visits at
+// most NEIGH_WINDOW slots.
 //
 // Only neighbours that a frame can be sent to are here (USABLE). What is unresolved has no entry and takes no room,
 // so nobody can fill the table with addresses that do not answer.
 import type { Epochs } from "../mem/epoch.ts";
 import { AF_INET6 } from "../wire/address.ts";
 import { fence } from "./fence.ts";
+import { hash4, hash6 } from "./find.ts";
 import {
   H_NEIGH_SEED,
   H_NEIGH4,
+  H_NEIGH4_MOVES,
   H_NEIGH6,
+  H_NEIGH6_MOVES,
   IFINDEX_LIMIT,
   type Layout,
   NEIGH_GONE,
@@ -42,159 +51,6 @@ export interface Neigh {
   readonly lladdr: Uint8Array;
 }
 
-const hash4 = (seed: number, ip: number, ifindex: number): number => {
-  let h = Math.imul(ip ^ seed, 0x9e3779b1);
-  h = Math.imul(h ^ (h >>> 15) ^ ifindex, 0x85ebca6b);
-  return h ^ (h >>> 13);
-};
-
-const hash6 = (seed: number, w0: number, w1: number, w2: number, w3: number, ifindex: number): number => {
-  let h = Math.imul(w0 ^ seed, 0x9e3779b1);
-  h = Math.imul(h ^ (h >>> 15) ^ w1, 0x85ebca6b);
-  h = Math.imul(h ^ (h >>> 13) ^ w2, 0xc2b2ae35);
-  h = Math.imul(h ^ (h >>> 15) ^ w3, 0x27d4eb2f);
-  h = Math.imul(h ^ (h >>> 13) ^ ifindex, 0x165667b1);
-  return h ^ (h >>> 15);
-};
-
-/** The reader's side for IPv4. After a hit, `mac0` and `mac1` are the link-layer address. */
-export class NeighReader4 {
-  private readonly words: Int32Array;
-  private readonly mask: number;
-  private readonly seed: number;
-  // What was read goes through this array: a store to it keeps the compiler from taking the second look at the
-  // sequence number for the first (bench/neigh.ts and the torture test hold it to that).
-  readonly hit: Int32Array = new Int32Array(4);
-
-  constructor(words: Int32Array, at: Layout) {
-    this.words = words;
-    this.mask = at.neighMask4;
-    this.seed = words[H_NEIGH_SEED]!;
-    const { hit, mask, seed } = this;
-    this.place = (ip, ifindex) => (words[H_NEIGH4]! + ((hash4(seed, ip, ifindex) & mask) << 2)) | 0;
-    this.find = (ip, ifindex) => {
-      // Where nearly all are found, short enough to be compiled into the caller: `probe` does all of it.
-      const at = this.place(ip, ifindex);
-      const mac1 = words[at + 3]!;
-      const key = words[at + 1]!;
-      if (words[at] === ip && (key & NEIGH_IFINDEX_MASK) === ifindex && (mac1 & 0x10000) === 0) {
-        hit[0] = words[at + 2]!;
-        hit[1] = mac1;
-        if (words[at + 3] === mac1) return key >>> 24;
-      }
-      return this.probe(ip, ifindex);
-    };
-  }
-
-  /** Bytes 0..3 of the address last found, as a frame's word 0 has them. */
-  get mac0(): number {
-    return this.hit[0]!;
-  }
-
-  /** Bytes 4, 5 of the address last found, in the low half; the high half is not zero. */
-  get mac1(): number {
-    return this.hit[1]!;
-  }
-
-  /** Where a neighbour is, if it is there and no other took the place: for who reads the entry by its sequence number. */
-  readonly place: (ip: number, ifindex: number) => number;
-
-  /** The NUD_* state of a neighbour (memory word), 0 if it is not in the table. */
-  readonly find: (ip: number, ifindex: number) => number;
-
-  private probe(ip: number, ifindex: number): number {
-    const { words, mask } = this;
-    const base = words[H_NEIGH4]!;
-    let i = hash4(this.seed, ip, ifindex) & mask;
-    for (let n = 0; n < NEIGH_WINDOW; n++) {
-      const at = base + i * NEIGH4_WORDS;
-      const key = words[at + 1]!;
-      if (words[at] === ip && (key & NEIGH_IFINDEX_MASK) === ifindex) {
-        const state = this.take(at, ip, ifindex);
-        if (state !== 0) return state;
-      }
-      if (key === 0) return 0;
-      i = (i + 1) & mask;
-    }
-    return 0;
-  }
-
-  /** Reads an entry whole; 0 if it is another's by now. */
-  private take(at: number, ip: number, ifindex: number): number {
-    const { words, hit } = this;
-    for (;;) {
-      const mac1 = words[at + 3]!;
-      const key = words[at + 1]!;
-      hit[3] = words[at]!;
-      hit[0] = words[at + 2]!;
-      hit[1] = mac1;
-      hit[2] = key;
-      if (words[at + 3] !== mac1 || (mac1 & 0x10000) !== 0) continue;
-      return hit[3] === ip && (key & NEIGH_IFINDEX_MASK) === ifindex ? key >>> 24 : 0;
-    }
-  }
-}
-
-/** The reader's side for IPv6. After a hit, `mac0` and `mac1` are the link-layer address. */
-export class NeighReader6 {
-  private readonly words: Int32Array;
-  private readonly mask: number;
-  private readonly seed: number;
-  private readonly hit = new Int32Array(8);
-
-  constructor(words: Int32Array, at: Layout) {
-    this.words = words;
-    this.mask = at.neighMask6;
-    this.seed = words[H_NEIGH_SEED]!;
-  }
-
-  /** Bytes 0..3 of the address last found, as a frame's word 0 has them. */
-  get mac0(): number {
-    return this.hit[0]!;
-  }
-
-  /** Bytes 4, 5 of the address last found, in the low half; the high half is not zero. */
-  get mac1(): number {
-    return this.hit[1]!;
-  }
-
-  /** The NUD_* state of a neighbour (four memory words), 0 if it is not in the table. */
-  find(w0: number, w1: number, w2: number, w3: number, ifindex: number): number {
-    const { words, mask } = this;
-    const base = words[H_NEIGH6]!;
-    let i = hash6(this.seed, w0, w1, w2, w3, ifindex) & mask;
-    for (let n = 0; n < NEIGH_WINDOW; n++) {
-      const at = base + i * NEIGH6_WORDS;
-      const key = words[at + 4]!;
-      if (words[at + 3] === w3 && words[at + 2] === w2 && (key & NEIGH_IFINDEX_MASK) === ifindex) {
-        const state = this.take(at, w0, w1, w2, w3, ifindex);
-        if (state !== 0) return state;
-      }
-      if (key === 0) return 0;
-      i = (i + 1) & mask;
-    }
-    return 0;
-  }
-
-  private take(at: number, w0: number, w1: number, w2: number, w3: number, ifindex: number): number {
-    const { words, hit } = this;
-    for (;;) {
-      const mac1 = words[at + 6]!;
-      const key = words[at + 4]!;
-      hit[4] = words[at]!;
-      hit[5] = words[at + 1]!;
-      hit[6] = words[at + 2]!;
-      hit[7] = words[at + 3]!;
-      hit[0] = words[at + 5]!;
-      hit[1] = mac1;
-      hit[2] = key;
-      if (words[at + 6] !== mac1 || (mac1 & 0x10000) !== 0) continue;
-      const same = hit[4] === w0 && hit[5] === w1 && hit[6] === w2 && hit[7] === w3;
-      return same && (key & NEIGH_IFINDEX_MASK) === ifindex ? key >>> 24 : 0;
-    }
-  }
-}
-
 /** `retire` kinds: the area that a rebuild left. */
 export const RETIRE_NEIGH4 = 4;
 export const RETIRE_NEIGH6 = 5;
@@ -209,6 +65,7 @@ export class NeighFamily {
   private readonly entry: number; // words
   private readonly key: number; // word of the key in an entry
   private readonly active: number; // header word
+  private readonly moves: number; // header word
   private readonly gauge: Gauge | undefined;
   private readonly stamps: Int32Array;
   private marks = 0; // deleted entries that lookups pass
@@ -225,6 +82,7 @@ export class NeighFamily {
     this.entry = six ? NEIGH6_WORDS : NEIGH4_WORDS;
     this.key = six ? 4 : 1;
     this.active = six ? H_NEIGH6 : H_NEIGH4;
+    this.moves = six ? H_NEIGH6_MOVES : H_NEIGH4_MOVES;
     this.stamps = new Int32Array(epochs ? this.mask + 1 : 0);
     if (!epochs) return;
     const { neighbours4, neighbours6 } = at.capacity;
@@ -244,29 +102,40 @@ export class NeighFamily {
     const key = row.ifindex | ((row.state & 0xff) << 24);
     const mac0 = mac[0]! | (mac[1]! << 8) | (mac[2]! << 16) | (mac[3]! << 24);
     const mac1 = mac[4]! | (mac[5]! << 8);
-    let at = this.find(row);
-    if (at > 0) {
-      this.stamps[this.slotOf(at)] = this.stamp;
-      const own = at + this.key;
-      if (words[own] === key && words[own + 1] === mac0 && (words[own + 2]! & 0xffff) === mac1) return SAME;
-      this.write(at, row, key, mac0, mac1);
-      return CHANGED;
+    const known = this.find(row);
+    if (known !== 0) {
+      const own = known + this.key;
+      this.stamps[this.slotOf(known)] = this.stamp;
+      if (words[own + 1] === mac0 && (words[own + 2]! & 0xffff) === mac1) {
+        if (words[own] === key) return SAME;
+        Atomics.store(words, own, key);
+        return CHANGED;
+      }
+    } else if (gauge.full) return gauge.refuse();
+    let at = this.roomFor(row);
+    if (gauge.entries + this.marks > (this.mask + 1) * 0.7 && this.rebuild()) at = this.roomFor(row);
+    let old = known !== 0 ? this.find(row) : 0;
+    if (at === 0) {
+      if (old === 0) return gauge.refuse();
+      this.clear(old); // nowhere to go: for a moment it is not there
+      at = old;
+      old = 0;
     }
-    if (gauge.full) return gauge.refuse();
-    if (gauge.entries + this.marks > (this.mask + 1) * 0.7 && this.rebuild()) at = this.find(row);
-    if (at === 0) return gauge.refuse();
-    at = -at;
     if (words[at + this.key] === NEIGH_GONE) this.marks--;
     this.write(at, row, key, mac0, mac1);
     this.stamps[this.slotOf(at)] = this.stamp;
     gauge.entries++;
-    return ADDED;
+    if (old !== 0) {
+      Atomics.add(words, this.moves, 1);
+      this.clear(old);
+    }
+    return known !== 0 ? CHANGED : ADDED;
   }
 
   /** Forgets a neighbour: REMOVED, or SAME if it was not there. */
   remove(row: NeighRow): number {
     const at = this.find(row);
-    if (at <= 0) return SAME;
+    if (at === 0) return SAME;
     this.clear(at);
     return REMOVED;
   }
@@ -313,7 +182,7 @@ export class NeighFamily {
         const key = words[at]!;
         const dst = Int32Array.from({ length: 4 }, (_, i) => (i < this.key ? words[at - this.key + i]! : 0));
         const mac0 = words[at + 1]!;
-        if ((last & 0x10000) !== 0 || !fence() || words[at + 2] !== last) continue;
+        if (!fence() || words[at + 2] !== last) continue;
         if (key === 0 || key === NEIGH_GONE) break;
         const lladdr = Uint8Array.of(mac0, mac0 >> 8, mac0 >> 16, mac0 >> 24, last, last >> 8);
         const family = this.six ? AF_INET6 : 2;
@@ -328,21 +197,33 @@ export class NeighFamily {
     return (at - this.words[this.active]!) / this.entry;
   }
 
-  /** The entry's word offset; if there is none, minus that of a slot that could take it; 0 if there is none of these. */
+  /** The entry's word offset, 0 if there is none. */
   private find(row: NeighRow): number {
     const { words, entry, mask } = this;
     const base = words[this.active]!;
-    let room = 0;
     let i = this.hash(row.dst, row.ifindex) & mask;
     for (let n = 0; n < NEIGH_WINDOW; n++) {
       const at = base + i * entry;
       const key = words[at + this.key]!;
-      if (key === 0) return room || -at;
-      if (key === NEIGH_GONE) room ||= -at;
-      else if ((key & NEIGH_IFINDEX_MASK) === row.ifindex && this.isIp(at, row.dst)) return at;
+      if (key === 0) return 0;
+      if ((key & NEIGH_IFINDEX_MASK) === row.ifindex && this.isIp(at, row.dst)) return at;
       i = (i + 1) & mask;
     }
-    return room;
+    return 0;
+  }
+
+  /** The first slot that a new entry could take, 0 if there is none within reach. */
+  private roomFor(row: NeighRow): number {
+    const { words, entry, mask } = this;
+    const base = words[this.active]!;
+    let i = this.hash(row.dst, row.ifindex) & mask;
+    for (let n = 0; n < NEIGH_WINDOW; n++) {
+      const at = base + i * entry;
+      const key = words[at + this.key]!;
+      if (key === 0 || key === NEIGH_GONE) return at;
+      i = (i + 1) & mask;
+    }
+    return 0;
   }
 
   private hash(ip: Int32Array, ifindex: number): number {
@@ -357,13 +238,11 @@ export class NeighFamily {
 
   private write(at: number, row: NeighRow, key: number, mac0: number, mac1: number): void {
     const { words } = this;
-    const last = at + this.key + 2;
-    const seq = words[last]! >>> 16;
-    Atomics.store(words, last, (words[last]! & 0xffff) | ((seq + 1) << 16));
+    const own = at + this.key;
     for (let i = 0; i < this.key; i++) words[at + i] = row.dst[i]!;
-    words[at + this.key] = key;
-    words[at + this.key + 1] = mac0;
-    Atomics.store(words, last, mac1 | ((seq + 2) << 16));
+    words[own + 1] = mac0;
+    words[own + 2] = (words[own + 2]! & 0xffff0000) | mac1;
+    Atomics.store(words, own, key);
   }
 
   private clear(at: number): void {
@@ -388,13 +267,11 @@ export class NeighFamily {
     }
   }
 
+  /** Deletes what is there. */
   private mark(at: number, key: number): void {
     const { words } = this;
-    const last = at + this.key + 2;
-    const seq = words[last]! >>> 16;
-    Atomics.store(words, last, (seq + 1) << 16);
-    words[at + this.key] = key;
-    Atomics.store(words, last, (seq + 2) << 16);
+    Atomics.store(words, at + this.key, key);
+    Atomics.add(words, at + this.key + 2, 0x20000);
   }
 
   /** Copies the entries, without the marks, to the other area, and makes that the active one. */

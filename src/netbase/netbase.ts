@@ -12,6 +12,7 @@ import { AddrReader, AddrTable } from "./addr.ts";
 import { RETIRE_ROW4, RETIRE_ROW6, type RouteFilter, RouteFamily } from "./family.ts";
 import { fence } from "./fence.ts";
 import { Fib4, Fib6 } from "./fib.ts";
+import { NeighReader4, NeighReader6 } from "./find.ts";
 import {
   type Capacity,
   capacityKeys,
@@ -36,7 +37,7 @@ import {
 } from "./layout.ts";
 import { Lines } from "./lines.ts";
 import { LinkReader, LinkTable } from "./link.ts";
-import { NeighFamily, NeighReader4, NeighReader6, RETIRE_NEIGH4, RETIRE_NEIGH6 } from "./neigh.ts";
+import { NeighFamily, RETIRE_NEIGH4, RETIRE_NEIGH6 } from "./neigh.ts";
 import { NexthopTable, RETIRE_NEXTHOP } from "./nexthop.ts";
 import { Rib } from "./rib.ts";
 import type { NeighRow, RouteRow } from "./rows.ts";

@@ -1,6 +1,7 @@
 // What the solicitor must know of the network, from the netbase, and how it asks the kernel: requests are collected,
 // and go out together once a turn on the event socket (errors come back among the events, and are counted there).
 import { Fib4, Fib6 } from "../netbase/fib.ts";
+import { NeighReader4, NeighReader6 } from "../netbase/find.ts";
 import {
   type Capacity,
   type Layout,
@@ -14,7 +15,6 @@ import {
   NH_SLOW,
   NH_TYPE,
 } from "../netbase/layout.ts";
-import { NeighReader4, NeighReader6 } from "../netbase/neigh.ts";
 import type { NetbaseWriter } from "../netbase/netbase.ts";
 import { Rib } from "../netbase/rib.ts";
 import { AF_INET, IFF_LOOPBACK, IFF_NOARP, IFF_UP, RTN_UNICAST } from "./constants.ts";
