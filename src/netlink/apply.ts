@@ -10,7 +10,7 @@
 //   leg of an IPv6 route with other attributes   the route: each leg has its own, a dump tells those of the first alone
 //   nexthop object gone                          all groups; routes that use it, which is certain and needs no dump
 // The rest is not guessed: it goes on the agenda as a dump.
-import { LINK_FLAGS, LINK_MASTER, LINK_MTU } from "../netbase/layout.ts";
+import { LINK_FLAGS, LINK_MASTER, LINK_MTU, type Kind as TableKind } from "../netbase/layout.ts";
 import type { NetbaseWriter } from "../netbase/netbase.ts";
 import { AddrRow, LinkRow, NeighRow, NexthopRow, RouteRow, RuleRow } from "../netbase/rows.ts";
 import { ADDED, CHANGED, SAME } from "../netbase/stats.ts";
@@ -56,6 +56,14 @@ export function kindOf(type: number, family: number): Kind | undefined {
 
 const keyOf = ({ dst, dstLen, table, priority }: RouteRow): string =>
   `${dst.join()} ${dstLen} ${table} ${priority}`;
+
+/** The tables that are large. */
+const TABLES: { readonly [K in Kind]?: TableKind } = {
+  routes4: "routes4",
+  routes6: "routes6",
+  neighs4: "neighbours4",
+  neighs6: "neighbours6",
+};
 
 /** For endSweep: no row is new enough to be spared. */
 const ALL = Number.POSITIVE_INFINITY;
@@ -288,6 +296,12 @@ export class Apply {
     for (const family of [nl.AF_INET, nl.AF_INET6])
       this.writer.routes.endSweep(family, ALL, { nhids: this.gone });
     this.gone.clear();
+  }
+
+  /** Whether a table has nothing that a sweep could find; of the small ones that is not asked. */
+  empty(kind: Kind): boolean {
+    const table = TABLES[kind];
+    return table !== undefined && this.writer.stats[table].entries === 0;
   }
 
   /** All of a kind, or the routes over `oif`, is about to be dumped. Returns what endSweep wants. */

@@ -302,6 +302,7 @@ export class Mirror implements EventSink, DumpSink {
     const overruns = events.overruns;
     this.disturbed = false;
     this.dumping = kind;
+    const clean = apply.empty(kind);
     const sweep = apply.beginSweep(kind, oif);
     let interrupted = false;
     for (const request of dumpsOf(kind, oif)) {
@@ -320,9 +321,11 @@ export class Mirror implements EventSink, DumpSink {
     if (quiet) {
       // Routes that no event told of.
       if (apply.strangers > 0) this.agenda.whole(kind);
-      counts.sweeps++;
-      counts.swept += apply.endSweep(kind, sweep, oif, this.contested);
-      if (kind === "routes4") quiet = this.writer.routes.four.spared === 0;
+      if (!clean) {
+        counts.sweeps++;
+        counts.swept += apply.endSweep(kind, sweep, oif, this.contested);
+        if (kind === "routes4") quiet = this.writer.routes.four.spared === 0;
+      }
     }
     if (!quiet) counts.interrupted++;
     this.writer.commit();
