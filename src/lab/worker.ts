@@ -1,10 +1,10 @@
-// The lab's traffic: a Worker in the peer's namespace that drives flows from its kernel's UDP sockets.
+// The lab's traffic: a Worker that drives flows from UDP sockets of the peer's namespace and kernel.
 // Boot message: TrafficBoot. Answers "ready", then "stopped" when told to stop and the last answers are in.
-import { SysError } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
 import { ptr } from "../../ffi/memory.ts";
 import { Control } from "../mem/control.ts";
 import { Region, type RegionRef } from "../mem/region.ts";
+import { Netns } from "../netlink/netns.ts";
 import { Flow, type FlowSpec } from "./flow.ts";
 
 declare const self: Worker;
@@ -17,15 +17,13 @@ export interface TrafficBoot {
   flows: FlowSpec[];
 }
 
-const CLONE_NEWNET = 0x40000000;
 const POLLIN = 1;
 const DRAIN_MS = 1000;
 
 function run(boot: TrafficBoot): void {
   const region = Region.open(boot.control, "read-write");
   const control = new Control(region, TRAFFIC_COUNTERS);
-  if (libc.setns(boot.netnsFd, CLONE_NEWNET) < 0) throw new SysError("setns into the peer's namespace", 1);
-  const flows = boot.flows.map((spec) => new Flow(spec));
+  const flows = Netns.of(boot.netnsFd).run(() => boot.flows.map((spec) => new Flow(spec)));
   const pollfds = new Int32Array(new ArrayBuffer(flows.length * 8));
   flows.forEach((flow, i) => {
     pollfds[i * 2] = flow.fd;

@@ -1,7 +1,10 @@
 // `netd` with no argument, as a newcomer types it: the lab runs, says what it measured, ends well, and leaves nothing.
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { inventory, leftovers } from "../../src/lab/leftovers.ts";
+import { Region } from "../../src/mem/region.ts";
+import { Netns } from "../../src/netlink/netns.ts";
 import { command, NetdProcess, run, Scratch } from "./child.ts";
 import { until } from "./wait.ts";
 
@@ -141,4 +144,19 @@ test("two labs at once do not meet", async () => {
     expect(code).toBe(0);
     checkSummary(JSON.parse(out.trimEnd().split("\n").at(-1)!));
   }
+});
+
+test("what is left behind is found: memory, a namespace, a file", async () => {
+  const file = join(scratch.path, "left");
+  const before = inventory([file]);
+  const region = Region.create("netd-left", 4096);
+  const netns = Netns.create();
+  writeFileSync(file, "");
+  const left = await leftovers(before, [file]);
+  expect(left.length).toBe(3);
+  expect(left.join()).toMatch(/memfd:netd-left.*net:\[.*file .*left/);
+  region.close();
+  netns.close();
+  rmSync(file);
+  expect(await leftovers(before, [file])).toEqual([]);
 });
