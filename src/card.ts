@@ -22,7 +22,7 @@ export async function runCard(config: Config, options: RunOptions): Promise<numb
       `services: ${views.summary().services.join(", ") || "none"}`,
       `ask it: ${options.self} show neighs, ${options.self} lookup ADDRESS`,
     ]);
-    await Promise.race([untilStopped(options.duration, update, end.signal), daemon.failed]);
+    await untilStopped(options.duration, update, end.signal, [daemon.failed]);
     return 0;
   } finally {
     const last = views.sample();

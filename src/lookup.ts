@@ -5,6 +5,7 @@ import { LINE_WORDS, NH_GATEWAY, NH_LINK, NH_MTU, NH_OIF, NH_SRC, NH_TYPE } from
 import type { Verdict } from "./netbase/rib.ts";
 import { RouteRow } from "./netbase/rows.ts";
 import { neighStates } from "./netlink/names.ts";
+import { QueryError } from "./query.ts";
 import { Drop, dropDescription, dropNames } from "./switch/drops.ts";
 import { REFUSED } from "./switch/transmit.ts";
 import type { LookupOptions, LookupView, RouteView } from "./view.ts";
@@ -44,16 +45,16 @@ function groupAddress(
   return Uint8Array.of(0x01, 0x00, 0x5e, bytes[1]! & 0x7f, bytes[2]!, bytes[3]!);
 }
 
-/** @throws Error for an address that is none, or an interface that does not exist */
+/** @throws QueryError for an address that is none, or an interface that does not exist */
 export function explain(parts: Parts, views: Views, text: string, options: LookupOptions): LookupView {
   const { netbase } = parts;
   const { words: base, links } = netbase;
   const to = parseAddress(text);
-  if (!to) throw new Error(`"${text}" is no IPv4 or IPv6 address`);
+  if (!to) throw new QueryError(`"${text}" is no IPv4 or IPv6 address`);
   const six = to.family === AF_INET6;
   const rib = six ? netbase.rib6 : netbase.rib4;
   const oif = options.oif === undefined ? 0 : links.named(options.oif);
-  if (options.oif !== undefined && oif === 0) throw new Error(`no interface ${options.oif}`);
+  if (options.oif !== undefined && oif === 0) throw new QueryError(`no interface ${options.oif}`);
   const from = options.from === undefined ? undefined : parseAddress(options.from);
   const tos = options.tos ?? 0;
   const because: string[] = [];

@@ -31,11 +31,15 @@ export class EndSignals {
   }
 }
 
-/** Calls `tick` every second. Resolves after `seconds` (never, if undefined), or when `signal` is aborted. */
+/**
+ * Calls `tick` every second. Resolves after `seconds` (never, if undefined), or when `signal` is aborted; rejects as soon
+ * as one of `failures` does. Once it is settled there is no tick more: what it reads may be unmapped then.
+ */
 export function untilStopped(
   seconds: number | undefined,
   tick: () => void,
   signal: AbortSignal,
+  failures: readonly Promise<never>[],
 ): Promise<void> {
   return new Promise((resolve, reject) => {
     const clear = () => {
@@ -57,6 +61,11 @@ export function untilStopped(
     }, 1000);
     const timer = seconds === undefined ? undefined : setTimeout(done, seconds * 1000);
     signal.addEventListener("abort", done);
+    for (const failure of failures)
+      failure.catch((error) => {
+        clear();
+        reject(error);
+      });
     if (signal.aborted) done();
   });
 }

@@ -73,11 +73,7 @@ async function lab(given: Config, options: RunOptions, live: Live, end: AbortSig
     return { ...daemon.views.sample(), echo: { ...counts, lost: lost + corrupt } };
   };
   live.hints(hints(lab.peer.path, options.self));
-  await Promise.race([
-    untilStopped(options.duration, () => live.update(read()), end),
-    daemon.failed,
-    traffic.failed,
-  ]);
+  await untilStopped(options.duration, () => live.update(read()), end, [daemon.failed, traffic.failed]);
   await traffic.stop(); // waits for what is in the air
   return read();
 }

@@ -77,7 +77,7 @@ export class Followed extends Aliases {
     if (len === 0 && (fib.defaultCell === 0 || fib.defaultCell >>> CELL_KEY_SHIFT !== key)) return;
     const base = this.covering(rank);
     const own = base >>> CELL_KEY_SHIFT >= this.key(rank, 0) && base !== 0; // a shorter prefix of the same rank
-    if (!own && len < this.maxLen && this.below(rank) > 0) this.reveal(rank, key);
+    if (!own && len < this.maxLen && this.below(rank) > 0) this.reveal(rank, key, base >>> CELL_KEY_SHIFT);
     if (len === 0) fib.defaultCell = base;
     else
       fib.paint(
@@ -110,15 +110,18 @@ export class Followed extends Aliases {
     return 0;
   }
 
-  /** Paints the longer prefixes of lower ranks over what the present prefix gives up, best first. */
-  private reveal(rank: number, key: number): void {
+  /**
+   * Paints the longer prefixes of lower ranks over what the present prefix gives up, best first; not those that `floor`
+   * hides, the key of what all of the prefix falls to (a default route of main hides all of table default).
+   */
+  private reveal(rank: number, key: number, floor: number): void {
     const { words, rowWords, fib } = this;
     const { w0, w1, w2, w3, len } = this;
     const hidden: { row: number; rank: number; len: number }[] = [];
     for (let row = this.rows + rowWords; row < this.top; row += rowWords) {
       const meta = words[row + ROW_META]!;
       const own = this.rankOf((meta >>> 8) & 0xff);
-      if (meta === 0 || own >= rank || (meta & 0xff) <= len) continue;
+      if (meta === 0 || own >= rank || (meta & 0xff) <= len || this.key(own, meta & 0xff) < floor) continue;
       this.setPrefixOf(row);
       this.setMasked(this.w0, this.w1, this.w2, this.w3, len);
       if (this.w0 === w0 && this.w1 === w1 && this.w2 === w2 && this.w3 === w3)
