@@ -1,4 +1,14 @@
-// Waiting for the end: of the time that was asked for, or SIGINT or SIGTERM, with a tick every second meanwhile.
+// Waiting for the end: of the time that was asked for, or SIGINT, SIGTERM or SIGHUP, with a tick every second meanwhile.
+import { readFileSync } from "node:fs";
+
+const SIGHUP = 1;
+
+/** SIGHUP, when the terminal goes: but not for whom `nohup` protects from it. */
+const endings = (): NodeJS.Signals[] => {
+  const ignored = readFileSync("/proc/self/status", "latin1").match(/^SigIgn:\s*([0-9a-f]+)/m)?.[1] ?? "0";
+  const protectedFromHangup = (BigInt(`0x${ignored}`) & (1n << BigInt(SIGHUP - 1))) !== 0n;
+  return protectedFromHangup ? ["SIGINT", "SIGTERM"] : ["SIGINT", "SIGTERM", "SIGHUP"];
+};
 
 /** A signal came before everything ran: no failure. */
 export class Interrupted extends Error {
@@ -7,17 +17,17 @@ export class Interrupted extends Error {
   }
 }
 
-/** Takes the first SIGINT or SIGTERM from when it is made until `dispose`; a second one ends the process as ever. */
+/** Takes the first of these signals from when it is made until `dispose`; a second one ends the process as ever. */
 export class EndSignals {
   private readonly controller = new AbortController();
+  private readonly signals = endings();
   private readonly end = () => {
     this[Symbol.dispose]();
     this.controller.abort(new Interrupted());
   };
 
   constructor() {
-    process.on("SIGINT", this.end);
-    process.on("SIGTERM", this.end);
+    for (const name of this.signals) process.on(name, this.end);
   }
 
   /** Aborted by the signal, its reason an Interrupted. */
@@ -26,8 +36,7 @@ export class EndSignals {
   }
 
   [Symbol.dispose](): void {
-    process.off("SIGINT", this.end);
-    process.off("SIGTERM", this.end);
+    for (const name of this.signals) process.off(name, this.end);
   }
 }
 

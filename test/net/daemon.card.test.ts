@@ -54,7 +54,7 @@ test("kill -9: the kernel has the card at once, a TCP connection lives on, and t
 test("start and stop: a TCP connection and the kernel's UDP live on; nothing is left", async () => {
   const udp = await kernelUdp(lab, 7);
   using tcp = await TcpPair.open(lab);
-  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     const netd = await NetdProcess.running(scratch.socket, onCard(lab));
     await tcp.works();
     await until("netd to answer", async () => (await whoAnswers(lab, 7, "hello", 100)) === "hello");
@@ -91,6 +91,15 @@ test("signals while starting: it undoes what it has done and ends well", async (
     expect(cardState(lab), stage).toEqual(before);
     expect(readdirSync(scratch.path), stage).toEqual([]);
   }
+});
+
+test("under nohup a hangup does not end it", async () => {
+  const netd = await NetdProcess.running(scratch.socket, onCard(lab), ["nohup"]);
+  netd.child.kill("SIGHUP");
+  using client = await UdpClient.open(lab.peer, "10.77.0.2");
+  await client.echo("10.77.0.1");
+  expect((await netd.summary()).pid).toBe(netd.child.pid);
+  expect((await netd.stop()).code).toBe(0);
 });
 
 test("two starts at once on one card: one serves, the other says why not", async () => {
