@@ -19,10 +19,9 @@
 #define LOOKUPS 1000000
 #define PASSES 12
 #define SEED 0x5bd1e995u
-#define GONE 0xff000000u
 
 static _Atomic uint32_t *table;
-static uint32_t mask, entry, key_at, entries;
+static uint32_t mask, entry, key_at, mac_at, entries;
 static atomic_bool stop;
 static atomic_ulong writes;
 
@@ -39,63 +38,47 @@ static uint32_t hash(const uint32_t *ip, uint32_t ifindex) {
   return h ^ h >> 15;
 }
 
-static _Atomic uint32_t moves;
-
-/* Into a free slot: the key last. */
-static void write_entry(_Atomic uint32_t *e, const uint32_t *ip, uint32_t key, uint32_t mac0, uint32_t mac1) {
-  uint32_t seq = atomic_load_explicit(&e[key_at + 2], memory_order_relaxed) & 0xffff0000;
-  for (uint32_t i = 0; i < key_at; i++) atomic_store_explicit(&e[i], ip[i], memory_order_relaxed);
-  atomic_store_explicit(&e[key_at + 1], mac0, memory_order_relaxed);
-  atomic_store_explicit(&e[key_at + 2], seq | mac1, memory_order_relaxed);
-  atomic_store_explicit(&e[key_at], key, memory_order_release);
+/* The link-layer address and the next sequence number, in one store. */
+static void set_mac(_Atomic uint32_t *e, uint32_t mac0, uint32_t mac1) {
+  uint32_t seq = (atomic_load_explicit(&e[mac_at + 1], memory_order_relaxed) >> 16) + 2;
+  uint64_t both = (uint64_t)(seq << 16 | mac1) << 32 | mac0;
+  atomic_store_explicit((_Atomic uint64_t *)(uintptr_t)&e[mac_at], both, memory_order_seq_cst);
 }
 
-/* The entry of an address, or the first free slot for it. */
-static _Atomic uint32_t *slot(const uint32_t *ip, uint32_t ifindex, int free) {
+/* The entry of an address, or the first free slot. */
+static _Atomic uint32_t *slot(const uint32_t *ip, uint32_t ifindex) {
   for (uint32_t i = hash(ip, ifindex) & mask;; i = (i + 1) & mask) {
     _Atomic uint32_t *e = table + (size_t)i * entry;
-    if (e[key_at] == 0 || (free && e[key_at] == GONE)) return e;
-    uint32_t same = !free && (e[key_at] & 0xffffff) == ifindex;
+    if (e[key_at] == 0) return e;
+    uint32_t same = (e[key_at] & 0xffffff) == ifindex;
     for (uint32_t k = 0; k < key_at; k++) same &= e[k] == ip[k];
     if (same) return e;
   }
 }
 
-/* Deletes an entry: a mark, or nothing if nothing comes after. */
-static void delete_entry(_Atomic uint32_t *e) {
-  uint32_t i = (uint32_t)((e - table) / entry), after = table[(size_t)((i + 1) & mask) * entry + key_at];
-  atomic_store_explicit(&e[key_at], after ? GONE : 0, memory_order_release);
-  atomic_fetch_add_explicit(&e[key_at + 2], 0x20000, memory_order_release);
-  while (!after) {
-    e = table + (size_t)(--i & mask) * entry;
-    if (e[key_at] != GONE) return;
-    atomic_store_explicit(&e[key_at], 0, memory_order_release);
-  }
-}
-
-/* Another link-layer address: a new entry, then the old one goes. */
-static void change(const uint32_t *ip, uint32_t n) {
-  _Atomic uint32_t *old = slot(ip, 2, 0);
-  write_entry(slot(ip, 2, 1), ip, 2 | 2 << 24, n, n & 0xffff);
-  atomic_fetch_add_explicit(&moves, 1, memory_order_release);
-  delete_entry(old);
+static void put(const uint32_t *ip, uint32_t n) {
+  _Atomic uint32_t *e = slot(ip, 2);
+  if (e[key_at] == 0)
+    for (uint32_t i = 0; i < key_at; i++) atomic_store_explicit(&e[i], ip[i], memory_order_relaxed);
+  set_mac(e, n, n & 0xffff);
+  atomic_store_explicit(&e[key_at], 2 | 2 << 24, memory_order_seq_cst);
 }
 
 static uint32_t mac0, mac1;
 
-/* Once along the slots: the state, 0 if it is not there, -1 if it was deleted meanwhile. */
+/* Once along the slots: the state, 0 if it is not there, -1 if it changed meanwhile. */
 static inline int walk(const uint32_t *ip, uint32_t ifindex) {
   uint32_t i = hash(ip, ifindex) & mask;
   for (int n = 0; n < WINDOW; n++, i = (i + 1) & mask) {
     _Atomic uint32_t *e = table + (size_t)i * entry;
-    uint32_t last = atomic_load_explicit(&e[key_at + 2], memory_order_acquire);
+    uint32_t last = atomic_load_explicit(&e[mac_at + 1], memory_order_acquire);
     uint32_t key = atomic_load_explicit(&e[key_at], memory_order_acquire), same = (key & 0xffffff) == ifindex;
     for (uint32_t k = 0; k < key_at; k++) same &= atomic_load_explicit(&e[k], memory_order_relaxed) == ip[k];
     if (same) {
-      mac0 = atomic_load_explicit(&e[key_at + 1], memory_order_relaxed);
+      mac0 = atomic_load_explicit(&e[mac_at], memory_order_relaxed);
       mac1 = last & 0xffff;
       atomic_thread_fence(memory_order_acquire);
-      return atomic_load_explicit(&e[key_at + 2], memory_order_relaxed) == last ? (int)(key >> 24) : -1;
+      return atomic_load_explicit(&e[mac_at + 1], memory_order_relaxed) == last ? (int)(key >> 24) : -1;
     }
     if (key == 0) return 0;
   }
@@ -104,9 +87,8 @@ static inline int walk(const uint32_t *ip, uint32_t ifindex) {
 
 static inline int find(const uint32_t *ip, uint32_t ifindex) {
   for (int tries = 0; tries < 100; tries++) {
-    uint32_t before = atomic_load_explicit(&moves, memory_order_acquire);
     int state = walk(ip, ifindex);
-    if (state > 0 || (state == 0 && atomic_load_explicit(&moves, memory_order_acquire) == before)) return state;
+    if (state >= 0) return state;
   }
   return 0;
 }
@@ -132,7 +114,7 @@ static void *churn(void *arg) {
   unsigned long n = 0;
   while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
     address(n % entries, ip);
-    change(ip, n);
+    put(ip, n);
     atomic_store_explicit(&writes, ++n, memory_order_relaxed);
   }
   return NULL;
@@ -147,6 +129,7 @@ int main(int argc, char **argv) {
   if (argc != 7) return 2;
   int miss = strcmp(argv[1], "miss") == 0, busy = strcmp(argv[4], "busy") == 0, other = atoi(argv[6]);
   key_at = argv[2][0] == '4' ? 1 : 4;
+  mac_at = key_at == 1 ? 2 : 6;
   entry = key_at == 1 ? 4 : 8;
   entries = strtoul(argv[3], NULL, 10);
   pin(atoi(argv[5]));
@@ -155,7 +138,7 @@ int main(int argc, char **argv) {
   memset((void *)table, 0, (size_t)mask * entry * 4);
   mask--;
   uint32_t ip[4];
-  for (uint32_t n = 0; n < entries; n++) address(n, ip), write_entry(slot(ip, 2, 0), ip, 2 | 2 << 24, n, n & 0xffff);
+  for (uint32_t n = 0; n < entries; n++) address(n, ip), put(ip, n);
   uint32_t(*asked)[4] = malloc(LOOKUPS * sizeof *asked), x = 2463534242u;
   for (int i = 0; i < LOOKUPS; i++) {
     x ^= x << 13, x ^= x >> 17, x ^= x << 5;

@@ -2,9 +2,7 @@
 import {
   H_NEIGH_SEED,
   H_NEIGH4,
-  H_NEIGH4_MOVES,
   H_NEIGH6,
-  H_NEIGH6_MOVES,
   type Layout,
   NEIGH_IFINDEX_MASK,
   NEIGH_WINDOW,
@@ -12,7 +10,7 @@ import {
   NEIGH6_WORDS,
 } from "./layout.ts";
 
-/** How often a lookup begins anew because entries came and went under it. */
+/** How often a lookup begins anew because entries changed under it. */
 const TRIES = 100;
 
 /** @param seed H_NEIGH_SEED */
@@ -84,16 +82,14 @@ export class NeighReader4 {
   readonly find: (ip: number, ifindex: number) => number;
 
   private probe(ip: number, ifindex: number): number {
-    const { words } = this;
     for (let tries = 0; tries < TRIES; tries++) {
-      const moves = words[H_NEIGH4_MOVES]!;
       const state = this.walk(ip, ifindex);
-      if (state > 0 || (state === 0 && words[H_NEIGH4_MOVES] === moves)) return state;
+      if (state >= 0) return state;
     }
     return 0;
   }
 
-  /** Goes along the slots once: the state, 0 if there is no such entry, -1 if one was deleted while it was read. */
+  /** Goes along the slots once: the state, 0 if there is no such entry, -1 if it changed while it was read. */
   private walk(ip: number, ifindex: number): number {
     const { words, mask, hit } = this;
     const base = words[H_NEIGH4]!;
@@ -139,23 +135,21 @@ export class NeighReader6 {
 
   /** The NUD_* state of a neighbour (four memory words), 0 if it is not in the table. */
   find(w0: number, w1: number, w2: number, w3: number, ifindex: number): number {
-    const { words } = this;
     for (let tries = 0; tries < TRIES; tries++) {
-      const moves = words[H_NEIGH6_MOVES]!;
       const state = this.walk(w0, w1, w2, w3, ifindex);
-      if (state > 0 || (state === 0 && words[H_NEIGH6_MOVES] === moves)) return state;
+      if (state >= 0) return state;
     }
     return 0;
   }
 
-  /** Goes along the slots once: the state, 0 if there is no such entry, -1 if one was deleted while it was read. */
+  /** Goes along the slots once: the state, 0 if there is no such entry, -1 if it changed while it was read. */
   private walk(w0: number, w1: number, w2: number, w3: number, ifindex: number): number {
     const { words, mask, hit } = this;
     const base = words[H_NEIGH6]!;
     let i = hash6(this.seed, w0, w1, w2, w3, ifindex) & mask;
     for (let n = 0; n < NEIGH_WINDOW; n++) {
       const at = base + i * NEIGH6_WORDS;
-      const mac1 = words[at + 6]!;
+      const mac1 = words[at + 7]!;
       const key = words[at + 4]!;
       if (
         (key & NEIGH_IFINDEX_MASK) === ifindex &&
@@ -164,9 +158,9 @@ export class NeighReader6 {
         words[at + 1] === w1 &&
         words[at] === w0
       ) {
-        hit[0] = words[at + 5]!;
+        hit[0] = words[at + 6]!;
         hit[1] = mac1;
-        return words[at + 6] === mac1 ? key >>> 24 : -1;
+        return words[at + 7] === mac1 ? key >>> 24 : -1;
       }
       if (key === 0) return 0;
       i = (i + 1) & mask;

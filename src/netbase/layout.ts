@@ -13,8 +13,6 @@ export const H_MAGIC = 0;
 export const H_CAPACITY = 1; // the numbers of a Capacity, in the order of capacityKeys
 export const H_EPOCH = 32; // see mem/epoch.ts
 export const H_RIB_SEQ = 33; // odd while a route changes: the slow lookup's seqlock
-export const H_NEIGH4_MOVES = 34; // neighbours that got another entry because their link-layer address changed
-export const H_NEIGH6_MOVES = 35;
 export const H_DEFAULT4 = 48; // the cell that a 0 in the FIB stands for: the default route
 export const H_DEFAULT6 = 49;
 export const H_NEIGH4 = 50; // word offset of the active neighbour table
@@ -148,7 +146,8 @@ export const NODE_COUNTS = 8;
 export const NODE_CELLS = 10;
 
 // A neighbour: 4 words (IPv4) or 8 (IPv6). `..._KEY`: ifindex | NUD_* << 24; 0 never used, NEIGH_GONE deleted.
-// `..._MAC1`: bytes 4, 5 | sequence << 16 (an even number; another one once the entry has been deleted).
+// `..._MAC0`: bytes 0..3 of the link-layer address. `..._MAC1`: bytes 4, 5 | sequence << 16 (even; another one after
+// every change of the address and every deletion). MAC0 and MAC1 are written by one 64-bit store.
 export const NEIGH4_WORDS = 4;
 export const NEIGH4_IP = 0;
 export const NEIGH4_KEY = 1;
@@ -156,8 +155,8 @@ export const NEIGH4_MAC0 = 2;
 export const NEIGH4_MAC1 = 3;
 export const NEIGH6_WORDS = 8;
 export const NEIGH6_KEY = 4;
-export const NEIGH6_MAC0 = 5;
-export const NEIGH6_MAC1 = 6;
+export const NEIGH6_MAC0 = 6;
+export const NEIGH6_MAC1 = 7;
 export const NEIGH_GONE = 0xff000000 | 0;
 export const NEIGH_IFINDEX_MASK = 0xffffff;
 export const NEIGH_WINDOW = 128; // slots that a lookup visits at most

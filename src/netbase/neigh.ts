@@ -1,38 +1,38 @@
 // Neighbours: one open-addressing hash table a family. One writer, the netlink Worker; readers without locks (find.ts).
 //
-//   IPv4  [ ip | ifindex, state << 24 | mac 0..3 | mac 4..5, seq << 16 ]           four a cache line
-//   IPv6  [ ip x 4 | ifindex, state << 24 | mac 0..3 | mac 4..5, seq << 16 | - ]    two
+//   IPv4  [ ip | ifindex, state << 24 | mac 0..3 | mac 4..5, seq << 16 ]               four a cache line
+//   IPv6  [ ip x 4 | ifindex, state << 24 | - | mac 0..3 | mac 4..5, seq << 16 ]        two
 //
-// An entry changes in two ways only, so that nobody ever waits for the writer, not even for one that the kernel put aside
-// in the middle of a change:
+// An entry changes so that nobody ever waits for the writer, not even for one that the kernel put aside in the middle:
 //   - its state, by one store of its key word;
+//   - its link-layer address, with another sequence number, by one 64-bit store;
 //   - it is deleted: key word first, then another sequence number; only then may the slot be used again, key word last.
-// A neighbour whose link-layer address changes gets a new entry, complete before its key appears, then the old one is
-// deleted. A reader takes what it found if the sequence number is still the same after it has read all; if it finds
-// nothing it looks at H_NEIGH*_MOVES, whether an entry may have passed it, and then looks again.
-// A deleted entry leaves a mark that lookups pass; marks at the end of a run become empty again. When marks take up the
-// room, the table is rebuilt in a second area, which becomes the active one by one store; the first is reused once all
-// readers have quiesced (mem/epoch.ts). Slots are at least twice the capacity, the hash is seeded, a lookup visits at
-// most NEIGH_WINDOW slots.
+// A reader takes what it found if the sequence number is still the same after it has read all, else it looks again.
+// Entries never move: a deleted one leaves a mark that lookups pass; marks at the end of a run become empty again. When
+// marks take up the room, the table is rebuilt in a second area, which becomes the active one by one store; the first is
+// reused once all readers have quiesced (mem/epoch.ts). Slots are at least twice the capacity, the hash is seeded, a
+// lookup visits at most NEIGH_WINDOW slots.
 //
 // Only neighbours that a frame can be sent to are here (USABLE). What is unresolved has no entry and takes no room,
 // so nobody can fill the table with addresses that do not answer.
 import type { Epochs } from "../mem/epoch.ts";
-import { AF_INET6 } from "../wire/address.ts";
+import { AF_INET, AF_INET6 } from "../wire/address.ts";
 import { fence } from "./fence.ts";
 import { hash4, hash6 } from "./find.ts";
 import {
   H_NEIGH_SEED,
   H_NEIGH4,
-  H_NEIGH4_MOVES,
   H_NEIGH6,
-  H_NEIGH6_MOVES,
   IFINDEX_LIMIT,
   type Layout,
   NEIGH_GONE,
   NEIGH_IFINDEX_MASK,
   NEIGH_WINDOW,
+  NEIGH4_KEY,
+  NEIGH4_MAC0,
   NEIGH4_WORDS,
+  NEIGH6_KEY,
+  NEIGH6_MAC0,
   NEIGH6_WORDS,
 } from "./layout.ts";
 import type { NeighRow } from "./rows.ts";
@@ -58,6 +58,9 @@ export const RETIRE_NEIGH6 = 5;
 /** One family's table as the writer keeps it, and as cold readers walk it. */
 export class NeighFamily {
   private readonly words: Int32Array;
+  private readonly pairs: BigInt64Array; // the same memory, for 64-bit stores
+  private readonly next = new Int32Array(2);
+  private readonly nextPair: BigInt64Array = new BigInt64Array(this.next.buffer);
   private readonly epochs: Epochs | undefined;
   private readonly six: boolean;
   private readonly first: number; // word offset of the first of the two areas
@@ -65,7 +68,7 @@ export class NeighFamily {
   private readonly entry: number; // words
   private readonly key: number; // word of the key in an entry
   private readonly active: number; // header word
-  private readonly moves: number; // header word
+  private readonly mac: number; // word of the link-layer address in an entry
   private readonly gauge: Gauge | undefined;
   private readonly stamps: Int32Array;
   private marks = 0; // deleted entries that lookups pass
@@ -80,9 +83,10 @@ export class NeighFamily {
     this.first = six ? at.neigh6 : at.neigh4;
     this.mask = six ? at.neighMask6 : at.neighMask4;
     this.entry = six ? NEIGH6_WORDS : NEIGH4_WORDS;
-    this.key = six ? 4 : 1;
+    this.key = six ? NEIGH6_KEY : NEIGH4_KEY;
     this.active = six ? H_NEIGH6 : H_NEIGH4;
-    this.moves = six ? H_NEIGH6_MOVES : H_NEIGH4_MOVES;
+    this.mac = six ? NEIGH6_MAC0 : NEIGH4_MAC0;
+    this.pairs = new BigInt64Array(words.buffer, words.byteOffset, words.length >> 1);
     this.stamps = new Int32Array(epochs ? this.mask + 1 : 0);
     if (!epochs) return;
     const { neighbours4, neighbours6 } = at.capacity;
@@ -102,40 +106,32 @@ export class NeighFamily {
     const key = row.ifindex | ((row.state & 0xff) << 24);
     const mac0 = mac[0]! | (mac[1]! << 8) | (mac[2]! << 16) | (mac[3]! << 24);
     const mac1 = mac[4]! | (mac[5]! << 8);
-    const known = this.find(row);
-    if (known !== 0) {
-      const own = known + this.key;
-      this.stamps[this.slotOf(known)] = this.stamp;
-      if (words[own + 1] === mac0 && (words[own + 2]! & 0xffff) === mac1) {
-        if (words[own] === key) return SAME;
-        Atomics.store(words, own, key);
-        return CHANGED;
-      }
-    } else if (gauge.full) return gauge.refuse();
-    let at = this.roomFor(row);
-    if (gauge.entries + this.marks > (this.mask + 1) * 0.7 && this.rebuild()) at = this.roomFor(row);
-    let old = known !== 0 ? this.find(row) : 0;
-    if (at === 0) {
-      if (old === 0) return gauge.refuse();
-      this.clear(old); // nowhere to go: for a moment it is not there
-      at = old;
-      old = 0;
+    let at = this.find(row);
+    if (at > 0) {
+      const other = words[at + this.mac] !== mac0 || (words[at + this.mac + 1]! & 0xffff) !== mac1;
+      this.stamps[this.slotOf(at)] = this.stamp;
+      if (other) this.setMac(at, mac0, mac1);
+      else if (words[at + this.key] === key) return SAME;
+      Atomics.store(words, at + this.key, key);
+      return CHANGED;
     }
+    if (gauge.full) return gauge.refuse();
+    if (gauge.entries + this.marks > (this.mask + 1) * 0.7 && this.rebuild()) at = this.find(row);
+    if (at === 0) return gauge.refuse();
+    at = -at;
     if (words[at + this.key] === NEIGH_GONE) this.marks--;
-    this.write(at, row, key, mac0, mac1);
+    for (let i = 0; i < this.key; i++) words[at + i] = row.dst[i]!;
+    this.setMac(at, mac0, mac1);
+    Atomics.store(words, at + this.key, key);
     this.stamps[this.slotOf(at)] = this.stamp;
     gauge.entries++;
-    if (old !== 0) {
-      Atomics.add(words, this.moves, 1);
-      this.clear(old);
-    }
-    return known !== 0 ? CHANGED : ADDED;
+    return ADDED;
   }
 
   /** Forgets a neighbour: REMOVED, or SAME if it was not there. */
   remove(row: NeighRow): number {
     const at = this.find(row);
-    if (at === 0) return SAME;
+    if (at <= 0) return SAME;
     this.clear(at);
     return REMOVED;
   }
@@ -176,16 +172,16 @@ export class NeighFamily {
     const found: Neigh[] = [];
     const base = words[this.active]!;
     for (let slot = 0; slot <= this.mask; slot++) {
-      const at = base + slot * entry + this.key;
+      const at = base + slot * entry;
       for (;;) {
-        const last = words[at + 2]!;
-        const key = words[at]!;
-        const dst = Int32Array.from({ length: 4 }, (_, i) => (i < this.key ? words[at - this.key + i]! : 0));
-        const mac0 = words[at + 1]!;
-        if (!fence() || words[at + 2] !== last) continue;
+        const mac1 = words[at + this.mac + 1]!;
+        const key = words[at + this.key]!;
+        const dst = Int32Array.from({ length: 4 }, (_, i) => (i < this.key ? words[at + i]! : 0));
+        const mac0 = words[at + this.mac]!;
+        if (!fence() || words[at + this.mac + 1] !== mac1) continue;
         if (key === 0 || key === NEIGH_GONE) break;
-        const lladdr = Uint8Array.of(mac0, mac0 >> 8, mac0 >> 16, mac0 >> 24, last, last >> 8);
-        const family = this.six ? AF_INET6 : 2;
+        const lladdr = Uint8Array.of(mac0, mac0 >> 8, mac0 >> 16, mac0 >> 24, mac1, mac1 >> 8);
+        const family = this.six ? AF_INET6 : AF_INET;
         found.push({ family, ifindex: key & NEIGH_IFINDEX_MASK, state: key >>> 24, dst, lladdr });
         break;
       }
@@ -197,33 +193,21 @@ export class NeighFamily {
     return (at - this.words[this.active]!) / this.entry;
   }
 
-  /** The entry's word offset, 0 if there is none. */
+  /** The entry's word offset; if there is none, minus that of a slot that could take it; 0 if there is none of these. */
   private find(row: NeighRow): number {
     const { words, entry, mask } = this;
     const base = words[this.active]!;
+    let room = 0;
     let i = this.hash(row.dst, row.ifindex) & mask;
     for (let n = 0; n < NEIGH_WINDOW; n++) {
       const at = base + i * entry;
       const key = words[at + this.key]!;
-      if (key === 0) return 0;
-      if ((key & NEIGH_IFINDEX_MASK) === row.ifindex && this.isIp(at, row.dst)) return at;
+      if (key === 0) return room || -at;
+      if (key === NEIGH_GONE) room ||= -at;
+      else if ((key & NEIGH_IFINDEX_MASK) === row.ifindex && this.isIp(at, row.dst)) return at;
       i = (i + 1) & mask;
     }
-    return 0;
-  }
-
-  /** The first slot that a new entry could take, 0 if there is none within reach. */
-  private roomFor(row: NeighRow): number {
-    const { words, entry, mask } = this;
-    const base = words[this.active]!;
-    let i = this.hash(row.dst, row.ifindex) & mask;
-    for (let n = 0; n < NEIGH_WINDOW; n++) {
-      const at = base + i * entry;
-      const key = words[at + this.key]!;
-      if (key === 0 || key === NEIGH_GONE) return at;
-      i = (i + 1) & mask;
-    }
-    return 0;
+    return room;
   }
 
   private hash(ip: Int32Array, ifindex: number): number {
@@ -236,13 +220,12 @@ export class NeighFamily {
     return true;
   }
 
-  private write(at: number, row: NeighRow, key: number, mac0: number, mac1: number): void {
-    const { words } = this;
-    const own = at + this.key;
-    for (let i = 0; i < this.key; i++) words[at + i] = row.dst[i]!;
-    words[own + 1] = mac0;
-    words[own + 2] = (words[own + 2]! & 0xffff0000) | mac1;
-    Atomics.store(words, own, key);
+  /** The address and the next sequence number, in one store. */
+  private setMac(at: number, mac0: number, mac1: number): void {
+    const { next, mac } = this;
+    next[0] = mac0;
+    next[1] = (((this.words[at + mac + 1]! >>> 16) + 2) << 16) | mac1;
+    Atomics.store(this.pairs, (at + mac) >> 1, this.nextPair[0]!);
   }
 
   private clear(at: number): void {
@@ -271,7 +254,7 @@ export class NeighFamily {
   private mark(at: number, key: number): void {
     const { words } = this;
     Atomics.store(words, at + this.key, key);
-    Atomics.add(words, at + this.key + 2, 0x20000);
+    Atomics.add(words, at + this.mac + 1, 0x20000);
   }
 
   /** Copies the entries, without the marks, to the other area, and makes that the active one. */
