@@ -9,8 +9,9 @@
 //   word 33  NLM_F_* of all messages, ored    by the filler
 //   word 34  -errno of the dump or of recv    by the filler
 //   word 35  1: give up                       by the decoder
-//   word 36  1: the filler's thread is gone   by drain.ts
-//   word 37  who fills: nobody yet, THREAD or DECODER; whoever comes first
+//   word 36  who fills: NOBODY, THREAD or DECODER
+//   word 37  sequence number of the dump      by the decoder, before it fills itself
+//   word 48  1: the thread has mapped this    by drain.ts, for good
 //   word 64.. bytes in slot i
 //   byte 4096.. slots of 64 KiB, one datagram each
 import { errno } from "../../ffi/errno.ts";
@@ -26,8 +27,9 @@ const STATE = 32;
 const FLAGS = 33;
 const ERROR = 34;
 const ABORT = 35;
-const GONE = 36;
-const FILLER = 37;
+const FILLER = 36;
+const SEQ = 37;
+const PRESENT = 48;
 const LENGTHS = 64;
 const SLOTS_OFF = 4096;
 const SLOT_BYTES = 65_536;
@@ -35,6 +37,7 @@ const SLOT_BYTES = 65_536;
 export const SLOTS = 128;
 export const CHUNKS_BYTES: number = SLOTS_OFF + SLOTS * SLOT_BYTES;
 
+const NOBODY = 0;
 export const THREAD = 1;
 export const DECODER = 2;
 
@@ -59,22 +62,41 @@ export class Chunks {
     this.address = region.address;
   }
 
-  /** Decoder: forgets the last dump. */
-  reset(): void {
-    this.words.fill(0, 0, LENGTHS);
+  /** Decoder: forgets the last dump, and fills the next one as long as it does not yield. */
+  reset(seq: number): void {
+    // A thread that comes late for an earlier dump may hold it for a moment.
+    while (!this.claim(DECODER)) libc.poll(null, 0, 1);
+    this.words.fill(0, 0, FILLER);
+    this.words[SEQ] = seq;
   }
 
-  /** Becomes the one who fills from now on; false if the other has. */
+  /** Which dump this is. */
+  get seq(): number {
+    return this.words[SEQ]! >>> 0;
+  }
+
+  /** Becomes the one who fills; false if the other is. */
   claim(who: typeof THREAD | typeof DECODER): boolean {
-    return Atomics.compareExchange(this.words, FILLER, 0, who) === 0;
+    return Atomics.compareExchange(this.words, FILLER, NOBODY, who) === NOBODY;
+  }
+
+  /** Fills no more; the other may. */
+  yield(): void {
+    Atomics.store(this.words, FILLER, NOBODY);
+  }
+
+  /** Whether anybody fills. */
+  get claimed(): boolean {
+    return Atomics.load(this.words, FILLER) !== NOBODY;
   }
 
   /** Filler: takes one datagram of the dump `seq`, waiting for it. False if the ring is full or the dump at its end. */
   fill(fd: number, seq: number): boolean {
     const { words } = this;
     const filled = Atomics.load(words, FILLED);
-    if (words[STATE] !== RUNNING || (filled - Atomics.load(words, EMPTIED)) >>> 0 >= SLOTS) return false;
+    if (words[STATE] !== RUNNING) return false;
     if (Atomics.load(words, ABORT) !== 0) return this.end(0);
+    if ((filled - Atomics.load(words, EMPTIED)) >>> 0 >= SLOTS) return false;
     const slot = (filled >>> 0) % SLOTS;
     const off = SLOTS_OFF + slot * SLOT_BYTES;
     this.nameLen[0] = 12;
@@ -166,12 +188,17 @@ export class Chunks {
     Atomics.store(this.words, ABORT, 1);
   }
 
-  /** Set by drain.ts as the last thing that it does with this memory. */
-  get gone(): boolean {
-    return Atomics.load(this.words, GONE) !== 0;
+  /** Whether the thread looks at this memory through a mapping of its own. */
+  get present(): boolean {
+    return Atomics.load(this.words, PRESENT) !== 0;
   }
 
-  leave(): void {
-    Atomics.store(this.words, GONE, 1);
+  arrive(): void {
+    Atomics.store(this.words, PRESENT, 1);
+  }
+
+  /** Decoder: another thread will come, or none. */
+  forget(): void {
+    Atomics.store(this.words, PRESENT, 0);
   }
 }

@@ -1,5 +1,6 @@
-// The thread that goes on receiving a long dump while the netlink Worker decodes: started by dump.ts for one dump,
-// gone at its end. Its only message: { fd, seq, chunks: RegionRef }. Everything else goes through the ring.
+// The thread that receives a long dump while the netlink Worker decodes (dump.ts). Asleep in its event loop between
+// dumps. Messages: DrainBoot once, then { seq } for each dump that it may take over, then "end". All else goes through
+// the ring.
 import { libc } from "../../ffi/libc.ts";
 import { Region, type RegionRef } from "../mem/region.ts";
 import { Chunks, THREAD } from "./chunks.ts";
@@ -8,16 +9,37 @@ declare const self: Worker;
 
 export interface DrainBoot {
   fd: number;
-  seq: number;
   chunks: RegionRef;
 }
 
-self.onmessage = ({ data }: MessageEvent<DrainBoot>) => {
-  const region = Region.open(data.chunks, "read-write");
-  const chunks = new Chunks(region);
-  // A full ring is waited for; the decoder is behind then, not the kernel.
-  if (chunks.claim(THREAD)) while (!chunks.ended) if (!chunks.fill(data.fd, data.seq)) libc.poll(null, 0, 1);
-  chunks.leave();
-  region.unmap();
-  process.exit(0);
+let fd = -1;
+let region: Region;
+let chunks: Chunks;
+
+/** Receives the rest of a dump. Whoever receives now gives way when the ring is filled so far. */
+function drain(seq: number): void {
+  while (chunks.seq === seq && !chunks.ended) {
+    if (!chunks.claim(THREAD)) {
+      libc.poll(null, 0, 1);
+      continue;
+    }
+    // It may be the next dump by now. A full ring is waited for: the decoder is behind then, not the kernel.
+    while (chunks.seq === seq && !chunks.ended) if (!chunks.fill(fd, seq)) libc.poll(null, 0, 1);
+    chunks.yield();
+  }
+}
+
+self.onmessage = ({ data }: MessageEvent<DrainBoot | { seq: number } | "end">) => {
+  if (data === "end") {
+    region.unmap();
+    process.exit(0); // this thread
+  }
+  if ("seq" in data) {
+    drain(data.seq);
+    return;
+  }
+  fd = data.fd;
+  region = Region.open(data.chunks, "read-write");
+  chunks = new Chunks(region);
+  chunks.arrive();
 };

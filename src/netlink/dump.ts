@@ -1,5 +1,6 @@
 // One dump at a time, received as fast as the kernel makes it and decoded behind that. Short dumps (up to 1 MiB, some
-// 17,000 routes) are received whole, then decoded. For a longer one a second thread (drain.ts) receives the rest.
+// 17,000 routes) are received whole, then decoded. For a longer one a second thread (drain.ts) is asked to receive the
+// rest; until it comes, and if it never does, this one receives and decodes by turns.
 import { SysError } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
 import { Region } from "../mem/region.ts";
@@ -26,24 +27,34 @@ export interface DumpResult {
 }
 
 const ANSWER_MS = 30_000;
-/** Chunks of a short dump. */
+/** Chunks of a short dump, and how many this thread receives at a time after those. */
 const SHORT = 32;
-/** How long the other thread may take to start. */
-const LATE_MS = 500;
+const TURN = 8;
+/** How long to wait for a thread that was started to have come so far that it can be ended. */
+const START_MS = 2000;
 
 export class Dumper {
   private readonly socket: NetlinkSocket;
   private readonly region = Region.create("netd-dump", CHUNKS_BYTES);
   private readonly chunks = new Chunks(this.region);
   private readonly requests = new Requests();
-  /** Another thread receives. */
-  private thread = false;
-  /** A thread did not come in time: none is asked for any more. */
-  private late = false;
+  private thread: Worker | undefined;
+  private kept = false;
 
   /** @throws SysError */
   constructor(netns?: Netns) {
     this.socket = new NetlinkSocket({ ...(netns && { netns }), slots: 1, timeoutMs: ANSWER_MS });
+  }
+
+  /** Starts the second thread, before long dumps may come; it stays until `rest`. Without, one comes for each. */
+  prepare(): void {
+    this.kept = true;
+    this.start();
+  }
+
+  rest(): void {
+    this.kept = false;
+    this.end();
   }
 
   /** Asks for one dump and gives every message of it to `sink`. Blocks until its end. @throws SysError if lost */
@@ -51,34 +62,43 @@ export class Dumper {
     const { chunks, requests, socket } = this;
     requests.reset();
     fill(requests);
-    chunks.reset();
-    const sent = socket.send(requests.bytes, 0, requests.length);
-    if (sent < 0) throw new SysError("send netlink dump request", -sent);
     const seq = requests.firstSeq;
+    chunks.reset(seq);
+    const sent = socket.send(requests.bytes, 0, requests.length);
+    if (sent < 0) {
+      chunks.yield();
+      throw new SysError("send netlink dump request", -sent);
+    }
     while (chunks.ready < SHORT && chunks.fill(socket.fd, seq)) sink.pause();
-    if (!chunks.ended && !this.late) this.start({ fd: socket.fd, seq, chunks: this.region.ref });
-    const patience = performance.now() + LATE_MS;
+    chunks.yield();
+    if (!chunks.ended) {
+      this.start();
+      this.thread?.postMessage({ seq });
+    }
     let messages = 0;
     try {
       while (chunks.ready > 0 || !chunks.ended) {
-        if (!this.thread) while (chunks.ready < SHORT && chunks.fill(socket.fd, seq));
         if (chunks.ready > 0) messages += this.decode(sink);
-        else if (performance.now() > patience && chunks.claim(DECODER)) {
-          this.late = true;
-          this.thread = false;
+        else if (chunks.claim(DECODER)) {
+          while (chunks.ready < TURN && chunks.fill(socket.fd, seq));
+          chunks.yield();
         } else libc.poll(null, 0, 1);
         sink.pause();
       }
     } finally {
-      this.join();
+      // The thread lets go of the ring at the dump's end, or when it is told to give up.
+      chunks.abort();
+      while (chunks.claimed) libc.poll(null, 0, 1);
+      if (!this.kept) this.end();
     }
     return { messages, interrupted: chunks.interrupted, error: chunks.error };
   }
 
   close(): void {
+    const gone = this.end();
     this.socket.close();
-    // A thread that may yet come looks into this memory first.
-    if (!this.late) this.region.close();
+    // A thread that may yet come opens this memory first: it is left to it.
+    if (gone) this.region.close();
   }
 
   private decode(sink: DumpSink): number {
@@ -97,16 +117,22 @@ export class Dumper {
     return messages;
   }
 
-  private start(boot: DrainBoot): void {
-    this.thread = true;
-    new Worker(new URL("./drain.ts", import.meta.url).href).postMessage(boot);
+  private start(): void {
+    if (this.thread) return;
+    this.thread = new Worker(new URL("./drain.ts", import.meta.url).href);
+    this.thread.onerror = (event) => event.preventDefault(); // it is done without
+    this.thread.postMessage({ fd: this.socket.fd, chunks: this.region.ref } satisfies DrainBoot);
   }
 
-  /** Waits until the other thread has let go of the memory. */
-  private join(): void {
-    if (!this.thread) return;
-    this.chunks.abort();
-    while (!this.chunks.gone) libc.poll(null, 0, 1);
-    this.thread = false;
+  /** Ends the second thread. False if it has not even come. */
+  private end(): boolean {
+    if (!this.thread) return true;
+    const until = performance.now() + START_MS;
+    while (!this.chunks.present && performance.now() < until) libc.poll(null, 0, 1);
+    this.thread.postMessage("end");
+    this.thread = undefined;
+    const { present } = this.chunks;
+    this.chunks.forget();
+    return present;
   }
 }

@@ -163,7 +163,9 @@ export class Mirror implements EventSink, DumpSink {
   sync(): void {
     this.agenda.everything();
     this.now = performance.now();
+    this.dumper.prepare();
     for (const kind of KINDS) this.run(this.agenda.jobs[kind]);
+    this.dumper.rest();
     this.policy.follow(this.writer);
     this.turn();
   }
