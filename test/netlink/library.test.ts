@@ -309,7 +309,8 @@ test("columns say what objects say", async () => {
     if (route.protocol !== 2) batch.routes.delete(route);
   for (const route of await nl.routes.dump({ type: "blackhole" }).toArray()) batch.routes.delete(route);
   for (const neigh of objects) batch.neighs.delete(neigh);
-  expect(await batch.send()).toEqual([]);
+  // The kernel may have collected a neighbour by itself meanwhile.
+  expect((await batch.send()).filter(({ error }) => error.code !== "ENOENT")).toEqual([]);
 });
 
 test("errors: errno, attribute, what cannot be written", async () => {
