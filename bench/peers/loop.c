@@ -190,9 +190,10 @@ static inline uint32_t fib4(uint32_t dst) {
 // A neighbour in the table (any state but the unusable ones), read whole under its sequence number.
 static inline int neigh4(uint32_t ip, uint32_t *mac0, uint32_t *mac1) {
   const uint32_t *table = base + base[H_NEIGH4];
-  uint32_t h = (ip ^ base[H_NEIGH_SEED]) * 0x9e3779b1u;
-  h = (h ^ (h >> 15) ^ IFINDEX) * 0x85ebca6bu;
-  h ^= h >> 13;
+  uint32_t h = ip ^ base[H_NEIGH_SEED];
+  h = (h ^ h >> 16) * 0x85ebca6bu;
+  h = (h ^ h >> 13 ^ IFINDEX) * 0xc2b2ae35u;
+  h ^= h >> 16;
   for (uint32_t n = 0; n < NEIGH_WINDOW; n++, h++) {
     const uint32_t *e = table + (h & L_neighMask4) * NEIGH4_WORDS;
     uint32_t key = e[1];

@@ -26,16 +26,15 @@ static atomic_bool stop;
 static atomic_ulong writes;
 
 static uint32_t hash(const uint32_t *ip, uint32_t ifindex) {
-  uint32_t h = (ip[0] ^ SEED) * 0x9e3779b1u;
-  if (key_at == 1) {
-    h = (h ^ h >> 15 ^ ifindex) * 0x85ebca6bu;
-    return h ^ h >> 13;
+  uint32_t h = ip[0] ^ SEED;
+  if (key_at != 1) {
+    h = (h ^ h >> 16 ^ ip[1]) * 0x9e3779b1u;
+    h = (h ^ h >> 15 ^ ip[2]) * 0x27d4eb2fu;
+    h ^= ip[3];
   }
-  h = (h ^ h >> 15 ^ ip[1]) * 0x85ebca6bu;
-  h = (h ^ h >> 13 ^ ip[2]) * 0xc2b2ae35u;
-  h = (h ^ h >> 15 ^ ip[3]) * 0x27d4eb2fu;
-  h = (h ^ h >> 13 ^ ifindex) * 0x165667b1u;
-  return h ^ h >> 15;
+  h = (h ^ h >> 16) * 0x85ebca6bu;
+  h = (h ^ h >> 13 ^ ifindex) * 0xc2b2ae35u;
+  return h ^ h >> 16;
 }
 
 /* The link-layer address and the next sequence number, in one store. */

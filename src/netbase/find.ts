@@ -13,11 +13,16 @@ import {
 /** How often a lookup begins anew because entries changed under it. */
 const TRIES = 100;
 
-/** @param seed H_NEIGH_SEED */
+/**
+ * MurmurHash3's finalizer, with the interface in the middle. Weaker ones make clusters of more than NEIGH_WINDOW entries
+ * out of addresses that follow each other, under one seed in sixty.
+ * @param seed H_NEIGH_SEED
+ */
 export const hash4 = (seed: number, ip: number, ifindex: number): number => {
-  let h = Math.imul(ip ^ seed, 0x9e3779b1);
-  h = Math.imul(h ^ (h >>> 15) ^ ifindex, 0x85ebca6b);
-  return h ^ (h >>> 13);
+  let h = ip ^ seed;
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13) ^ ifindex, 0xc2b2ae35);
+  return h ^ (h >>> 16);
 };
 
 export const hash6 = (
@@ -28,12 +33,12 @@ export const hash6 = (
   w3: number,
   ifindex: number,
 ): number => {
-  let h = Math.imul(w0 ^ seed, 0x9e3779b1);
-  h = Math.imul(h ^ (h >>> 15) ^ w1, 0x85ebca6b);
-  h = Math.imul(h ^ (h >>> 13) ^ w2, 0xc2b2ae35);
-  h = Math.imul(h ^ (h >>> 15) ^ w3, 0x27d4eb2f);
-  h = Math.imul(h ^ (h >>> 13) ^ ifindex, 0x165667b1);
-  return h ^ (h >>> 15);
+  let h = w0 ^ seed;
+  h = Math.imul(h ^ (h >>> 16) ^ w1, 0x9e3779b1);
+  h = Math.imul(h ^ (h >>> 15) ^ w2, 0x27d4eb2f);
+  h = Math.imul(h ^ (h >>> 16) ^ w3, 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13) ^ ifindex, 0xc2b2ae35);
+  return h ^ (h >>> 16);
 };
 
 /** The reader's side for IPv4. After a hit, `mac0` and `mac1` are the link-layer address. */
