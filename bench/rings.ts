@@ -100,9 +100,12 @@ class Ours {
         const w0 = words[p]!;
         const w1 = words[p + 1]!;
         const w2 = words[p + 2]!;
-        words[p] = (w1 >>> 16) | (w2 << 16);
-        words[p + 1] = (w2 >>> 16) | (w0 << 16);
+        const w3 = words[p + 3]!;
+        // Frames begin in the middle of a word (src/xdp/umem.ts): dst is w0's upper half and w1, src is w2 and w3's lower.
+        words[p] = (w0 & 0xffff) | (w2 << 16);
+        words[p + 1] = (w2 >>> 16) | (w3 << 16);
         words[p + 2] = (w0 >>> 16) | (w1 << 16);
+        words[p + 3] = (w1 >>> 16) | (w3 & ~0xffff);
       }
       if (n > 0) this.send();
       link.maintain();
