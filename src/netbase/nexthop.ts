@@ -72,15 +72,10 @@ interface NexthopObject extends Resolved {
   stamp: number;
 }
 
-/** A route's type is blackhole when its nexthop object is one, whatever the object was when the route was told. */
-const typeOf = (row: RouteRow, object: Resolved | undefined): number =>
-  object
-    ? object.blackhole
-      ? RTN_BLACKHOLE
-      : row.type === RTN_BLACKHOLE
-        ? RTN_UNICAST
-        : row.type
-    : row.type;
+/** The type of a route beside its nexthop object, which makes a blackhole of it when it is one. */
+const ownType = (type: number): number => (type === RTN_BLACKHOLE ? RTN_UNICAST : type);
+const typeOf = (type: number, object: Resolved | undefined): number =>
+  object ? (object.blackhole ? RTN_BLACKHOLE : ownType(type)) : type;
 
 export class NexthopTable {
   private readonly words: Int32Array;
@@ -137,7 +132,14 @@ export class NexthopTable {
   /** The id for a route's next hop, 0 if no route has such a one. */
   find(row: RouteRow): number {
     const id = this.lookup(row);
-    if (row.legs.n > 1 && id !== 0) this.tell(id, row);
+    if (id === 0) return 0;
+    if (row.nhid === 0) {
+      if (row.legs.n > 1) this.tell(id, row);
+    } else if (!this.legsOfObject(row.nhid | 0)) {
+      // The object's own message is still to come: the route's is the latest word.
+      this.write(row);
+      this.publish(id);
+    }
     return id;
   }
 
@@ -153,8 +155,7 @@ export class NexthopTable {
    * The legs of a multipath route may be dead though their interface is up: it lost its last IPv4 address, or came up
    * without carrier (IPv6). Only the kernel's dumps tell; what one told stands until the next.
    */
-  private tell(id: number, { legs, nhid }: RouteRow): void {
-    if (nhid !== 0) return;
+  private tell(id: number, { legs }: RouteRow): void {
     const { words } = this;
     const record = words[this.nhIndex + id]!;
     let same = true;
@@ -331,22 +332,24 @@ export class NexthopTable {
     return false;
   }
 
-  /** Whether id's record stands for exactly what `row` says. */
+  /**
+   * Whether id's record stands for exactly what `row` says. Of a nexthop object's record the id says it all: the legs,
+   * and whether it is a blackhole, are the object's, which may have changed since the record was written.
+   */
   private says(id: number, row: RouteRow): boolean {
     const { words } = this;
     const { legs } = row;
     const record = words[this.nhIndex + id]!;
     const type = words[record + NH_TYPE]!;
-    const object = row.nhid !== 0 ? this.legsOfObject(row.nhid | 0) : undefined;
-    if ((type & 0xff) !== typeOf(row, object) || (type & NH_PREFSRC) !== (row.hasPrefsrc ? NH_PREFSRC : 0))
-      return false;
+    const named = row.nhid !== 0;
+    if (named ? ownType(type & 0xff) !== ownType(row.type) : (type & 0xff) !== row.type) return false;
+    if ((type & NH_PREFSRC) !== (row.hasPrefsrc ? NH_PREFSRC : 0)) return false;
     const link = words[record + NH_LINK]!;
     if (((link >>> 16) & 0xff) !== row.family || link >>> 24 !== row.scope) return false;
     if (words[record + NH_MTU] !== (row.mtu | 0) || words[record + NH_NHID] !== (row.nhid | 0)) return false;
     if (row.hasPrefsrc)
       for (let i = 0; i < 4; i++) if (words[record + NH_SRC + i] !== row.prefsrc[i]) return false;
-    // The legs of a nexthop object are the object's, whatever the route's message made of them.
-    if (object) return true;
+    if (named) return true;
     if (type >>> 16 !== legs.n) return false;
     for (let i = 0, leg = record; i < legs.n; i++, leg += LINE_WORDS) {
       const own = words[leg + NH_LINK]!;
@@ -380,7 +383,7 @@ export class NexthopTable {
   private write(row: RouteRow): void {
     const object = row.nhid !== 0 ? this.legsOfObject(row.nhid | 0) : undefined;
     this.writeLegs(
-      typeOf(row, object) | (row.hasPrefsrc ? NH_PREFSRC : 0),
+      typeOf(row.type, object) | (row.hasPrefsrc ? NH_PREFSRC : 0),
       (row.family << 16) | (row.scope << 24),
       row.mtu,
       row.nhid,
@@ -393,11 +396,9 @@ export class NexthopTable {
   private expand(record: number): void {
     const { words } = this;
     const object = this.legsOfObject(words[record + NH_NHID]!);
-    const type = words[record + NH_TYPE]! & 0xff;
-    const now = object?.blackhole ? RTN_BLACKHOLE : type === RTN_BLACKHOLE ? RTN_UNICAST : type;
     const src = words.slice(record + NH_SRC, record + NH_SRC + 4);
     this.writeLegs(
-      now | (words[record + NH_TYPE]! & NH_PREFSRC),
+      typeOf(words[record + NH_TYPE]! & 0xff, object) | (words[record + NH_TYPE]! & NH_PREFSRC),
       words[record + NH_LINK]! & 0xffff0000,
       words[record + NH_MTU]!,
       words[record + NH_NHID]!,
@@ -519,7 +520,7 @@ const mix = (h: number, w: number): number => {
 /** A hash of what `says` compares. */
 function hashOf(row: RouteRow): number {
   const { legs } = row;
-  const type = row.nhid !== 0 && row.type === RTN_BLACKHOLE ? RTN_UNICAST : row.type;
+  const type = row.nhid !== 0 ? ownType(row.type) : row.type;
   let h = mix(Math.imul(type | (row.scope << 8) | (row.family << 16), 0x9e3779b1) ^ row.mtu, row.nhid);
   if (row.hasPrefsrc) for (let i = 0; i < 4; i++) h = mix(h, row.prefsrc[i]!);
   if (row.nhid !== 0) return h;

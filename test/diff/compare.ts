@@ -104,7 +104,11 @@ function jsonRoute(r: Json, six: boolean, index: (name?: string) => number | str
   const leg = (l: Json, weight: number): string =>
     `${l["gateway"] ?? l["via"]?.["host"] ?? "-"} dev ${index(l["dev"])} *${weight} ${jsonFlags(l["flags"])}`;
   let legs: string[] = [];
-  if (r["nexthops"]) legs = r["nexthops"].map((l: Json) => leg(l, l["weight"]));
+  // The weight of one leg alone, as a group may have it, means nothing.
+  if (r["nexthops"])
+    legs = r["nexthops"].map((l: Json, _: number, { length }: Json[]) =>
+      leg(l, length > 1 ? l["weight"] : 1),
+    );
   else if (r["dev"] !== undefined || r["gateway"] !== undefined) legs = [leg(r, 1)];
   if (six) legs.sort();
   const dst =

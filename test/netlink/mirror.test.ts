@@ -210,6 +210,26 @@ for (const compat of [1, 0])
     expect(routes(mirrored, "fd50::/32")).toEqual([]);
   });
 
+test("a nexthop object becomes a blackhole and back: its route is that one still, not the first of its prefix", () => {
+  const { host, ifindex, mirrored } = world(1);
+  host.nl.call((m) => newNexthop(m, { id: 1, via: "10.0.0.2", oif: ifindex[0]! }));
+  const append = nl.NLM_F_CREATE | nl.NLM_F_APPEND;
+  host.nl.call((m) => newRoute(m, { dst: "10.0.0.0/24", nhid: 1 }, append));
+  same(mirrored, host);
+  const { entries } = mirrored.writer.stats.routes4;
+  for (const spec of [
+    { id: 1, blackhole: true, family: nl.AF_INET },
+    { id: 1, via: "10.0.0.3", oif: ifindex[0]! },
+  ]) {
+    host.nl.call((m) => newNexthop(m, spec, nl.NLM_F_CREATE | nl.NLM_F_REPLACE));
+    mirrored.settle();
+    expect(mirrored.writer.stats.routes4.entries).toBe(entries);
+    same(mirrored, host);
+    expect(routes(mirrored, "10.0.0.0/24")).toHaveLength(2);
+  }
+  expect(mirrored.mirror.counts.swept).toBe(0);
+});
+
 test("IPv6: one leg deleted, one appended; IPv4: APPEND, prepend, REPLACE keep the kernel's order", () => {
   const { host, mirrored } = world();
   const six = (via: string) => ({ dst: "fd50::/32", via });
