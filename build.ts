@@ -1,5 +1,6 @@
 // One binary: the daemon, its Workers and the BPF object, with Bun inside. It needs libbpf and libxdp, and no Bun,
 // clang or sources. Nothing is read from the directory that it is started in: no .env, no bunfig, no tsconfig.
+// `bun build.ts [FILE]`: dist/netd if it does not say.
 const workers = [
   "src/netlink/worker.ts",
   "src/netlink/drain.ts",
@@ -18,7 +19,7 @@ const { exitCode } = Bun.spawnSync(
     "src/main.ts",
     ...workers,
     "--outfile",
-    "dist/netd",
+    process.argv[2] ?? "dist/netd",
   ],
   { cwd: import.meta.dir, stdout: "inherit", stderr: "inherit" },
 );

@@ -119,7 +119,7 @@ export class Dumper {
 
   private start(): void {
     if (this.thread) return;
-    this.thread = new Worker(new URL("./drain.ts", import.meta.url).href);
+    this.thread = new Worker(new URL("./drain.ts", import.meta.url).href, { name: "netlink-drain" });
     this.thread.onerror = (event) => event.preventDefault(); // it is done without
     this.thread.postMessage({ fd: this.socket.fd, chunks: this.region.ref } satisfies DrainBoot);
   }
