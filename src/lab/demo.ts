@@ -49,6 +49,7 @@ export async function runLab(given: Config, options: RunOptions): Promise<number
   }
   const left = await leftovers(before, files);
   if (last) live.summary({ ...last, leftovers: left });
+  else if (left.length > 0) throw new Error(`interrupted while starting; left behind: ${left.join(", ")}`);
   return left.length === 0 ? 0 : 1;
 }
 
