@@ -84,9 +84,9 @@ export class RouteFamily extends Followed {
           if ((flags & NLM_F_MULTI) !== 0) return this.reorder(head, same, rank);
           return replaced === 0 && !this.six ? this.moved(head, same, rank, flags) : SAME;
         }
-        // IPv4: a nexthop object was replaced and its routes are told of, in whatever place they are. (The kernel refuses
-        // to replace a route by one that it has already.)
-        if (!this.six) return SAME;
+        // A nexthop object was replaced and its routes are told of, in whatever place they are. (IPv4: the kernel refuses
+        // to replace a route by one that it has already. IPv6: it may mean the other; the mirror asks for a dump.)
+        if (!this.six || row.nhid !== 0) return SAME;
         // IPv6: the other goes, this one takes its place.
         const before = this.begin(head, rank);
         this.unlink(same);

@@ -176,7 +176,8 @@ export class Apply {
 
   /**
    * The kernel replaced the first of several equal routes. IPv4: which of ours that was is not known while some may be
-   * gone in silence. IPv6: the new one may be there already, and is there twice then.
+   * gone in silence. IPv6: the new one may be there already, and is there twice then; or none was replaced, but its
+   * nexthop object.
    */
   private replaces(): void {
     const { route, agenda, writer } = this;
@@ -186,7 +187,10 @@ export class Apply {
     for (const _ of (four ? writer.routes.four : writer.routes.six).rowsOf(route)) rows++;
     if (rows < 2) return;
     if (four) agenda.whole("routes4");
-    else this.mixed.add(keyOf(route));
+    else {
+      this.mixed.add(keyOf(route));
+      if (route.nhid !== 0) agenda.whole("routes6");
+    }
   }
 
   /** A leg has joined an IPv6 route: whether it brought attributes of its own. */

@@ -116,16 +116,21 @@ function ourAnswers(mirrored: Mirrored, query: Query): string[] {
       if (b.table === a.table && b.priority === a.priority) records.push(reader.rib6.record(row));
     }
   } else {
-    // Equal default routes: the kernel prefers one whose gateway answers, and remembers its choice (fib_select_default).
+    // Several default routes: the kernel prefers one whose gateway answers, and remembers which (fib_select_default).
     const { rib4 } = reader;
     const [a, b] = [new RouteRow(), new RouteRow()];
     rib4.load(rib4.match(query.words[0]!, 0, 0, 0, query.tos), a);
-    if (a.dstLen === 0 && a.legs.n === 1)
-      for (const row of rib4.rowsOf(a)) {
-        rib4.load(row, b);
-        const equal = b.table === a.table && b.priority === a.priority && b.scope === a.scope;
-        if (equal && b.type === a.type && b.tos === a.tos) records.push(rib4.record(row));
+    let [priority, tos] = [a.priority, 0];
+    for (const row of a.dstLen === 0 && a.legs.n === 1 ? rib4.rowsOf(a) : []) {
+      rib4.load(row, b);
+      if (b.table !== a.table || (b.tos !== 0 && b.tos !== query.tos) || !rib4.usable(row)) continue;
+      if (b.priority > priority && b.tos === tos) {
+        if (tos === 0) break;
+        continue;
       }
+      [priority, tos] = [b.priority, b.tos];
+      if (b.scope === a.scope && b.type === 1) records.push(rib4.record(row));
+    }
   }
   return records.flatMap((record) => {
     const type = words[record + NH_TYPE]! & 0xff;

@@ -146,6 +146,24 @@ test("aliases: first is best by priority and order; removal exposes the next (su
   expect(at()).toBe(4);
 });
 
+test("what a removed default route of table local reveals: main's default, and not table default behind it", () => {
+  using nb = makeNetbase();
+  const { writer } = nb;
+  writer.routes.splitLocal();
+  writer.routes.upsert(route("10.1.0.0/16", [[4]], { table: 253 }), CREATE);
+  writer.routes.upsert(route("10.2.0.0/16", [[2]]), CREATE);
+  writer.routes.upsert(route("0.0.0.0/0", [[3]]), CREATE);
+  const local = route("0.0.0.0/0", [[1]], { table: 255 });
+  const answers = () => ["10.1.0.1", "10.2.0.1", "192.0.2.1"].map((text) => oifOf(nb, text));
+  expect(answers()).toEqual([3, 2, 3]);
+  writer.routes.upsert(local, CREATE);
+  expect(answers()).toEqual([1, 1, 1]);
+  writer.routes.remove(local);
+  expect(answers()).toEqual([3, 2, 3]);
+  writer.routes.remove(route("0.0.0.0/0", [[3]]));
+  expect(answers()).toEqual([4, 2, 0]);
+});
+
 test("a dump puts aliases into the order in which it tells them", () => {
   using nb = makeNetbase();
   const { writer } = nb;
@@ -280,6 +298,28 @@ test("nexthop objects: routes follow a replaced object, a group's members, and d
   writer.commit();
   expect(oifOf(nb, "10.1.0.1")).toBe(4); // the default route's
   expect(oifOf(nb, "10.2.0.1")).toBe(3);
+});
+
+test("nexthop objects: a route that is told of because its object was replaced takes no other's place", () => {
+  for (const [prefix, via, legs] of [
+    ["10.1.0.0/16", "10.0.0.9", []],
+    ["2001:db8::/32", "fe80::9", [[2]]],
+  ] as const) {
+    using nb = makeNetbase();
+    const { writer, reader } = nb;
+    const rows = () => [...(prefix.includes(":") ? reader.rib6 : reader.rib4).all()].length;
+    writer.nexthops.upsertObject(object(10, [[3, via]]));
+    writer.routes.upsert(route(prefix, legs as unknown as Leg[]), CREATE);
+    writer.routes.upsert(route(prefix, [[3, via]], { nhid: 10 }), APPEND);
+    for (const [told, change] of [
+      [route(prefix, [[1]], { nhid: 10, type: 6 }), { blackhole: 1 }],
+      [route(prefix, [[4, via]], { nhid: 10 }), {}],
+    ] as const) {
+      writer.nexthops.upsertObject(object(10, [[4, via]], change));
+      expect(writer.routes.upsert(told, REPLACE)).toBe(0);
+      expect(rows()).toBe(2);
+    }
+  }
 });
 
 test("a route's MTU, RTA_VIA and onlink are in its record", () => {

@@ -230,6 +230,22 @@ test("a nexthop object becomes a blackhole and back: its route is that one still
   expect(mirrored.mirror.counts.swept).toBe(0);
 });
 
+test("IPv6: a replaced nexthop object and a replaced route are told alike: the other routes of the prefix stay, or go", () => {
+  const { host, ifindex, mirrored } = world(1);
+  const object = (via: string) => ({ id: 1, via, oif: ifindex[0]! });
+  const replace = nl.NLM_F_CREATE | nl.NLM_F_REPLACE;
+  host.nl.call((m) => newNexthop(m, object("fd00::2")));
+  host.route({ dst: "fd50::/32", type: nl.RTN_UNREACHABLE });
+  host.nl.call((m) => newRoute(m, { dst: "fd50::/32", nhid: 1 }, nl.NLM_F_CREATE | nl.NLM_F_APPEND));
+  same(mirrored, host);
+  host.nl.call((m) => newNexthop(m, object("fd00::3"), replace));
+  same(mirrored, host);
+  expect(routes(mirrored, "fd50::/32")).toHaveLength(2);
+  host.nl.call((m) => newRoute(m, { dst: "fd50::/32", nhid: 1 }, replace));
+  same(mirrored, host);
+  expect(routes(mirrored, "fd50::/32")).toHaveLength(1);
+});
+
 test("IPv6: one leg deleted, one appended; IPv4: APPEND, prepend, REPLACE keep the kernel's order", () => {
   const { host, mirrored } = world();
   const six = (via: string) => ({ dst: "fd50::/32", via });
