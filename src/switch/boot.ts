@@ -1,0 +1,62 @@
+// What the main thread tells the Workers of the switch when they start. Numbers, strings and RegionRefs only: it crosses
+// by structured clone. Shared memory of the switch, who writes it and who reads it:
+//
+//   netd-switch          the table (table.ts): clients, matches, groups, answers to claims    control Worker | all
+//   netd-switch-epochs   a slot a net Worker (mem/epoch.ts)                                   net Workers    | control
+//   netd-switch-N        touch ticks, counters per client, claim ring (own.ts)                net Worker N   | control, main
+import type { RegionRef } from "../mem/region.ts";
+import type { SwitchSettings } from "./settings.ts";
+
+/** How many of each fit; the same for whoever maps one of the regions. */
+export interface SwitchCapacity {
+  readonly clients: number;
+  readonly matches: number;
+}
+
+/** NetBoot.switch: what a net Worker has of the switch. */
+export interface NetSwitch {
+  readonly table: RegionRef;
+  readonly epochs: RegionRef;
+  /** this Worker's own region, which it alone writes */
+  readonly own: RegionRef;
+  readonly capacity: SwitchCapacity;
+  /** this Worker is `worker` of `workers`: home of the clients in the slots that leave `worker` when divided by `workers` */
+  readonly worker: number;
+  readonly workers: number;
+  /** epoll fd with the channels of the clients whose home this is; event data is the client's slot. Level-triggered EPOLLIN */
+  readonly epollFd: number;
+  /** eventfd of the control Worker: written after a push to the claim ring */
+  readonly controlWakeFd: number;
+  /** the tap's fd, non-blocking; frames for and from this host's kernel. One queue: any Worker writes, Worker 0 reads */
+  readonly tapFd: number;
+  readonly tapIfindex: number;
+  /** addresses under which a client and this host's kernel see each other where they share one: text */
+  readonly alias4: string;
+  readonly alias6: string;
+  /** destination MACs that are ours beside the card's (usnetd's ADD_MACS): six bytes each, text */
+  readonly macs: readonly string[];
+  /** frames a second that a client may send; 0: any number */
+  readonly packetsPerSecond: number;
+}
+
+/** The control Worker's boot message, without what every Worker gets (thread.ts). */
+export interface SwitchBoot {
+  readonly table: RegionRef;
+  readonly epochs: RegionRef;
+  /** the net Workers' own regions, in order, and their epoll fds and eventfds */
+  readonly own: readonly RegionRef[];
+  readonly epollFds: readonly number[];
+  readonly netWakeFds: readonly number[];
+  readonly capacity: SwitchCapacity;
+  /** netbase, and our slot of its epochs */
+  readonly netbase: RegionRef;
+  readonly netbaseEpochs: RegionRef;
+  readonly reader: number;
+  readonly ifname: string;
+  readonly ifindex: number;
+  /** the card's namespace */
+  readonly netnsFd: number;
+  /** numbers of the BPF maps that this Worker writes: SteerMapFds of src/xdp/maps.ts */
+  readonly maps: Readonly<Record<string, number>>;
+  readonly settings: SwitchSettings;
+}
