@@ -1,0 +1,75 @@
+// The verifier against SO_ATTACH_FILTER, and the interpreter and the compiled function against the kernel's verdicts.
+// NETD_SEED repeats a run; NETD_PROGRAMS makes it longer.
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { compile } from "../../src/filter/compile.ts";
+import { interpreter } from "../../src/filter/interpret.ts";
+import { plainMeta } from "../../src/filter/packet.ts";
+import { format, type Program } from "../../src/filter/program.ts";
+import { verify } from "../../src/filter/verify.ts";
+import { KernelFilter } from "./kernel.ts";
+import { packet, program, Random } from "./programs.ts";
+
+setDefaultTimeout(600_000);
+
+const PROGRAMS = Number(process.env["NETD_PROGRAMS"] ?? 10_000);
+const PAIRS = 100 * PROGRAMS;
+const seed = Number(process.env["NETD_SEED"] ?? (Math.random() * 0x7fffffff) | 0);
+const EINVAL = 22;
+
+/** Does it load what differs from one kernel to the next, or at random? */
+const strange = (one: Program): boolean =>
+  one.some(({ code, k }) => (code & 0x07) === 0 && (code & 0xe0) === 0x20 && k >= 0xfffff000);
+
+test(`${PROGRAMS} random programs are taken and refused as the kernel does; ${PAIRS} verdicts are the kernel's`, () => {
+  console.log(`seed ${seed}`);
+  const random = new Random(seed);
+  using kernel = new KernelFilter();
+  const bytes = new Uint8Array(64);
+  const meta = { ...plainMeta(), netOff: 0 };
+  let taken = 0;
+  let accepted = 0;
+  let runs = 0;
+  const check = (made: Program): boolean => {
+    const fault = verify(made);
+    const answer = kernel.attach(made);
+    if (answer !== (fault ? EINVAL : 0))
+      throw new Error(
+        `seed ${seed}: kernel says ${answer}, verify ${JSON.stringify(fault)}:\n${format(made)}`,
+      );
+    return answer === 0;
+  };
+  for (let i = 0; i < PROGRAMS || runs < PAIRS; i++) {
+    const made = program(random);
+    if (!check(made)) continue;
+    taken++;
+    if (strange(made)) continue;
+    const interpreted = interpreter(made, bytes, meta);
+    const compiled = compile(made, bytes, meta);
+    for (let j = 0; j < 200; j++) {
+      const one = packet(random);
+      bytes.set(one);
+      const verdict = interpreted(0, one.length);
+      const wanted = verdict === 0 ? 0 : Math.min(verdict, one.length);
+      const found = kernel.run(one);
+      if (found !== wanted || compiled(0, one.length) !== verdict)
+        throw new Error(
+          `seed ${seed}: kernel ${found}, interpreter ${verdict}, compiled ${compiled(0, one.length)} on ${one}:\n${format(made)}`,
+        );
+      if (verdict !== 0) accepted++;
+      runs++;
+    }
+  }
+  console.log(`${taken} of ${PROGRAMS} programs taken, ${accepted} of ${runs} packets accepted`);
+  expect(taken).toBeGreaterThan(PROGRAMS / 10);
+  expect(accepted).toBeGreaterThan(runs / 50);
+  expect(accepted).toBeLessThan(runs - runs / 50);
+});
+
+test("programs of the lengths at the limits", () => {
+  const ret = { code: 6, jt: 0, jf: 0, k: 1 };
+  for (const n of [0, 1, 4095, 4096, 4097]) {
+    using kernel = new KernelFilter(); // one each: the old filter is charged to the socket until the new one is there
+    const made = Array.from({ length: n }, () => ret);
+    expect([n, kernel.attach(made) === 0]).toEqual([n, verify(made) === undefined]);
+  }
+});
