@@ -7,8 +7,7 @@
 import { SysError } from "../../ffi/errno.ts";
 import { NeighRow, RouteRow } from "../netbase/rows.ts";
 import { formatAddress, formatLladdr } from "../wire/address.ts";
-import { AF_INET } from "./constants.ts";
-import { messageLength } from "./message.ts";
+import { AF_INET, NLMSG_OVERRUN } from "./constants.ts";
 import { decodeNeigh } from "./neigh.ts";
 import { decodeRoute } from "./route.ts";
 import type { ChunkSink } from "./pull.ts";
@@ -26,6 +25,8 @@ function grown<A extends Int32Array | Uint32Array | Uint16Array | Uint8Array>(ar
 abstract class Columns implements ChunkSink {
   /** Rows there are. */
   length = 0;
+  /** @ignore what pull.ts asks for: type and flags of all messages, ored */
+  heads = 0;
   /** AF_INET or AF_INET6 */
   readonly family: number;
   /** Words an address. */
@@ -37,11 +38,17 @@ abstract class Columns implements ChunkSink {
     this.width = family === AF_INET ? 1 : 4;
   }
 
+  /** Makes room for as many rows, before there are any: growing copies. */
+  expect(rows: number): void {
+    while (this.room < rows) this.room *= 2;
+    if (this.room > FIRST) this.resize(this.room);
+  }
+
   begin(): void {
     this.length = 0;
   }
 
-  abstract chunk(words: Int32Array, bytes: Uint8Array, off: number, end: number): void;
+  abstract chunk(words: Int32Array, bytes: Uint8Array, off: number, end: number): number;
   protected abstract resize(room: number): void;
 
   /** Room for what a chunk of `bytes` may hold. */
@@ -103,17 +110,19 @@ export class RouteColumns extends Columns {
     this.legs.clear();
   }
 
-  override chunk(words: Int32Array, bytes: Uint8Array, from: number, end: number): void {
+  override chunk(words: Int32Array, bytes: Uint8Array, from: number, end: number): number {
     this.reserve(end - from);
     const { dst, dstLen, tos, table, protocol, scope, type, flags, priority, oif, gateway, nhid } = this;
     const four = this.family === AF_INET;
-    let i = this.length;
+    let { length: i, heads } = this;
     let w = from >> 2;
     const last = end >> 2;
     while (w + 4 <= last) {
       const length = words[w]!;
+      const head = words[w + 1]!;
+      if (length < 28 || length > end - w * 4 || (head & 0xffff) <= NLMSG_OVERRUN) break;
+      heads |= head;
       const next = w + ((length + 3) >> 2);
-      if (length < 28 || next > last) throw new SysError("decode netlink dump", EBADMSG);
       const first = words[w + 4]!;
       const second = words[w + 5]!;
       // TABLE | DST | perhaps PRIORITY | perhaps GATEWAY | OIF, and nothing else
@@ -151,6 +160,8 @@ export class RouteColumns extends Columns {
       w = next;
     }
     this.length = i;
+    this.heads = heads;
+    return w * 4;
   }
 
   protected override resize(room: number): void {
@@ -231,14 +242,18 @@ export class NeighColumns extends Columns {
     this.long.clear();
   }
 
-  override chunk(words: Int32Array, bytes: Uint8Array, from: number, end: number): void {
+  override chunk(words: Int32Array, bytes: Uint8Array, from: number, end: number): number {
     this.reserve(end - from);
     const { row, width, dst, link, state, flags, lladdr, lladdrLen } = this;
-    let i = this.length;
-    let off = from;
+    let { length: i, heads } = this;
     const four = this.family === AF_INET;
-    for (let len: number; (len = messageLength(words, off, end)) > 0; off += (len + 3) & ~3, i++) {
-      const w = off >> 2;
+    const last = end >> 2;
+    let w = from >> 2;
+    for (let len: number; w + 4 <= last; w += (len + 3) >> 2, i++) {
+      len = words[w]!;
+      const head = words[w + 1]!;
+      if (len < 28 || len > end - w * 4 || (head & 0xffff) <= NLMSG_OVERRUN) break;
+      heads |= head;
       // DST | LLADDR of 6 bytes, and what columns do not have (no NDA_FLAGS_EXT fits into this length)
       if (
         four &&
@@ -264,7 +279,7 @@ export class NeighColumns extends Columns {
         lladdr[to + 5] = words[w + 11]! >>> 8;
         continue;
       }
-      if (!decodeNeigh(words, bytes, off, len, row)) throw new SysError("decode netlink dump", EBADMSG);
+      if (!decodeNeigh(words, bytes, w * 4, len, row)) throw new SysError("decode netlink dump", EBADMSG);
       for (let k = 0; k < width; k++) dst[i * width + k] = row.dst[k]!;
       link[i] = row.ifindex;
       state[i] = row.state;
@@ -275,6 +290,8 @@ export class NeighColumns extends Columns {
       if (n > 8) this.long.set(i, row.lladdr.slice(0, n));
     }
     this.length = i;
+    this.heads = heads;
+    return w * 4;
   }
 
   protected override resize(room: number): void {

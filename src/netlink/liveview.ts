@@ -13,7 +13,7 @@ import { definitions, type KindName, notices, type ObjectNotice, type Objects } 
 import type { Writing } from "./object/codec.ts";
 import { getLink } from "./link.ts";
 import { messageLength, type Requests } from "./message.ts";
-import { Puller } from "./pull.ts";
+import { pass, Puller } from "./pull.ts";
 
 /** `synced` comes whenever nothing is known to be missing: after the first dump, and after every repair. */
 export type LiveEvent<T> = RowEvent<T> | { event: "synced"; object?: undefined };
@@ -259,7 +259,7 @@ export class Live<K extends KindName> implements AsyncIterable<LiveEvent<Objects
       getLink(m, { ifindex: 1 });
       m.words[1]! |= nl.NLM_F_ACK << 16;
     };
-    await this.puller.once(ask, {}, { chunk() {} });
+    await this.puller.once(ask, {}, { heads: 0, chunk: (_words, _bytes, _off, end) => end });
   }
 
   private read(fill: Parameters<Puller["once"]>[0], objects: Objects[K][]): ReturnType<Puller["once"]> {
@@ -268,12 +268,16 @@ export class Live<K extends KindName> implements AsyncIterable<LiveEvent<Objects
       fill,
       {},
       {
+        heads: 0,
         chunk(words, bytes, from, end) {
+          const to = pass(words, from, end, this);
           let off = from;
-          for (let len: number; (len = messageLength(words, off, end)) > 0; off += (len + 3) & ~3) {
+          for (let len: number; off < to; off += (len + 3) & ~3) {
+            len = messageLength(words, off, end);
             const object = definition.kind.decode(words, bytes, off, len);
             if (object && concerns(object) && matches(object)) objects.push(object);
           }
+          return to;
         },
       },
     );

@@ -7,7 +7,7 @@
 import { SysError } from "../../ffi/errno.ts";
 import { type Naming, type NetlinkError, readAck } from "./ack.ts";
 import { EAGAIN, ENOBUFS, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, NLMSG_OVERRUN } from "./constants.ts";
-import { messageFlags, messageLength, messageSeq, messageType, Requests } from "./message.ts";
+import { messageLength, messageSeq, messageType, Requests } from "./message.ts";
 import type { Netns } from "./netns.ts";
 import { NetlinkSocket } from "./socket.ts";
 
@@ -82,10 +82,15 @@ export class Puller {
   async pull(fill: Fill, options: PullOptions = {}): Promise<Blocks> {
     let blocks = new Blocks();
     await this.repeat(fill, options, {
+      heads: 0,
       begin: () => {
         blocks = new Blocks();
       },
-      chunk: (_words, bytes, off, end) => blocks.append(bytes, off, end - off),
+      chunk(words, bytes, from, end) {
+        const to = pass(words, from, end, this);
+        blocks.append(bytes, from, Math.min(to, end) - from);
+        return to;
+      },
     });
     return blocks;
   }
@@ -111,7 +116,7 @@ export class Puller {
   async once(
     fill: Fill,
     { signal, watch = [], naming }: PullOptions,
-    sink: Pick<ChunkSink, "chunk">,
+    sink: Omit<ChunkSink, "begin">,
   ): Promise<"whole" | "interrupted" | "watched"> {
     signal?.throwIfAborted();
     const watcher = watch.length > 0 ? this.watcher(watch) : undefined;
@@ -123,7 +128,8 @@ export class Puller {
       fill(m);
       const sent = socket.send(m.bytes, 0, m.length);
       if (sent < 0) throw new SysError("send netlink dump request", -sent);
-      const state: State = { flags: 0, error: undefined, ended: false, naming };
+      const state: State = { error: undefined, ended: false, naming };
+      sink.heads = 0;
       for (let turn = 0; !state.ended; ) {
         const n = socket.receive(SLOTS);
         if (n < 0) throw new SysError("receive netlink dump", -n);
@@ -142,7 +148,7 @@ export class Puller {
       ended = true;
       const { error } = state;
       if (error && !EMPTY.has(error.errno)) throw error;
-      if (state.flags & NLM_F_DUMP_INTR) return "interrupted";
+      if ((sink.heads >>> 16) & NLM_F_DUMP_INTR) return "interrupted";
       return watcher && heard(watcher) ? "watched" : "whole";
     } finally {
       watcher?.close();
@@ -169,13 +175,29 @@ export class Puller {
 }
 
 export interface ChunkSink {
+  /** The second words of the messages that were seen (type and NLM_F_*), ored. */
+  heads: number;
   begin(): void;
-  /** Whole messages of the dump, from `off` to `end`. */
-  chunk(words: Int32Array, bytes: Uint8Array, off: number, end: number): void;
+  /**
+   * Takes the dump's own messages from `off` on, and ors their second words into `heads`. Returns where it stopped: at
+   * `end` or, since lengths are rounded up, beyond; or at a message that is none of those (DONE, or no message at all).
+   */
+  chunk(words: Int32Array, bytes: Uint8Array, off: number, end: number): number;
+}
+
+/** A chunk of which nothing is wanted yet but its flags, and its end. */
+export function pass(words: Int32Array, off: number, end: number, into: { heads: number }): number {
+  let { heads } = into;
+  for (let len: number; (len = messageLength(words, off, end)) > 0; off += (len + 3) & ~3) {
+    const second = words[(off >> 2) + 1]!;
+    if ((second & 0xffff) <= NLMSG_OVERRUN) break;
+    heads |= second;
+  }
+  into.heads = heads;
+  return off;
 }
 
 interface State {
-  flags: number;
   error: NetlinkError | SysError | undefined;
   ended: boolean;
   naming: Naming | undefined;
@@ -184,29 +206,34 @@ interface State {
 /** Shows the messages of one datagram to the sink, and finds the dump's end. */
 function chunk(
   socket: NetlinkSocket,
-  from: number,
+  off: number,
   end: number,
   m: Requests,
   state: State,
-  sink: Pick<ChunkSink, "chunk">,
+  sink: Omit<ChunkSink, "begin">,
 ): void {
   const { words, bytes } = socket;
-  let off = from;
-  for (let len: number; (len = messageLength(words, off, end)) > 0; off += (len + 3) & ~3) {
-    if (messageSeq(words, off) !== m.firstSeq) return; // of no request of ours
+  while (off < end) {
+    let len = messageLength(words, off, end);
+    // A datagram answers one request: none of ours, then.
+    if (len > 0 && messageSeq(words, off) !== m.firstSeq) return;
+    if (len > 0 && messageType(words, off) > NLMSG_OVERRUN) off = sink.chunk(words, bytes, off, end);
+    if (off >= end) return;
+    len = messageLength(words, off, end);
     const type = messageType(words, off);
-    state.flags |= messageFlags(words, off);
-    if (type > NLMSG_OVERRUN) continue;
-    if (type !== NLMSG_DONE && type !== NLMSG_ERROR) continue;
-    state.error = readAck(words, bytes, off, len, m, 0, state.naming);
-    state.ended = true;
-    break;
+    if (len === 0 || type > NLMSG_OVERRUN) {
+      state.error = new SysError("receive netlink dump", EBADMSG);
+      state.ended = true;
+      return;
+    }
+    sink.heads |= words[(off >> 2) + 1]!;
+    if (type === NLMSG_DONE || type === NLMSG_ERROR) {
+      state.error = readAck(words, bytes, off, len, m, 0, state.naming);
+      state.ended = true;
+      return;
+    }
+    off += (len + 3) & ~3;
   }
-  if (!state.ended && off < end) {
-    state.error = new SysError("receive netlink dump", EBADMSG);
-    state.ended = true;
-  }
-  if (off > from) sink.chunk(words, bytes, from, off);
 }
 
 function heard(socket: NetlinkSocket): boolean {

@@ -27,11 +27,14 @@ import type { Neigh, NeighKey, NeighSpec } from "./object/neigh.ts";
 import type { Nexthop, NexthopSpec } from "./object/nexthop.ts";
 import type { LookupSpec, Route, RouteKey, RouteSpec } from "./object/routespec.ts";
 import type { Rule, RuleKey, RuleSpec } from "./object/rule.ts";
-import { type ChunkSink, Puller } from "./pull.ts";
+import { Puller } from "./pull.ts";
 import { Rtnetlink } from "./request.ts";
 
 const ENOENT = 2;
 const ENODEV = 19;
+
+/** How many questions' lengths are remembered. */
+const MOST_LENGTHS = 64;
 
 type Done = Promise<void>;
 
@@ -191,6 +194,8 @@ export class Core implements Session, Sink<Done> {
   readonly puller: Puller;
   readonly requests: Rtnetlink;
   private names: Rtnetlink | undefined;
+  /** How long columns were, by what was asked for. */
+  private readonly lengths = new Map<string, number>();
   /** What would go on by itself. */
   private readonly open = new Set<{ close(): void }>();
 
@@ -236,12 +241,17 @@ export class Core implements Session, Sink<Done> {
   async columns<T extends object, Key, Filter>(
     definition: Definition<T, Key, Filter>,
     filter: Filter,
-    sink: ChunkSink,
+    columns: RouteColumns | NeighColumns,
     signal: AbortSignal | undefined,
   ): Promise<void> {
     const watch = definition.watch(filter);
+    const asked = `${definition.kind.name} ${JSON.stringify(filter)}`;
+    // Tables are mostly as large as they were.
+    columns.expect(this.lengths.get(asked) ?? 0);
     for (const fill of definition.dumps(filter, this))
-      await this.puller.repeat(fill, { signal, watch }, sink);
+      await this.puller.repeat(fill, { signal, watch }, columns);
+    if (this.lengths.size >= MOST_LENGTHS) this.lengths.clear();
+    this.lengths.set(asked, columns.length);
   }
 
   monitor(groups: readonly MonitorGroup[], options: MonitorOptions): Stream<Notice> {
