@@ -1,0 +1,207 @@
+// What the card's own kernel has: its sockets, asked for through sock_diag in the card's namespace. Two questions: who
+// holds a port that somebody wants to match, and who would get the answer of a flow that a client begins. TCP, UDP and
+// UDP-Lite; of both families, because a socket on :: takes IPv4 too, unless it is IPV6_V6ONLY.
+//
+//   nlmsghdr (16) | inet_diag_req_v2: family, protocol, ext, pad | states (32 bits) | id
+//   id: local port, remote port (be16) | local address (16) | remote address (16) | ifindex | cookie (8)
+//   answer: family, state, timer, retrans | id | expires, rqueue, wqueue, uid, inode | attributes
+//
+// In a request for one UDP socket the kernel takes local and remote the other way round ("for historical reasons").
+// Sources: linux/sock_diag.h, linux/inet_diag.h; net/ipv4/inet_diag.c, net/ipv4/udp_diag.c.
+import { SysError } from "../../ffi/errno.ts";
+import { NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR } from "../netlink/constants.ts";
+import type { Netns } from "../netlink/netns.ts";
+import { NetlinkSocket } from "../netlink/socket.ts";
+import { AF_INET, AF_INET6, formatAddress } from "../wire/address.ts";
+
+const NETLINK_SOCK_DIAG = 4;
+const SOCK_DIAG_BY_FAMILY = 20;
+const INET_DIAG_SKV6ONLY = 11;
+const TCP_TIME_WAIT = 6;
+const TCP_LISTEN = 10;
+const ALL_BUT_TIME_WAIT = 0xffff & ~(1 << TCP_TIME_WAIT);
+const REQUEST_BYTES = 16 + 56;
+const ENOENT = 2;
+const ETIMEDOUT = 110;
+const REPLY_MS = 2000;
+
+const IPPROTO_TCP = 6;
+const IPPROTO_UDP = 17;
+const IPPROTO_UDPLITE = 136;
+const NAMES: Readonly<Record<number, string>> = {
+  [IPPROTO_TCP]: "tcp",
+  [IPPROTO_UDP]: "udp",
+  [IPPROTO_UDPLITE]: "udplite",
+};
+
+/** A socket of the kernel's. IPv4 on an IPv6 socket is family AF_INET here. */
+export interface KernelSocket {
+  readonly family: number;
+  readonly protocol: number;
+  /** memory words; all zero: any address */
+  readonly local: Int32Array<ArrayBuffer>;
+  readonly localPort: number;
+  readonly remote: Int32Array<ArrayBuffer>;
+  readonly remotePort: number;
+  readonly listening: boolean;
+  /** on ::, and taking IPv4 too */
+  readonly both: boolean;
+  readonly uid: number;
+}
+
+export const socketText = (socket: KernelSocket): string => {
+  const { family, protocol, local, localPort, uid } = socket;
+  const address = formatAddress(family, local);
+  return `${NAMES[protocol]} socket of uid ${uid} on ${family === AF_INET6 ? `[${address}]` : address}:${localPort}`;
+};
+
+const any = (words: Int32Array): boolean => words.every((word) => word === 0);
+const mapped = (words: Int32Array): boolean => words[0] === 0 && words[1] === 0 && words[2] === -65536;
+
+/** Whether a frame to this address can be for the socket. */
+export const takes = (socket: KernelSocket, family: number, address: Int32Array): boolean => {
+  if (socket.both) return true;
+  if (socket.family !== family) return false;
+  return any(socket.local) || socket.local.every((word, i) => word === address[i]);
+};
+
+export class SockDiag {
+  private readonly socket: NetlinkSocket;
+  private readonly request = new Uint8Array(new ArrayBuffer(REQUEST_BYTES));
+  private readonly view = new DataView(this.request.buffer);
+  /** protocols that this kernel can be asked about */
+  private readonly blind = new Set<number>();
+  private sequence = 0;
+
+  /** @throws SysError */
+  constructor(netns: Netns) {
+    this.socket = new NetlinkSocket({ netns, protocol: NETLINK_SOCK_DIAG, slots: 4, timeoutMs: REPLY_MS });
+  }
+
+  close(): void {
+    this.socket.close();
+  }
+
+  static knows(protocol: number): boolean {
+    return NAMES[protocol] !== undefined;
+  }
+
+  /**
+   * The kernel's sockets that hold a local port: all of them with 0. Connections that only wait for their end (TIME_WAIT)
+   * hold nothing. @throws SysError
+   */
+  holders(protocol: number, port: number): KernelSocket[] {
+    const found: KernelSocket[] = [];
+    for (const family of [AF_INET, AF_INET6]) {
+      this.fill(family, protocol, NLM_F_REQUEST | NLM_F_DUMP, ALL_BUT_TIME_WAIT);
+      this.view.setUint16(24, port);
+      this.ask(protocol, (socket) => void found.push(socket));
+    }
+    return found;
+  }
+
+  /**
+   * The kernel's socket that gets a packet from `remote` to `local`, if there is one: connected, or listening there.
+   * @throws SysError
+   */
+  receiver(
+    family: number,
+    protocol: number,
+    local: Int32Array,
+    localPort: number,
+    remote: Int32Array,
+    remotePort: number,
+  ): KernelSocket | undefined {
+    this.fill(family, protocol, NLM_F_REQUEST, 0xffff);
+    const near = protocol === IPPROTO_TCP;
+    this.view.setUint16(24, near ? localPort : remotePort);
+    this.view.setUint16(26, near ? remotePort : localPort);
+    for (let i = 0; i < (family === AF_INET6 ? 4 : 1); i++) {
+      this.view.setInt32((near ? 28 : 44) + 4 * i, local[i]!, true);
+      this.view.setInt32((near ? 44 : 28) + 4 * i, remote[i]!, true);
+    }
+    let found: KernelSocket | undefined;
+    this.ask(protocol, (socket) => {
+      found = socket;
+    });
+    return found;
+  }
+
+  private fill(family: number, protocol: number, flags: number, states: number): void {
+    const { view } = this;
+    this.request.fill(0);
+    view.setUint32(0, REQUEST_BYTES, true);
+    view.setUint16(4, SOCK_DIAG_BY_FAMILY, true);
+    view.setUint16(6, flags, true);
+    view.setUint32(8, ++this.sequence, true);
+    view.setUint8(16, family);
+    view.setUint8(17, protocol);
+    view.setUint32(20, states, true);
+    view.setUint32(64, 0xffffffff, true); // INET_DIAG_NOCOOKIE
+    view.setUint32(68, 0xffffffff, true);
+  }
+
+  private ask(protocol: number, each: (socket: KernelSocket) => void): void {
+    if (this.blind.has(protocol)) return;
+    const op = `ask sock_diag about ${NAMES[protocol]}`;
+    const dump = (this.view.getUint16(6, true) & NLM_F_DUMP) === NLM_F_DUMP;
+    const sent = this.socket.send(this.request, 0, REQUEST_BYTES);
+    if (sent < 0) throw new SysError(op, -sent);
+    for (;;) {
+      const n = this.socket.receive(4, true);
+      if (n < 0) throw new SysError(op, n === -11 ? ETIMEDOUT : -n);
+      for (let i = 0; i < n; i++) {
+        const { words } = this.socket;
+        const end = this.socket.offset(i) + this.socket.length(i);
+        for (let at = this.socket.offset(i); at + 16 <= end; at += (words[at >> 2]! + 3) & ~3) {
+          const length = words[at >> 2]!;
+          if (length < 16 || at + length > end) break;
+          if (words[(at >> 2) + 2] !== this.sequence) continue; // of a question that was given up
+          const type = words[(at >> 2) + 1]! & 0xffff;
+          if (type === NLMSG_DONE) return;
+          if (type === NLMSG_ERROR) {
+            const error = -words[(at >> 2) + 4]!;
+            // Not found; or, of a dump, no such protocol in this kernel: then it has no socket of it either.
+            if (dump && error === ENOENT) this.blind.add(protocol);
+            if (error === 0 || error === ENOENT) return;
+            throw new SysError(op, error);
+          }
+          each(this.read(at + 16, at + length, protocol));
+          if (!dump) return;
+        }
+      }
+    }
+  }
+
+  private read(at: number, end: number, protocol: number): KernelSocket {
+    const view = new DataView(this.socket.bytes.buffer, at, end - at);
+    const six = view.getUint8(0) === AF_INET6;
+    const words = (off: number) =>
+      Int32Array.from({ length: 4 }, (_, i) => (i === 0 || six ? view.getInt32(off + 4 * i, true) : 0));
+    let local = words(8);
+    let remote = words(24);
+    let v6only = false;
+    for (let off = 72; off + 4 <= view.byteLength; off += (view.getUint16(off, true) + 3) & ~3) {
+      if (view.getUint16(off, true) < 4) break;
+      if (view.getUint16(off + 2, true) === INET_DIAG_SKV6ONLY) v6only = view.getUint8(off + 4) !== 0;
+    }
+    const state = view.getUint8(1);
+    const listening = state === TCP_LISTEN || any(remote);
+    const both = six && any(local) && !v6only && listening;
+    const four = !six || mapped(local);
+    const unmap = (address: typeof local) => (six && four ? Int32Array.of(address[3]!, 0, 0, 0) : address);
+    local = unmap(local);
+    remote = unmap(remote);
+    return {
+      family: four ? AF_INET : AF_INET6,
+      protocol,
+      local,
+      localPort: view.getUint16(4),
+      remote,
+      remotePort: view.getUint16(6),
+      listening,
+      both,
+      uid: view.getUint32(64, true),
+    };
+  }
+}
