@@ -103,19 +103,21 @@ function ourAnswers(mirrored: Mirrored, query: Query): string[] {
   const { reader } = mirrored;
   const { words } = reader;
   const first = recordFor(mirrored, query);
-  if (first === 0) return [ERRORS[0]!];
   const records = [first];
   if (query.family === AF_INET6) {
-    // Equal routes that are no legs of one: the kernel takes turns.
+    // Equal routes that are no legs of one: the kernel takes turns. A throw may be one of them.
     const [w0, w1, w2, w3] = query.words as unknown as [number, number, number, number];
-    const chosen = reader.rib6.match(w0, w1, w2, w3, 0);
+    const { rib6 } = reader;
     const [a, b] = [new RouteRow(), new RouteRow()];
-    reader.rib6.load(chosen, a);
-    for (const row of reader.rib6.rowsOf(a)) {
-      reader.rib6.load(row, b);
-      if (b.table === a.table && b.priority === a.priority) records.push(reader.rib6.record(row));
-    }
-  } else {
+    rib6.match(w0, w1, w2, w3, 0, 0, (chosen, verdict) => {
+      if (verdict === "dead") return;
+      rib6.load(chosen, a);
+      for (const row of rib6.rowsOf(a)) {
+        rib6.load(row, b);
+        if (b.table === a.table && b.priority === a.priority) records.push(rib6.record(row));
+      }
+    });
+  } else if (first !== 0) {
     // Several default routes: the kernel prefers one whose gateway answers, and remembers which (fib_select_default).
     const { rib4 } = reader;
     const [a, b] = [new RouteRow(), new RouteRow()];
@@ -133,6 +135,7 @@ function ourAnswers(mirrored: Mirrored, query: Query): string[] {
     }
   }
   return records.flatMap((record) => {
+    if (record === 0) return [ERRORS[0]!];
     const type = words[record + NH_TYPE]! & 0xff;
     if (type >= 6) return [ERRORS[type] ?? `type ${type}`];
     return Array.from({ length: words[record + NH_TYPE]! >>> 16 }, (_, i) => record + i * LINE_WORDS)

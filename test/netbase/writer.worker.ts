@@ -15,7 +15,7 @@ export interface WriterBoot {
   epochs: RegionRef;
   control: RegionRef;
   capacity: Capacity;
-  churn: "neighs" | "routes";
+  churn: "neighs" | "routes" | "card";
 }
 
 const CREATE = 0x600;
@@ -49,6 +49,34 @@ function churnNeighs(writer: NetbaseWriter, control: Int32Array): void {
       writer.commit();
       Atomics.store(control, 1, n);
     }
+}
+
+/** 10.77.0.0/24 on link: 8 neighbours that are always there, 8 that come and go. An address' first byte is its host's. */
+function churnCard(writer: NetbaseWriter, control: Int32Array): void {
+  for (const ifindex of [1, 2]) writer.links.upsert(link(ifindex));
+  writer.routes.upsert(route("10.77.0.0/24", [[2]]), CREATE);
+  const row = new NeighRow();
+  Object.assign(row, { family: AF_INET, ifindex: 2, state: 2, lladdrLen: 6 });
+  const put = (host: number, n: number): void => {
+    const mac0 = (n << 8) | host;
+    const tail = Math.imul(mac0, 0x9e3779b1) >>> 16;
+    row.dst[0] = 0x4d0a | (host << 24);
+    row.lladdr.set([host, n, n >> 8, n >> 16, tail, tail >> 8]);
+    writer.neighs.upsert(row);
+  };
+  for (let host = 64; host < 72; host++) put(host, 0);
+  writer.commit();
+  postMessage("ready");
+  for (let n = 1; Atomics.load(control, 0) === 0; n++) {
+    for (let host = 64; host < 72; host++) put(host, n);
+    for (let host = 72; host < 80; host++) put(host, n);
+    for (let host = 72; host < 80; host++) {
+      row.dst[0] = 0x4d0a | (host << 24);
+      writer.neighs.remove(row);
+    }
+    writer.commit();
+    Atomics.store(control, 1, n);
+  }
 }
 
 /** Stable: 10.0.0.0/8 and 2001:db8::/32 and what is 32..64 below; everything around them comes and goes. */
@@ -125,7 +153,6 @@ self.onmessage = ({ data }: MessageEvent<WriterBoot>) => {
     Region.open(data.epochs, "read-write"),
     data.capacity,
   );
-  if (data.churn === "neighs") churnNeighs(writer, control);
-  else churnRoutes(writer, control);
+  ({ neighs: churnNeighs, routes: churnRoutes, card: churnCard })[data.churn](writer, control);
   postMessage("stopped");
 };
