@@ -28,6 +28,8 @@ export const libc = dlopen("libc.so.6", {
   socketpair: { args: [I, I, I, P], returns: I },
   bind: { args: [I, P, U], returns: I },
   connect: { args: [I, P, U], returns: I },
+  listen: { args: [I, I], returns: I },
+  accept4: { args: [I, P, P, I], returns: I },
   getsockname: { args: [I, P, P], returns: I },
   setsockopt: { args: [I, I, I, P, U], returns: I },
   getsockopt: { args: [I, I, I, P, P], returns: I },
