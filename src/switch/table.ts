@@ -1,0 +1,262 @@
+// The switch table as its one writer has it, the control Worker: clients, their matches and groups. Readers search it
+// meanwhile (find.ts); slots.ts says how. Layout: layout.ts; what a match is and which comes first: pattern.ts.
+//
+// Nobody takes what another has: a match is refused if it would get packets that another client's match gets now. One that
+// comes after the other's in the order is allowed, and gets what the other leaves.
+import type { SwitchCapacity } from "./boot.ts";
+import { type ClientRow, Clients } from "./clients.ts";
+import { Conflicts } from "./conflict.ts";
+import { type Entry, readEntry } from "./entry.ts";
+import {
+  ENTRY_META,
+  ENTRY_NEXT,
+  ENTRY_OWNER,
+  ENTRY_PORTS,
+  ENTRY_SINCE,
+  ENTRY_WORDS,
+  H_ANSWERED,
+  H_NOW,
+  H_SEED,
+  KIND_CLAIM,
+  KIND_DHCP,
+  KIND_GROUP,
+  KIND_MATCH,
+  layout,
+  type Layout,
+  OWNER_CLIENT,
+  OWNER_KIND_SHIFT,
+} from "./layout.ts";
+import { Lists } from "./lists.ts";
+import { groupMeta, isMatch, type Match, META_DHCP, patternOf, portsWord, writeKey } from "./pattern.ts";
+import { Patterns } from "./patterns.ts";
+import { Slots } from "./slots.ts";
+
+/** There is the same one already. */
+export const EXISTS = -1;
+/** It would take what another client has. */
+export const CONFLICT = -2;
+/** No room, or too many different patterns. */
+export const FULL = -3;
+export type Refusal = typeof EXISTS | typeof CONFLICT | typeof FULL;
+
+export interface Group {
+  readonly family: 2 | 10;
+  readonly protocol: number;
+  /** memory words; an IPv4 address in word 0 */
+  readonly address: Int32Array;
+  readonly port: number;
+}
+
+export class TableWriter {
+  readonly words: Int32Array;
+  readonly layout: Layout;
+  readonly clients: Clients;
+  private readonly slots: Slots;
+  private readonly patterns: Patterns;
+  private readonly conflicts: Conflicts;
+  /** Two lists a client: what it asked for; what it got by sending (claims, DHCP), in the order of getting. */
+  private readonly lists: Lists;
+  private readonly spare: Int32Array;
+  private spares: number;
+  private readonly key = new Int32Array(ENTRY_WORDS);
+
+  /** @param buffer tableBytes(capacity) of zeroed memory; @param seed a random word */
+  constructor(buffer: ArrayBuffer, capacity: SwitchCapacity, seed: number) {
+    this.layout = layout(capacity);
+    this.words = new Int32Array(buffer, 0, this.layout.bytes >> 2);
+    this.words[H_SEED] = seed;
+    this.clients = new Clients(this.words, this.layout);
+    this.slots = new Slots(this.words, this.layout);
+    this.patterns = new Patterns(this.words, this.layout, () => this.slots.publish());
+    this.conflicts = new Conflicts(this.words, this.layout, this.slots, this.patterns);
+    this.lists = new Lists(capacity.clients * 2, capacity.matches);
+    this.spares = capacity.matches;
+    this.spare = Int32Array.from({ length: capacity.matches }, (_, i) => capacity.matches - i);
+  }
+
+  /** Entries that are taken. */
+  get entries(): number {
+    return this.layout.capacity.matches - this.spares;
+  }
+
+  /** The clock of claims and touches. @param seconds of any clock that never goes back */
+  setNow(seconds: number): void {
+    Atomics.store(this.words, H_NOW, seconds);
+  }
+
+  get now(): number {
+    return this.words[H_NOW]!;
+  }
+
+  /** Tells net Worker `worker` that its requests up to `sequence` are answered. */
+  answer(worker: number, sequence: number): void {
+    Atomics.store(this.words, H_ANSWERED + worker, sequence);
+  }
+
+  /** A client's slot; -1 if there is none left. */
+  addClient(row: ClientRow): number {
+    return this.clients.add(row);
+  }
+
+  updateClient(slot: number, row: ClientRow): void {
+    this.clients.update(slot, row);
+  }
+
+  /** Takes all from a client, and itself out of the table. Its slot is nobody's until `freeClient`. */
+  removeClient(slot: number): void {
+    for (const list of [slot * 2, slot * 2 + 1])
+      for (let entry = this.lists.head(list); entry !== 0; entry = this.lists.head(list)) this.remove(entry);
+    this.clients.leave(slot);
+  }
+
+  /** All net Workers have quiesced since `removeClient`: the slot may be another's. */
+  freeClient(slot: number): void {
+    this.clients.free(slot);
+  }
+
+  /** Why `add` would refuse; 0 if it would not. */
+  check(match: Match, client: number): Refusal | 0 {
+    writeKey(match, this.key, 0);
+    if (this.slots.find(this.key, 0) !== 0) return EXISTS;
+    if (this.conflicts.find(this.key, client)) return CONFLICT;
+    return this.spares === 0 || !this.patterns.takes(patternOf(this.key[ENTRY_META]!)) ? FULL : 0;
+  }
+
+  /** Gives a client a match: its entry's number, over 0, or why not. */
+  add(match: Match, client: number, kind: "match" | "claim"): number | Refusal {
+    const refusal = this.check(match, client);
+    if (refusal !== 0) return refusal;
+    this.patterns.hold(patternOf(this.key[ENTRY_META]!));
+    const entry = this.take(client, kind === "claim" ? KIND_CLAIM : KIND_MATCH);
+    this.slots.insert(entry);
+    return entry;
+  }
+
+  /** Gives a client the DHCP answers with a transaction id, a memory word: its entry's number, or why not. */
+  addDhcp(xid: number, client: number): number | Refusal {
+    this.key.fill(0);
+    this.key[0] = xid;
+    this.key[ENTRY_META] = META_DHCP;
+    if (this.slots.find(this.key, 0) !== 0) return EXISTS;
+    if (this.spares === 0) return FULL;
+    const entry = this.take(client, KIND_DHCP);
+    this.slots.insert(entry);
+    return entry;
+  }
+
+  /** Makes a client one of a group's: its entry's number, or why not. */
+  addGroup(group: Group, client: number): number | Refusal {
+    if (this.findMember(group, client) !== 0) return EXISTS;
+    if (this.spares === 0) return FULL;
+    const first = this.slots.find(this.key, 0);
+    const entry = this.take(client, KIND_GROUP);
+    this.words[this.place(entry) + ENTRY_NEXT] = first;
+    if (first === 0) this.slots.insert(entry);
+    else this.slots.replace(first, entry);
+    return entry;
+  }
+
+  /** Whether it was one of the group's. */
+  removeGroup(group: Group, client: number): boolean {
+    const entry = this.findMember(group, client);
+    if (entry !== 0) this.remove(entry);
+    return entry !== 0;
+  }
+
+  /** The entry with exactly this match, or 0. */
+  find(match: Match): number {
+    writeKey(match, this.key, 0);
+    return this.slots.find(this.key, 0);
+  }
+
+  /** Takes an entry out: when this returns, no search that begins finds it. */
+  remove(entry: number): void {
+    const { words } = this;
+    const at = this.place(entry);
+    const meta = words[at + ENTRY_META]!;
+    const owner = words[at + ENTRY_OWNER]!;
+    if (owner >>> OWNER_KIND_SHIFT === KIND_GROUP) this.removeMember(entry);
+    else this.slots.remove(entry);
+    words[at + ENTRY_META] = 0;
+    if (isMatch(meta)) this.patterns.release(patternOf(meta));
+    this.lists.remove(this.listOf(owner & OWNER_CLIENT, owner >>> OWNER_KIND_SHIFT), entry);
+    this.spare[this.spares++] = entry;
+  }
+
+  get(entry: number): Entry {
+    return readEntry(this.words, this.place(entry), entry);
+  }
+
+  /** Entries of a client, the oldest first: matches and groups, or what it got by sending. */
+  *matchesOf(client: number, got = false): Generator<number> {
+    for (let entry = this.lists.head(client * 2 + (got ? 1 : 0)); entry !== 0; ) {
+      const next = this.lists.next(entry);
+      yield entry;
+      entry = next;
+    }
+  }
+
+  /** How many of these there are. */
+  countOf(client: number, got = false): number {
+    return this.lists.length(client * 2 + (got ? 1 : 0));
+  }
+
+  /** The oldest that a client got by sending; 0 if there is none. */
+  oldestOf(client: number): number {
+    return this.lists.head(client * 2 + 1);
+  }
+
+  /** Makes that entry the newest of its client. */
+  renew(entry: number): void {
+    const owner = this.words[this.place(entry) + ENTRY_OWNER]!;
+    const list = this.listOf(owner & OWNER_CLIENT, owner >>> OWNER_KIND_SHIFT);
+    this.lists.remove(list, entry);
+    this.lists.append(list, entry);
+  }
+
+  private place(entry: number): number {
+    return this.layout.entries + entry * ENTRY_WORDS;
+  }
+
+  private listOf(client: number, kind: number): number {
+    return client * 2 + (kind === KIND_CLAIM || kind === KIND_DHCP ? 1 : 0);
+  }
+
+  /** A new entry with the key in `key`. */
+  private take(client: number, kind: number): number {
+    const entry = this.spare[--this.spares]!;
+    const at = this.place(entry);
+    this.words.set(this.key, at);
+    this.words[at + ENTRY_OWNER] = client | (kind << OWNER_KIND_SHIFT);
+    this.words[at + ENTRY_SINCE] = this.now;
+    this.lists.append(this.listOf(client, kind), entry);
+    return entry;
+  }
+
+  /** Leaves the group's key in `key`. */
+  private findMember(group: Group, client: number): number {
+    const { key, words } = this;
+    key.fill(0);
+    for (let i = 0; i < (group.family === 2 ? 1 : 4); i++) key[i] = group.address[i]!;
+    key[ENTRY_PORTS] = portsWord(0, group.port);
+    key[ENTRY_META] = groupMeta(group.family, group.protocol);
+    let entry = this.slots.find(key, 0);
+    while (entry !== 0 && (words[this.place(entry) + ENTRY_OWNER]! & OWNER_CLIENT) !== client)
+      entry = words[this.place(entry) + ENTRY_NEXT]!;
+    return entry;
+  }
+
+  private removeMember(entry: number): void {
+    const { words } = this;
+    const next = words[this.place(entry) + ENTRY_NEXT]!;
+    let before = this.slots.find(words, this.place(entry));
+    if (before === entry) {
+      if (next === 0) this.slots.remove(entry);
+      else this.slots.replace(entry, next);
+      return;
+    }
+    while (words[this.place(before) + ENTRY_NEXT] !== entry) before = words[this.place(before) + ENTRY_NEXT]!;
+    Atomics.store(words, this.place(before) + ENTRY_NEXT, next);
+    this.slots.publish();
+  }
+}
