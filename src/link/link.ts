@@ -32,6 +32,10 @@ export interface Link {
   transmit(batch: Batch): number;
   /** Gives `batch.dropped[0..drops)` back. */
   release(batch: Batch): void;
+  /** Where a free frame begins, to fill and transmit or release; -1 if there is none. For what goes out without having come in. */
+  take(): number;
+  /** Bytes of a frame's memory. */
+  readonly frameBytes: number;
   /** Once per turn of the loop: completions, refill, kicks. True while frames are on their way out. */
   maintain(): boolean;
   /** The fd that becomes readable when frames arrive, or -1 where there is nothing to wait on. */

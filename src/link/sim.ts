@@ -66,7 +66,7 @@ export class SimLink implements Link {
   readonly rx: SimRing;
   readonly tx: SimRing;
   readonly framesOff: number;
-  private readonly frameBytes: number;
+  readonly frameBytes: number;
   private readonly free: number[] = [];
 
   /** @param size frames, and slots of each ring: a power of two; @param hairpin what is sent is received again */
@@ -93,6 +93,10 @@ export class SimLink implements Link {
 
   release(batch: Batch): void {
     for (let i = 0; i < batch.drops; i++) this.recycle(batch.dropped[i]!);
+  }
+
+  take(): number {
+    return this.free.pop() ?? -1;
   }
 
   maintain(): boolean {

@@ -69,6 +69,7 @@ export class XdpLink implements Link {
   private readonly tx: RingView;
   private readonly fill: RingView;
   private readonly completion: RingView;
+  readonly frameBytes: number;
   private readonly frameMask: number;
   // Our own cursors, kept here so that only the kernel's are read from shared memory.
   private rxCons: number;
@@ -88,6 +89,7 @@ export class XdpLink implements Link {
     this.tx = new RingView(ref.tx, 4);
     this.fill = new RingView(ref.fill, 2);
     this.completion = new RingView(ref.completion, 2);
+    this.frameBytes = ref.umem.frameBytes;
     this.frameMask = -ref.umem.frameBytes;
     this.rxCons = this.rx.consumer[0]!;
     this.txProd = this.tx.producer[0]!;
@@ -144,7 +146,6 @@ export class XdpLink implements Link {
     this.freeCount = n;
   }
 
-  /** A free frame's offset, to fill and transmit or release, or -1: for what is sent without having come in. */
   take(): number {
     return this.freeCount > 0 ? this.free[--this.freeCount]! : -1;
   }

@@ -26,7 +26,21 @@ const REASONS = [
   ["no_neighbour", "next hop's link-layer address not known yet; asked for"],
   ["mtu", "longer than the route or the interface takes"],
   ["tx_full", "transmit ring full"],
+  // From here on only the switch drops: clients' frames, and frames for clients.
+  ["bad_mac", "a client's frame with a link-layer source address that is not its own"],
+  ["bad_arp", "a client's ARP or neighbour discovery that tells what is not its own"],
+  ["not_owner", "a client's packet from an address and port that are not its own"],
+  ["claim_refused", "a client's new flow that is somebody else's, or from an address that it may not use"],
+  ["claim_crowded", "a client's new flows, more at once than are looked at"],
+  ["not_carried", "a client's frame of a kind that no client may send"],
+  ["bad_fragment", "a fragment whose first one was refused, or did not come in time"],
+  ["channel_full", "the client's channel is full"],
+  ["client_gone", "the client has closed its channel"],
+  ["kernel_full", "this host's kernel does not take it now"],
 ] as const;
+
+/** The first reason that only the switch has. */
+export const SWITCH_REASON = "bad_mac";
 
 export type DropReason = Exclude<(typeof REASONS)[number][0], "sent">;
 

@@ -1,0 +1,134 @@
+// Clients' channels: Unix datagram (or seqpacket) sockets, one Ethernet frame a message, many messages a system call.
+// The frames stay where they are, in a link's memory: io vectors point at them. Headers and vectors lie in mmapped memory
+// and are filled in once, but for addresses and lengths.
+//
+//   n x struct mmsghdr   name 0 | namelen 8 | iov 16 | iovlen 24 | control 32 | controllen 40 | flags 48 | msg_len 56
+//   n x struct iovec     base 0 | len 8
+// Sources: sendmmsg(2), recvmmsg(2), bits/socket.h.
+import { errno } from "../../ffi/errno.ts";
+import { libc } from "../../ffi/libc.ts";
+import { bufferAt, mapPrivate, type Pointer, unmap } from "../../ffi/memory.ts";
+
+const MMSGHDR = 16; // words
+const IOVEC = 4;
+const IOV = 4;
+const IOV_LEN = 6;
+const FLAGS = 12;
+const MSG_LEN = 14;
+const MSG_TRUNC = 0x20;
+const MSG_DONTWAIT = 0x40;
+const MSG_NOSIGNAL = 0x4000;
+const EAGAIN = 11;
+const ENOMEM = 12;
+const EMSGSIZE = 90;
+const ENOBUFS = 105;
+
+class Messages {
+  readonly count: number;
+  readonly pointer: Pointer;
+  readonly words: Int32Array;
+  private readonly bytes: number;
+  private readonly iov: number;
+  // Where frames are: the address of offset 0, and the offset from which on the address has a higher upper half.
+  private readonly low: number;
+  private readonly high: number;
+  private readonly carry: number;
+
+  /** @param base address of the memory that offsets are into */
+  constructor(count: number, base: number) {
+    this.count = count;
+    this.bytes = count * (MMSGHDR + IOVEC) * 4;
+    const address = mapPrivate(this.bytes);
+    this.pointer = address as Pointer;
+    this.words = new Int32Array(bufferAt(address, this.bytes));
+    this.iov = count * MMSGHDR;
+    this.low = base | 0;
+    this.high = Math.floor(base / 2 ** 32);
+    this.carry = 2 ** 32 - (base % 2 ** 32);
+    for (let i = 0; i < count; i++) {
+      const iov = address + (this.iov + i * IOVEC) * 4;
+      this.words[i * MMSGHDR + IOV] = iov | 0;
+      this.words[i * MMSGHDR + IOV + 1] = Math.floor(iov / 2 ** 32);
+      this.words[i * MMSGHDR + IOV_LEN] = 1;
+    }
+  }
+
+  /** Message `i` is the `len` bytes at `off`. */
+  set(i: number, off: number, len: number): void {
+    const { words } = this;
+    const at = this.iov + i * IOVEC;
+    words[at] = (this.low + off) | 0;
+    words[at + 1] = off >= this.carry ? this.high + 1 : this.high;
+    words[at + 2] = len;
+  }
+
+  close(): void {
+    unmap(this.pointer as unknown as number, this.bytes);
+  }
+}
+
+/** Why not all were sent. */
+export const FULL = 1;
+export const GONE = 2;
+
+export class Sender {
+  /** After `send` that did not send all: FULL, or GONE where nobody is at the other end. */
+  refusal = 0;
+  private readonly messages: Messages;
+
+  constructor(count: number, base: number) {
+    this.messages = new Messages(count, base);
+  }
+
+  set(i: number, off: number, len: number): void {
+    this.messages.set(i, off, len);
+  }
+
+  /** Sends messages 0..n; returns how many were taken. Never waits. */
+  send(fd: number, n: number): number {
+    const sent = libc.sendmmsg(fd, this.messages.pointer, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent === n) return n;
+    this.refusal = FULL;
+    if (sent >= 0) return sent;
+    const error = errno();
+    if (error !== EAGAIN && error !== ENOBUFS && error !== ENOMEM && error !== EMSGSIZE) this.refusal = GONE;
+    return 0;
+  }
+
+  close(): void {
+    this.messages.close();
+  }
+}
+
+export class Receiver {
+  private readonly messages: Messages;
+
+  constructor(count: number, base: number) {
+    this.messages = new Messages(count, base);
+  }
+
+  /** Message `i` is received to `off`, `max` bytes at most. */
+  set(i: number, off: number, max: number): void {
+    this.messages.set(i, off, max);
+  }
+
+  /** Receives up to `n` messages; returns how many, 0 if there are none. Never waits; passed fds are refused by the kernel. */
+  receive(fd: number, n: number): number {
+    const got = libc.recvmmsg(fd, this.messages.pointer, n, MSG_DONTWAIT, null);
+    return got < 0 ? 0 : got;
+  }
+
+  /** Bytes of message `i` that are there. */
+  bytes(i: number): number {
+    return this.messages.words[i * MMSGHDR + MSG_LEN]!;
+  }
+
+  /** Whether message `i` was longer than `max`. */
+  truncated(i: number): boolean {
+    return (this.messages.words[i * MMSGHDR + FLAGS]! & MSG_TRUNC) !== 0;
+  }
+
+  close(): void {
+    this.messages.close();
+  }
+}
