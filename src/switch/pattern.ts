@@ -66,7 +66,8 @@ export function isFast(pattern: number): boolean {
   return given === listening || given === (listening | META_SPORT | (full << SRC_PREFIX_SHIFT));
 }
 
-const swap16 = (half: number): number => ((half & 0xff) << 8) | (half >>> 8);
+/** A port from host to network order or back. */
+export const swap16 = (half: number): number => ((half & 0xff) << 8) | (half >>> 8);
 
 /** The ports' word of a header: source port in the low half, both in network order. */
 export const portsWord = (sport: number, dport: number): number => swap16(sport) | (swap16(dport) << 16);

@@ -132,13 +132,19 @@ export class TableWriter {
     return entry;
   }
 
-  /** Gives a client the DHCP answers with a transaction id, a memory word: its entry's number, or why not. */
-  addDhcp(xid: number, client: number): number | Refusal {
+  /** Why `addDhcp` would refuse; 0 if it would not. */
+  checkDhcp(xid: number): Refusal | 0 {
     this.key.fill(0);
     this.key[0] = xid;
     this.key[ENTRY_META] = META_DHCP;
     if (this.slots.find(this.key, 0) !== 0) return EXISTS;
-    if (this.spares === 0) return FULL;
+    return this.spares === 0 ? FULL : 0;
+  }
+
+  /** Gives a client the DHCP answers with a transaction id, a memory word: its entry's number, or why not. */
+  addDhcp(xid: number, client: number): number | Refusal {
+    const refusal = this.checkDhcp(xid);
+    if (refusal !== 0) return refusal;
     const entry = this.take(client, KIND_DHCP);
     this.slots.insert(entry);
     return entry;
@@ -185,6 +191,16 @@ export class TableWriter {
 
   get(entry: number): Entry {
     return readEntry(this.words, this.place(entry), entry);
+  }
+
+  /** Its protocol; -1 for DHCP answers. */
+  protocolOf(entry: number): number {
+    const meta = this.words[this.place(entry) + ENTRY_META]!;
+    return meta === META_DHCP ? -1 : meta & 0xff;
+  }
+
+  sinceOf(entry: number): number {
+    return this.words[this.place(entry) + ENTRY_SINCE]!;
   }
 
   /** Entries of a client, the oldest first: matches and groups, or what it got by sending. */
