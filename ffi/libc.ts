@@ -46,6 +46,8 @@ export const libc = dlopen("libc.so.6", {
   epoll_wait: { args: [I, P, I, I], returns: I },
   eventfd: { args: [U, I], returns: I },
 
+  clock_gettime: { args: [I, P], returns: I },
+
   setns: { args: [I, I], returns: I },
   unshare: { args: [I], returns: I },
   gettid: { args: [], returns: I },

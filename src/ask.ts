@@ -15,13 +15,13 @@ const advice: Record<string, string> = {
 export class Refusal extends Error {}
 
 /**
- * GET a page of the daemon at `socket`.
+ * GET a page of the daemon at `socket`, or what `init` says.
  * @throws SysError saying what to do where no daemon answers, Refusal where it does and says no
  */
-export async function ask(socket: string, page: string): Promise<Response> {
+export async function ask(socket: string, page: string, init: RequestInit = {}): Promise<Response> {
   let response: Response;
   try {
-    response = await fetch(`http://netd/${page}`, { unix: socket });
+    response = await fetch(`http://netd/${page}`, { ...init, unix: socket });
   } catch (error) {
     const { code = "", message } = error as NodeJS.ErrnoException;
     const number = (constants.errno as Record<string, number>)[code] ?? constants.errno.EIO;

@@ -17,7 +17,7 @@ export const drained = async (): Promise<void> => void (await Promise.allSettled
  * Returns false once nobody reads any more (EPIPE): time to end quietly.
  * @throws SysError for anything else, such as a full disk
  */
-export function print(text: string): Promise<boolean> {
+export function print(text: string | Uint8Array): Promise<boolean> {
   const written = new Promise<boolean>((resolve, reject) => {
     process.stdout.write(text, (error?: NodeJS.ErrnoException | null) => {
       if (!error) resolve(true);
