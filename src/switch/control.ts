@@ -1,0 +1,328 @@
+// The control protocol at work: a request comes in, what it asks for is done or refused as a whole, and an answer goes out.
+// Everything a client has is in the roster (its channel), the table (its matches) and the programs' maps (steering), and
+// is taken back in the reverse order.
+import { AF_INET, formatAddress, formatLladdr, parseLladdr } from "../wire/address.ts";
+import type { Guard } from "./guard.ts";
+import type { Local } from "./local.ts";
+import type { Match } from "./pattern.ts";
+import type { Peer } from "./peer.ts";
+import {
+  errorAnswer,
+  expects,
+  readRequest,
+  Refusal,
+  type Request,
+  type UsedPort,
+  usedPorts,
+  type WireMatch,
+  writeAddress,
+} from "./protocol.ts";
+import { type Client, Roster } from "./roster.ts";
+import type { Steering } from "./steering.ts";
+import { CONFLICT, EXISTS, type Group, type TableWriter } from "./table.ts";
+import { readWant, writeMatch } from "./wants.ts";
+import { libc } from "../../ffi/libc.ts";
+
+/** What the control plane counts. */
+export const CONTROL_COUNTERS = [
+  "clients",
+  "attached",
+  "detached",
+  "requests",
+  "refused",
+  "answersLost",
+  "unheard",
+  "matches",
+  "claimsGranted",
+  "claimsRefused",
+  "claimsEvicted",
+  "claimsExpired",
+] as const;
+
+/** What goes back to the sender: a text, and the client's end of a channel with it. The fd is the receiver's to close. */
+export interface Answer {
+  readonly text: string;
+  readonly fd?: number;
+}
+
+/** Who asks, and by which socket. */
+export interface Asker {
+  readonly path: string;
+  readonly peer: Peer;
+  /** taken over by RequestUDS, else closed by the caller: -1 once it is taken */
+  pidfd: number;
+  /** its program may be one of usnetd's: it reads few bytes */
+  readonly usnetd: boolean;
+}
+
+export interface ControlParts {
+  readonly ifname: string;
+  readonly table: TableWriter;
+  readonly roster: Roster;
+  readonly steering: Steering;
+  readonly guard: Guard;
+  readonly local: Local;
+  /** further MAC addresses that are ours: clients may have them */
+  readonly macs: readonly string[];
+  /** maps.addMac and the like */
+  readonly setMac: (mac: Uint8Array, on: boolean) => void;
+  readonly changed: (client: Client, there: boolean) => void;
+}
+
+const OK: Answer = { text: "OK" };
+const ER: Answer = { text: "ER" };
+/** Refusals that usnetd has too: ER everywhere. */
+const USNETD = new Set(["exists", "no_interface", "no_netmap"]);
+
+export class Control {
+  readonly counts = { attached: 0, detached: 0, requests: 0, refused: 0 };
+  private readonly parts: ControlParts;
+
+  constructor(parts: ControlParts) {
+    this.parts = parts;
+  }
+
+  /** Does what a request says. Returns what its sender is to hear: undefined for nothing. Never throws a Refusal. */
+  answer(bytes: Uint8Array, asker: Asker): Answer | undefined {
+    this.counts.requests++;
+    try {
+      return this.act(readRequest(bytes), asker);
+    } catch (error) {
+      this.counts.refused++;
+      const refusal =
+        error instanceof Refusal ? error : new Refusal("failed", (error as Error).message.slice(0, 500));
+      const wanted = expects(bytes);
+      if (wanted === "nothing") return undefined;
+      if (USNETD.has(refusal.code) || (wanted === "usnetd" && asker.usnetd)) return ER;
+      return { text: errorAnswer(refusal) };
+    }
+  }
+
+  /** Takes back everything that a client has. */
+  drop(client: Client): void {
+    const { table, roster, setMac, changed } = this.parts;
+    for (const got of [false, true])
+      for (const entry of table.matchesOf(client.slot, got)) this.removeEntry(entry);
+    if (client.ownMac) setMac(client.mac, false);
+    roster.detach(client);
+    this.counts.detached++;
+    changed(client, false);
+  }
+
+  /** Attaches whoever is at the other end of `fd`, which is taken over, as `pidfd` is. @throws Refusal, SysError */
+  attach(path: string, peer: Peer, pidfd: number, fd: number): Client {
+    const { roster, local, changed } = this.parts;
+    const client = roster.attach(path, peer, pidfd, fd, local.mac, local.mtu);
+    this.counts.attached++;
+    changed(client, true);
+    return client;
+  }
+
+  /** Gives a client a match that need not be asked for again. @throws Refusal, SysError; nothing has changed then */
+  addMatch(client: Client, match: Match, granted = false): void {
+    const { table, roster, guard, steering } = this.parts;
+    roster.room(client);
+    const refusal = table.check(match, client.slot);
+    if (refusal === EXISTS) throw new Refusal("exists", "there is exactly that match already");
+    if (refusal === CONFLICT)
+      throw new Refusal("conflict", "it would take packets of another client's match");
+    if (refusal !== 0) throw new Refusal("limit", "the table is full, or has too many kinds of wildcards");
+    if (!granted) guard.check(match, client.peer);
+    const entry = table.add(match, client.slot, "match");
+    try {
+      steering.add(match, client.slot);
+    } catch (error) {
+      table.remove(entry);
+      throw error;
+    }
+    roster.count(client, 1);
+  }
+
+  private act(request: Request, asker: Asker): Answer | undefined {
+    switch (request.kind) {
+      case "RequestUDS":
+        return this.channel(request.ifname, asker);
+      case "RequestNetmapPipe":
+        throw new Refusal("no_netmap", "there is no netmap here: ask for RequestUDS");
+      case "AddMatch":
+        this.add(this.client(asker), request.match);
+        return OK;
+      case "RemoveMatch":
+        this.remove(this.client(asker), request.match);
+        return undefined;
+      case "DeleteClient":
+        this.drop(this.client(asker));
+        return undefined;
+      case "QueryUsedPorts":
+        return { text: this.used() };
+      case "WhoAmI":
+        return { text: JSON.stringify({ Client: this.whoIs(asker) }) };
+      case "ListMatches":
+        return { text: this.list(this.client(asker)) };
+      case "SetMac":
+        this.setMac(this.client(asker), request.mac);
+        return OK;
+    }
+  }
+
+  /** @throws Refusal if the sender has no channel, or the client at that path is somebody else */
+  private client(asker: Asker): Client {
+    const client = this.parts.roster.of(asker.path);
+    if (!client) throw new Refusal("no_channel", "ask for a channel first: RequestUDS");
+    if (client.peer.uid !== asker.peer.uid)
+      throw new Refusal("not_yours", `the client at this path belongs to uid ${client.peer.uid}`);
+    return client;
+  }
+
+  private channel(ifname: string, asker: Asker): Answer {
+    const { roster } = this.parts;
+    if (ifname !== this.parts.ifname)
+      throw new Refusal("no_interface", `this netd serves ${this.parts.ifname}`);
+    // Who asks again has begun anew, in the same socket or in another at the same path.
+    if (roster.of(asker.path)) this.drop(this.client(asker));
+    const [ours, theirs] = Roster.channel();
+    const { pidfd } = asker;
+    asker.pidfd = -1;
+    try {
+      this.attach(asker.path, asker.peer, pidfd, ours);
+    } catch (error) {
+      libc.close(theirs);
+      throw error;
+    }
+    return { text: "$", fd: theirs };
+  }
+
+  private add(client: Client, wire: WireMatch): void {
+    const { table, roster, local, steering } = this.parts;
+    local.refresh(performance.now());
+    const want = readWant(wire, local);
+    if (want.kind === "match") {
+      this.addMatch(client, want.match);
+      return;
+    }
+    roster.room(client);
+    const entry = table.addGroup(want.group, client.slot);
+    if (entry === EXISTS) throw new Refusal("exists", "this client is in that group already");
+    if (entry < 0) throw new Refusal("limit", "the table is full");
+    try {
+      steering.addGroup(want.group);
+    } catch (error) {
+      table.remove(entry);
+      throw error;
+    }
+    roster.count(client, 1);
+  }
+
+  private remove(client: Client, wire: WireMatch): void {
+    const { table, local } = this.parts;
+    const want = readWant(wire, local);
+    let found = 0;
+    if (want.kind === "match") found = table.find(want.match);
+    else
+      for (const entry of table.matchesOf(client.slot)) if (isMember(table, entry, want.group)) found = entry;
+    if (found === 0) throw new Refusal("no_match", "there is no such match");
+    const { client: owner, kind } = table.get(found);
+    if (owner !== client.slot || kind === "claim")
+      throw new Refusal("not_yours", "that match is another client's");
+    this.removeEntry(found);
+    this.parts.roster.count(client, -1);
+  }
+
+  /** Out of the program's map first, so that what is still redirected finds its client. */
+  private removeEntry(entry: number): void {
+    const { table, steering } = this.parts;
+    const { kind, match, client } = table.get(entry);
+    if (kind === "group") steering.removeGroup(groupOf(match));
+    else if (kind === "dhcp") steering.removeDhcp(match.dst[0]!);
+    else steering.remove(match, kind === "match" ? client : -1);
+    table.remove(entry);
+  }
+
+  /** Everybody's matches, and what the kernel has on the card's addresses. */
+  private used(): string {
+    const { table, roster, guard, local } = this.parts;
+    local.refresh(performance.now());
+    const listening: UsedPort[] = [];
+    const connected: UsedPort[] = [];
+    for (const { socket, family, words } of guard.kernelPorts())
+      (socket.listening ? listening : connected).push([
+        socket.protocol,
+        writeAddress(family, words),
+        socket.localPort,
+      ]);
+    for (const { slot } of roster.all())
+      for (const got of [false, true])
+        for (const entry of table.matchesOf(slot, got)) {
+          const { kind, match } = table.get(entry);
+          if (kind === "dhcp" || match.dport < 0) continue;
+          (match.srcPrefix === 0 ? listening : connected).push([
+            match.protocol,
+            writeAddress(match.family, match.dst),
+            match.dport,
+          ]);
+        }
+    return usedPorts(listening, connected);
+  }
+
+  private whoIs(asker: Asker): object {
+    const { roster, table, local, ifname } = this.parts;
+    const { pid, uid, gid } = asker.peer;
+    const client = roster.of(asker.path);
+    return {
+      pid,
+      uid,
+      gid,
+      interface: ifname,
+      mtu: local.mtu,
+      addresses: local.own.map(({ family, words }) => formatAddress(family, words)),
+      ...(client && {
+        client: client.slot,
+        mac: formatLladdr(client.mac),
+        matches: client.matches,
+        claims: table.countOf(client.slot, true),
+      }),
+    };
+  }
+
+  private list(client: Client): string {
+    const { table } = this.parts;
+    const matches = table.matchesOf(client.slot).map((entry) => writeMatch(table.get(entry).match));
+    return JSON.stringify({ Matches: [...matches] });
+  }
+
+  private setMac(client: Client, text: string): void {
+    const { roster, local, macs } = this.parts;
+    const mac = parseLladdr(text);
+    if (mac?.length !== 6) throw new Refusal("bad_mac", `"${text.slice(0, 50)}" is no MAC address`);
+    const name = formatLladdr(mac);
+    if ((mac[0]! & 1) !== 0 || mac.every((byte) => byte === 0))
+      throw new Refusal("bad_mac", "a client's address is that of one host");
+    const back = name === formatLladdr(local.mac);
+    if (!back && (mac[0]! & 2) === 0 && !macs.includes(name))
+      throw new Refusal("not_allowed", "neither locally administered (02:...) nor in switch.macs");
+    for (const other of roster.all())
+      if (other !== client && other.ownMac && formatLladdr(other.mac) === name)
+        throw new Refusal("conflict", "another client has it");
+    if (!back) this.parts.setMac(mac, true);
+    if (client.ownMac && formatLladdr(client.mac) !== name) this.parts.setMac(client.mac, false);
+    client.mac = mac;
+    client.ownMac = !back;
+    roster.update(client, local.mtu);
+  }
+}
+
+const groupOf = ({ family, protocol, dst, dport }: Match): Group => ({
+  family,
+  protocol,
+  address: dst,
+  port: dport,
+});
+
+function isMember(table: TableWriter, entry: number, group: Group): boolean {
+  const { kind, match } = table.get(entry);
+  if (kind !== "group" || match.family !== group.family || match.protocol !== group.protocol) return false;
+  if (match.dport !== group.port) return false;
+  const words = match.family === AF_INET ? 1 : 4;
+  for (let i = 0; i < words; i++) if (match.dst[i] !== group.address[i]) return false;
+  return true;
+}

@@ -1,0 +1,201 @@
+// The clients: who is attached, with which channel, and how one leaves. Nothing of a client is reused as long as a net
+// Worker may still hold it: first all of its matches go (the program's maps, then the table), then its slot out of the
+// table, then, when every net Worker has begun another batch, its channel's fd and its slot.
+//
+// Limits are counted here, a client and a user. One thread: the control Worker.
+import { check, errno, SysError } from "../../ffi/errno.ts";
+import { libc } from "../../ffi/libc.ts";
+import { ptr } from "../../ffi/memory.ts";
+import { Epochs } from "../mem/epoch.ts";
+import { H_EPOCH } from "./layout.ts";
+import type { Peer } from "./peer.ts";
+import { Refusal } from "./protocol.ts";
+import type { SwitchSettings } from "./settings.ts";
+import type { TableWriter } from "./table.ts";
+
+const AF_UNIX = 1;
+const SOCK_DGRAM_NONBLOCK_CLOEXEC = 2 | 0o2004000;
+const SOL_SOCKET = 1;
+const SO_SNDBUF = 7;
+const SO_SNDBUFFORCE = 32;
+const EPOLL_CTL_ADD = 1;
+const EPOLL_CTL_DEL = 2;
+const EPOLLIN = 1;
+/** What a channel's end may have under way: some 450 frames of 1514 bytes. */
+const CHANNEL_BYTES = 1 << 20;
+
+const RETIRE_FD = 0;
+const RETIRE_SLOT = 1;
+
+export interface Client {
+  readonly slot: number;
+  /** where it is bound, or the static channel's name */
+  readonly path: string;
+  readonly peer: Peer;
+  readonly pidfd: number;
+  /** the daemon's end */
+  readonly fd: number;
+  readonly home: number;
+  mac: Uint8Array;
+  /** has an address of its own: not the card's */
+  ownMac: boolean;
+  /** entries that it asked for */
+  matches: number;
+}
+
+interface User {
+  clients: number;
+  matches: number;
+}
+
+export interface RosterOptions {
+  readonly table: TableWriter;
+  /** the switch's epochs region, a slot a net Worker */
+  readonly epochs: Int32Array;
+  /** a net Worker's epoll fd each */
+  readonly epollFds: readonly number[];
+  readonly settings: SwitchSettings;
+}
+
+export class Roster {
+  private readonly table: TableWriter;
+  private readonly epollFds: readonly number[];
+  private readonly settings: SwitchSettings;
+  private readonly epochs: Epochs;
+  private readonly bySlot = new Map<number, Client>();
+  private readonly byPath = new Map<string, Client>();
+  private readonly users = new Map<number, User>();
+
+  constructor({ table, epochs, epollFds, settings }: RosterOptions) {
+    this.table = table;
+    this.epollFds = epollFds;
+    this.settings = settings;
+    this.epochs = new Epochs(epochs, table.words, H_EPOCH, (kind, thing) => {
+      if (kind === RETIRE_FD) libc.close(thing);
+      else table.freeClient(thing);
+    });
+  }
+
+  get size(): number {
+    return this.bySlot.size;
+  }
+
+  all(): IterableIterator<Client> {
+    return this.bySlot.values();
+  }
+
+  at(slot: number): Client | undefined {
+    return this.bySlot.get(slot);
+  }
+
+  of(path: string): Client | undefined {
+    return this.byPath.get(path);
+  }
+
+  /** A pair of datagram sockets, both ends non-blocking: ours, the client's. @throws SysError */
+  static channel(): [number, number] {
+    const pair = new Int32Array(new ArrayBuffer(8));
+    check("socketpair for a client", libc.socketpair(AF_UNIX, SOCK_DGRAM_NONBLOCK_CLOEXEC, 0, ptr(pair)));
+    return [pair[0]!, pair[1]!];
+  }
+
+  /**
+   * Makes a client. Takes over `fd` and `pidfd`: they are closed with it, or at once if this throws.
+   * @throws Refusal over a limit, SysError
+   */
+  attach(path: string, peer: Peer, pidfd: number, fd: number, mac: Uint8Array, mtu: number): Client {
+    try {
+      const user = this.users.get(peer.uid) ?? { clients: 0, matches: 0 };
+      if (user.clients >= this.settings.perUser.clients)
+        throw new Refusal("limit", `uid ${peer.uid} has ${user.clients} clients: switch.perUser.clients`);
+      for (const end of [SO_SNDBUFFORCE, SO_SNDBUF])
+        if (libc.setsockopt(fd, SOL_SOCKET, end, ptr(Int32Array.of(CHANNEL_BYTES)), 4) === 0) break;
+      const row = { fd, mac, mtu, flags: 0, home: 0, ratePps: this.settings.packetsPerSecond, ...peer };
+      const slot = this.table.addClient(row);
+      if (slot < 0) throw new Refusal("limit", `there are ${this.size} clients already: switch.clients`);
+      const home = slot % this.epollFds.length;
+      this.table.updateClient(slot, { ...row, home });
+      const event = Int32Array.of(EPOLLIN, slot, 0);
+      if (libc.epoll_ctl(this.epollFds[home]!, EPOLL_CTL_ADD, fd, ptr(event)) < 0) {
+        const error = new SysError("epoll_ctl for a client", errno());
+        this.table.removeClient(slot);
+        this.epochs.retire(RETIRE_SLOT, slot);
+        throw error;
+      }
+      const client = { slot, path, peer, pidfd, fd, home, mac, ownMac: false, matches: 0 };
+      user.clients++;
+      this.users.set(peer.uid, user);
+      this.bySlot.set(slot, client);
+      this.byPath.set(path, client);
+      return client;
+    } catch (error) {
+      libc.close(fd);
+      libc.close(pidfd);
+      throw error;
+    }
+  }
+
+  /** Takes a client out whose matches are gone from the program's maps. */
+  detach(client: Client): void {
+    const { slot, fd, path, peer } = client;
+    this.table.removeClient(slot);
+    libc.epoll_ctl(this.epollFds[client.home]!, EPOLL_CTL_DEL, fd, null);
+    this.bySlot.delete(slot);
+    this.byPath.delete(path);
+    const user = this.users.get(peer.uid)!;
+    user.matches -= client.matches;
+    if (--user.clients === 0) this.users.delete(peer.uid);
+    libc.close(client.pidfd);
+    this.epochs.retire(RETIRE_FD, fd);
+    this.epochs.retire(RETIRE_SLOT, slot);
+  }
+
+  /** Writes a client's row anew. */
+  update(client: Client, mtu: number): void {
+    const { slot, fd, mac, home, peer } = client;
+    const flags = 0;
+    this.table.updateClient(slot, {
+      fd,
+      mac,
+      mtu,
+      flags,
+      home,
+      ratePps: this.settings.packetsPerSecond,
+      ...peer,
+    });
+  }
+
+  /** @throws Refusal if the client or its user has as many matches as it may have */
+  room(client: Client): void {
+    const { perClient, perUser } = this.settings;
+    const user = this.users.get(client.peer.uid)!;
+    if (client.matches >= perClient.matches)
+      throw new Refusal("limit", `this client has ${client.matches} matches: switch.perClient.matches`);
+    if (user.matches >= perUser.matches)
+      throw new Refusal(
+        "limit",
+        `uid ${client.peer.uid} has ${user.matches} matches: switch.perUser.matches`,
+      );
+  }
+
+  /** Counts a match more, or with -1 one less. */
+  count(client: Client, by: 1 | -1): void {
+    client.matches += by;
+    this.users.get(client.peer.uid)!.matches += by;
+  }
+
+  /** Gives back what no net Worker can hold any more. Returns whether something is still held. */
+  reclaim(): boolean {
+    this.epochs.advance();
+    return this.epochs.waiting > 0;
+  }
+
+  /** Closes everything: the net Workers have ended. */
+  close(): void {
+    for (const client of this.bySlot.values()) {
+      libc.close(client.fd);
+      libc.close(client.pidfd);
+    }
+    this.bySlot.clear();
+  }
+}
