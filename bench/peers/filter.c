@@ -1,6 +1,6 @@
 /* libpcap's interpreter, bpf_filter(), over the programs and frames that bench/filter.ts wrote:
  *   peer-filter PROGRAMS FRAMES SECONDS
- * PROGRAMS: u32 number; each u32 instructions, then struct bpf_insn[].  FRAMES: u32 number, u32 stride; u32 length[]; bytes.
+ * PROGRAMS: u32 number; each u32 instructions, then struct bpf_insn[].  FRAMES: u32 number; u32 offset[], length[]; bytes.
  * Prints ns a frame for each program, and how many frames it took, which must be what ours took. */
 #include <stdint.h>
 #include <stdio.h>
@@ -31,7 +31,7 @@ static double now(void) {
 int main(int argc, char **argv) {
   if (argc != 4) return 2;
   uint32_t *programs = slurp(argv[1]), *frames = slurp(argv[2]);
-  uint32_t n = frames[0], stride = frames[1], *lens = frames + 2;
+  uint32_t n = frames[0], *offs = frames + 1, *lens = offs + n;
   const unsigned char *bytes = (const unsigned char *)(lens + n);
   double seconds = atof(argv[3]);
   uint32_t count = *programs++;
@@ -43,7 +43,7 @@ int main(int argc, char **argv) {
     for (double end = now() + seconds * 1e9; now() < end;) {
       double start = now();
       taken = 0;
-      for (uint32_t i = 0; i < n; i++) taken += bpf_filter(code, bytes + (uint64_t)i * stride, lens[i], lens[i]) != 0;
+      for (uint32_t i = 0; i < n; i++) taken += bpf_filter(code, bytes + offs[i], lens[i], lens[i]) != 0;
       double ns = (now() - start) / n;
       if (ns < best) best = ns;
     }
