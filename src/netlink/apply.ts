@@ -272,9 +272,10 @@ export class Apply {
       if (before === 0) agenda.routesOver4(addr.ifindex);
       return;
     }
-    if (!writer.addrs.remove(addr)) return;
-    if (four && before === 1) agenda.routesOver4(addr.ifindex);
-    // The dump tells if a route has it still, because another interface has the address too.
+    const known = writer.addrs.remove(addr);
+    if (known && four && before === 1) agenda.routesOver4(addr.ifindex);
+    // The dump tells if a route has it still, because another interface has the address too. IPv6 tells of an address
+    // some time after it was made (addrconf_dad_work), which may be never; a route can have it all the same.
     if (this.sources.delete(addr.local.join())) agenda.whole(four ? "routes4" : "routes6");
   }
 

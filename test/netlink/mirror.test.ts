@@ -152,6 +152,18 @@ test("an address that is another interface's route's source: the route goes, or 
   expect(routes(mirrored, "fd50::/32")[0]).toContain("src - ");
 });
 
+test("IPv6: an address that is gone before the kernel told of it: a route forgets it as its source", () => {
+  const { host, ifindex, mirrored } = world(1);
+  const spec = { ifindex: ifindex[0]!, local: "fd00::9/64", flags: nl.IFA_F_NODAD };
+  host.nl.batch((m) => {
+    newAddr(m, spec);
+    newRoute(m, { dst: "fd50::/32", type: nl.RTN_BLACKHOLE, prefsrc: "fd00::9" });
+    delAddr(m, spec);
+  });
+  same(mirrored, host);
+  expect(routes(mirrored, "fd50::/32")[0]).toContain("src - ");
+});
+
 test("a smaller MTU of the link lowers that of its IPv6 routes", () => {
   const { host, ifindex, mirrored } = world();
   host.route({ dst: "fd50::/32", via: "fd00::2", mtu: 1400 });
