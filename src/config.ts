@@ -3,56 +3,17 @@
 // Every leaf is optional here and has its default, so that `{}` is a whole configuration: the lab's.
 // A message is what was expected, in words: it ends the line `poll.mode is "bsy" (--poll): expected ...`.
 import * as v from "valibot";
+import { key, maybe, oneOf, powerOfTwo, section, SocketPath, unique, whole } from "./schema.ts";
+import { SwitchKeys } from "./switchkeys.ts";
 
 /** Of messages, from the most severe on. */
 export const LEVELS = ["error", "warn", "info"] as const;
-
-/** A whole number from `min` to `max`, both included. */
-const whole = (min: number, max: number, unit = "") => {
-  const expected = `a whole number${unit && ` of ${unit}`} from ${min} to ${max}`;
-  return v.pipe(
-    v.number(expected),
-    v.integer(expected),
-    v.minValue(min, expected),
-    v.maxValue(max, expected),
-  );
-};
-
-/** The powers of two from `min` to `max`: an enumeration, so that JSON Schema can say it. */
-const powerOfTwo = (min: number, max: number) => {
-  const values: number[] = [];
-  for (let value = min; value <= max; value *= 2) values.push(value);
-  return v.picklist(values, `a power of two from ${min} to ${max}`);
-};
-
-const oneOf = <const T extends readonly string[]>(...words: T) =>
-  v.picklist(words, `${words.slice(0, -1).join(", ")} or ${words.at(-1)}`);
-
-/** A leaf: its schema, what it is for, its default. */
-const key = <const S extends v.GenericSchema, const D extends v.InferInput<S>>(
-  schema: S,
-  description: string,
-  fallback: D & v.InferInput<S>,
-) => v.optional(v.pipe(schema, v.description(description)), fallback);
-
-/** A leaf that may be absent. */
-const maybe = <const S extends v.GenericSchema>(schema: S, description: string) =>
-  v.optional(v.pipe(schema, v.description(description)));
-
-/** A section: keys that it does not list are errors. */
-const section = <const E extends v.ObjectEntries>(entries: E, description: string) => {
-  const schema = v.pipe(v.strictObject(entries, "a table of keys"), v.description(description));
-  return v.optional(schema, {} as v.InferInput<typeof schema>);
-};
 
 const ifname = "an interface name: 1 to 15 characters without '/', ':' or spaces";
 const path = "a path that is not empty";
 const queueList = '"all", or a list of different queue numbers from 0 to 1023';
 const coreList = "a list of different CPU numbers from 0 to 1023";
 const ipAddress = "an IPv4 address";
-const socketPath = "a path of 1 to 107 bytes (the limit of a Unix socket's address)";
-
-const unique = (list: number[]) => new Set(list).size === list.length;
 
 const Service = v.pipe(
   v.strictObject(
@@ -89,7 +50,7 @@ export const ConfigSchema = v.pipe(
                 v.pipe(
                   v.array(whole(0, 1023), queueList),
                   v.minLength(1, queueList),
-                  v.check(unique, queueList),
+                  v.check(unique<number>, queueList),
                 ),
               ],
               queueList,
@@ -123,7 +84,7 @@ export const ConfigSchema = v.pipe(
             200,
           ),
           cores: key(
-            v.pipe(v.array(whole(0, 1023), coreList), v.check(unique, coreList)),
+            v.pipe(v.array(whole(0, 1023), coreList), v.check(unique<number>, coreList)),
             "CPUs to pin the net Workers to, in the order of the queues; empty: not pinned",
             [],
           ),
@@ -155,15 +116,11 @@ export const ConfigSchema = v.pipe(
         "Endpoints inside the daemon; the lab adds its own",
         [],
       ),
+      switch: SwitchKeys,
       admin: section(
         {
           socket: key(
-            v.pipe(
-              v.string(socketPath),
-              v.minLength(1, socketPath),
-              v.maxBytes(107, socketPath),
-              v.regex(/^[^\0]*$/, socketPath),
-            ),
+            SocketPath,
             "Unix socket that `netd show` and `netd lookup` ask; mode 0600",
             "/run/netd/admin.sock",
           ),
@@ -215,8 +172,12 @@ export const ConfigSchema = v.pipe(
       log: section(
         {
           level: key(oneOf(...LEVELS), "Least severe message that is printed", "warn"),
+          capture: maybe(
+            v.pipe(v.string(path), v.minLength(1, path)),
+            "File (or pipe) that gets all frames as pcapng, from the start on",
+          ),
         },
-        "Messages on stderr",
+        "Messages on stderr, and frames in a file",
       ),
     },
     "a table of keys",

@@ -37,8 +37,9 @@ export function jsonSchema(): unknown {
     overrideAction: ({ valibotAction, jsonSchema: json }) => {
       // What JSON Schema has no words for: bytes of a path, and keys that depend on one another.
       if (valibotAction.type === "max_bytes" || valibotAction.type === "partial_check") return json;
-      // The only checks here are those for different numbers.
-      if (valibotAction.type === "check") return { ...json, uniqueItems: true };
+      // The checks of lists are those for different ones; of texts, what no short pattern says.
+      if (valibotAction.type === "check")
+        return json.type === "array" ? { ...json, uniqueItems: true } : json;
       return undefined;
     },
   });

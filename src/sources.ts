@@ -81,7 +81,11 @@ function toService(text: string): unknown {
 function fromText(schema: Schema, text: string): unknown {
   const list = (item: (text: string) => unknown) => (text.trim() === "" ? [] : text.split(",").map(item));
   if (schema.type === "number" || typeof schema.options?.[0] === "number") return toNumber(text);
-  if (schema.type === "array") return list(unwrap(schema.item!).type === "number" ? toNumber : toService);
+  if (schema.type === "boolean") return { true: true, false: false }[text.trim()] ?? text;
+  if (schema.type === "array") {
+    const { type } = unwrap(schema.item!);
+    return list(type === "number" ? toNumber : type === "string" ? (item) => item.trim() : toService);
+  }
   if (schema.type === "union") return text === "all" ? text : list(toNumber);
   return text;
 }

@@ -5,7 +5,9 @@
 //   netd-switch-epochs   a slot a net Worker (mem/epoch.ts)                                   net Workers    | control
 //   netd-switch-N        touch ticks, counters per client, claim ring (own.ts)                net Worker N   | control, main
 import type { RegionRef } from "../mem/region.ts";
+import type { ServiceMatch } from "./guard.ts";
 import type { SwitchSettings } from "./settings.ts";
+import type { StaticChannel } from "./static.ts";
 
 /** How many of each fit; the same for whoever maps one of the regions. */
 export interface SwitchCapacity {
@@ -43,10 +45,9 @@ export interface NetSwitch {
 export interface SwitchBoot {
   readonly table: RegionRef;
   readonly epochs: RegionRef;
-  /** the net Workers' own regions, in order, and their epoll fds and eventfds */
+  /** the net Workers' own regions, in order, and their epoll fds */
   readonly own: readonly RegionRef[];
   readonly epollFds: readonly number[];
-  readonly netWakeFds: readonly number[];
   readonly capacity: SwitchCapacity;
   /** netbase, and our slot of its epochs */
   readonly netbase: RegionRef;
@@ -58,5 +59,11 @@ export interface SwitchBoot {
   readonly netnsFd: number;
   /** numbers of the BPF maps that this Worker writes: SteerMapFds of src/xdp/maps.ts */
   readonly maps: Readonly<Record<string, number>>;
+  /** bound control sockets; on `usnetd`'s, programs of usnetd's ask */
+  readonly sockets: readonly { readonly fd: number; readonly path: string; readonly usnetd: boolean }[];
+  /** listening sockets of static channels */
+  readonly channels: readonly StaticChannel[];
+  /** embedded services: their ports are nobody's */
+  readonly services: readonly ServiceMatch[];
   readonly settings: SwitchSettings;
 }

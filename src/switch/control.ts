@@ -23,22 +23,6 @@ import { CONFLICT, EXISTS, type Group, type TableWriter } from "./table.ts";
 import { readWant, writeMatch } from "./wants.ts";
 import { libc } from "../../ffi/libc.ts";
 
-/** What the control plane counts. */
-export const CONTROL_COUNTERS = [
-  "clients",
-  "attached",
-  "detached",
-  "requests",
-  "refused",
-  "answersLost",
-  "unheard",
-  "matches",
-  "claimsGranted",
-  "claimsRefused",
-  "claimsEvicted",
-  "claimsExpired",
-] as const;
-
 /** What goes back to the sender: a text, and the client's end of a channel with it. The fd is the receiver's to close. */
 export interface Answer {
   readonly text: string;

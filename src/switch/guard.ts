@@ -7,7 +7,7 @@ import type { Peer } from "./peer.ts";
 import { Refusal } from "./protocol.ts";
 import type { SwitchSettings } from "./settings.ts";
 import { type KernelSocket, SockDiag, socketText } from "./sockdiag.ts";
-import { type Prefix, readPrefix, within } from "./wants.ts";
+import { type Endpoint, type Prefix, readEndpoint, readPrefix, within } from "./wants.ts";
 
 const IPPROTO_UDP = 17;
 
@@ -23,6 +23,7 @@ export class Guard {
   private readonly settings: SwitchSettings;
   private readonly services: readonly ServiceMatch[];
   private readonly addresses: readonly Prefix[];
+  private readonly reserved: readonly Endpoint[];
 
   constructor(local: Local, sockets: SockDiag, settings: SwitchSettings, services: readonly ServiceMatch[]) {
     this.local = local;
@@ -30,6 +31,7 @@ export class Guard {
     this.settings = settings;
     this.services = services;
     this.addresses = settings.addresses.map((text) => readPrefix(text)!);
+    this.reserved = settings.static.map((text) => readEndpoint(text)!);
   }
 
   /** @throws Refusal if the client may not have this match, SysError if the kernel cannot be asked */
@@ -44,11 +46,16 @@ export class Guard {
       );
     const service = this.services.find((taken) => own && this.isService(match, taken));
     if (service) throw new Refusal("service", `a service of netd's own has UDP port ${service.port}`);
-    const { users, groups } = settings.kernelPorts;
-    if (!own || users.includes(peer.uid) || groups.includes(peer.gid)) return;
+    const reserved = this.reserved.some(
+      ({ protocols, port }) =>
+        own && protocols.includes(match.protocol) && (match.dport < 0 || port < 0 || port === match.dport),
+    );
+    if (reserved) throw new Refusal("reserved", "a static channel has that port");
+    const { kernelUsers, kernelGroups } = settings;
+    if (!own || kernelUsers.includes(peer.uid) || kernelGroups.includes(peer.gid)) return;
     const holder = this.holder(match);
     if (holder)
-      throw new Refusal("kernel_port", `the kernel has a ${socketText(holder)}; see switch.kernelPorts`);
+      throw new Refusal("kernel_port", `the kernel has a ${socketText(holder)}; see switch.kernelUsers`);
   }
 
   /** Whether the answers of a flow that a client begins may be its: not what the kernel would get. */

@@ -106,8 +106,8 @@ export class Roster {
   attach(path: string, peer: Peer, pidfd: number, fd: number, mac: Uint8Array, mtu: number): Client {
     try {
       const user = this.users.get(peer.uid) ?? { clients: 0, matches: 0 };
-      if (user.clients >= this.settings.perUser.clients)
-        throw new Refusal("limit", `uid ${peer.uid} has ${user.clients} clients: switch.perUser.clients`);
+      if (user.clients >= this.settings.clientsPerUser)
+        throw new Refusal("limit", `uid ${peer.uid} has ${user.clients} clients: switch.clientsPerUser`);
       for (const end of [SO_SNDBUFFORCE, SO_SNDBUF])
         if (libc.setsockopt(fd, SOL_SOCKET, end, ptr(Int32Array.of(CHANNEL_BYTES)), 4) === 0) break;
       const row = { fd, mac, mtu, flags: 0, home: 0, ratePps: this.settings.packetsPerSecond, ...peer };
@@ -167,15 +167,12 @@ export class Roster {
 
   /** @throws Refusal if the client or its user has as many matches as it may have */
   room(client: Client): void {
-    const { perClient, perUser } = this.settings;
+    const { matchesPerClient, matchesPerUser } = this.settings;
     const user = this.users.get(client.peer.uid)!;
-    if (client.matches >= perClient.matches)
-      throw new Refusal("limit", `this client has ${client.matches} matches: switch.perClient.matches`);
-    if (user.matches >= perUser.matches)
-      throw new Refusal(
-        "limit",
-        `uid ${client.peer.uid} has ${user.matches} matches: switch.perUser.matches`,
-      );
+    if (client.matches >= matchesPerClient)
+      throw new Refusal("limit", `this client has ${client.matches} matches: switch.matchesPerClient`);
+    if (user.matches >= matchesPerUser)
+      throw new Refusal("limit", `uid ${client.peer.uid} has ${user.matches} matches: switch.matchesPerUser`);
   }
 
   /** Counts a match more, or with -1 one less. */

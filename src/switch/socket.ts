@@ -12,7 +12,7 @@ import { dirname } from "node:path";
 import { check, errno, SysError } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
 import { bufferAt, mapPrivate, type Pointer, ptr, unmap } from "../../ffi/memory.ts";
-import { type Peer, pidfdOpen, readAncillary } from "./peer.ts";
+import { ownsPath, type Peer, pidfdOpen, readAncillary } from "./peer.ts";
 import { ANSWER_BYTES, REQUEST_BYTES } from "./protocol.ts";
 
 const AF_UNIX = 1;
@@ -176,7 +176,7 @@ export class ControlSocket {
       const end = name.indexOf(0);
       const path = Buffer.from(end < 0 ? name : name.subarray(0, end)).toString("latin1");
       const owner = peer && pidfd < 0 ? pidfdOpen(peer.pid) : pidfd;
-      if (nameBytes > 2 && path !== "" && peer !== undefined && owner >= 0) {
+      if (nameBytes > 2 && path !== "" && peer !== undefined && owner >= 0 && ownsPath(path, peer)) {
         // One too long for its room is told from one that just fits by its last byte's place.
         const cut = (view.getInt32(48, true) & MSG_TRUNC) !== 0;
         return {

@@ -1,0 +1,94 @@
+// The configuration's section [switch]: clients, what they may have, and what the kernel gets beside them.
+// src/switch/settings.ts is what the control Worker reads of it.
+import * as v from "valibot";
+import { key, maybe, section, SocketPath, unique, whole } from "./schema.ts";
+import { readEndpoint, readPrefix } from "./switch/wants.ts";
+import { parseIPv4, parseIPv6, parseLladdr } from "./wire/address.ts";
+
+const endpoint = 'endpoints such as "tcp:22", "udp:53:10.0.0.0/8" or "icmp"';
+const macs = "MAC addresses such as 02:00:00:00:00:01";
+const prefixes = "prefixes such as 10.0.0.0/8";
+const paths = "a list of different paths of Unix sockets";
+const ids = "a list of numbers";
+
+const list = (item: v.GenericSchema<string>, expected: string) =>
+  v.pipe(v.array(item, expected), v.check(unique<string>, expected));
+const texts = (expected: string, isOne: (text: string) => boolean) =>
+  list(v.pipe(v.string(expected), v.check(isOne, expected)), expected);
+const id = whole(0, 0xffff_fffe);
+const seconds = (what: string, fallback: number) =>
+  key(whole(1, 31_536_000, "seconds"), `Seconds without a frame after which a claim ends: ${what}`, fallback);
+
+export const SwitchKeys = section(
+  {
+    sockets: key(
+      list(SocketPath, paths),
+      "Control sockets for clients; usnetd's own are answered as briefly as they expect. None: no switch",
+      ["/run/usnetd.socket", "/run/netd/control.sock"],
+    ),
+    group: maybe(id, "gid of those who may use the control sockets beside root"),
+    clients: key(whole(1, 1 << 20), "Clients at a time", 4096),
+    matches: key(whole(1, 1 << 24), "Matches, claims and group members at a time, of all clients", 1 << 17),
+    clientsPerUser: key(whole(1, 1 << 20), "Clients of one uid at a time", 2048),
+    matchesPerClient: key(whole(1, 1 << 24), "Matches of one client", 1 << 15),
+    matchesPerUser: key(whole(1, 1 << 24), "Matches of all clients of one uid", 1 << 16),
+    claimsPerClient: key(
+      whole(1, 1 << 24),
+      "Flows that one client may have begun; with one more the oldest ends",
+      4096,
+    ),
+    tcpSeconds: seconds("TCP", 7200),
+    udpSeconds: seconds("UDP", 180),
+    icmpSeconds: seconds("ICMP and ICMPv6", 30),
+    otherSeconds: seconds("any other protocol", 600),
+    packetsPerSecond: key(
+      whole(0, 1_000_000_000),
+      "Frames a second that one client may send; 0: any number",
+      0,
+    ),
+    addresses: key(
+      texts(prefixes, (text) => readPrefix(text) !== undefined),
+      "Prefixes of addresses that clients may have beside the card's own; none: any",
+      [],
+    ),
+    macs: key(
+      texts(macs, (text) => parseLladdr(text)?.length === 6),
+      "Further MAC addresses that are the card's",
+      [],
+    ),
+    kernelUsers: key(v.array(id, ids), "uids whose clients may take ports that the kernel has", []),
+    kernelGroups: key(v.array(id, ids), "gids whose clients may take ports that the kernel has", []),
+    static: key(
+      texts(endpoint, (text) => readEndpoint(text) !== undefined),
+      "Endpoints with a socket to connect to instead of the protocol, beside the last control socket",
+      [],
+    ),
+    firewall: key(
+      v.boolean("true or false"),
+      "The kernel gets only what switch.open lists, and replies to what it sent itself",
+      false,
+    ),
+    open: key(
+      texts(endpoint, (text) => readEndpoint(text) !== undefined),
+      "Ports of the kernel's that the firewall leaves open, with or without the other side's address",
+      [],
+    ),
+    alias4: key(
+      v.pipe(
+        v.string("an IPv4 address"),
+        v.check((text) => parseIPv4(text) !== undefined, "an IPv4 address"),
+      ),
+      "Under which the kernel and a client of this host see each other where both have the same address",
+      "192.0.0.8",
+    ),
+    alias6: key(
+      v.pipe(
+        v.string("an IPv6 address"),
+        v.check((text) => parseIPv6(text) !== undefined, "an IPv6 address"),
+      ),
+      "The same for IPv6",
+      "fd6e:6574:64::8",
+    ),
+  },
+  "Clients: other network stacks on the same card",
+);
