@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /* steer: the XDP program. Decides which frames go to user space; passes everything else to the kernel, which stays the
- * judge of whatever is odd: what is not recognised, contradicts itself or is not ours is never redirected and never
- * dropped here.
+ * judge of whatever is odd: what is not recognised, contradicts itself or is not ours is never redirected, and dropped
+ * only while the firewall is on. Who gets a redirected frame is decided in user space.
  *
- * A frame is redirected to the AF_XDP socket of its queue if all of this holds:
+ * Without a switch (`policy` all zero) a frame is redirected to the AF_XDP socket of its queue if all of this holds:
  *   destination MAC = the card's own; 0..2 VLAN tags (802.1Q, 802.1ad; id 0 is a priority tag and counts as no tag);
  *   IPv4: version 4, IHL >= 5, IHL*4 <= total length <= frame, not a fragment (offset 0 and no MF), options allowed;
  *   IPv6: version 6, payload length <= frame, at most STEER_EXT_HEADERS of hop-by-hop, destination options and routing
@@ -11,262 +11,129 @@
  *   the source is an address that one host can have: not multicast, broadcast, loopback or unspecified;
  *   UDP: header in bounds, 8 <= length <= what IP carries; TCP: header in bounds with its options;
  *   {family, protocol, destination address, destination port, VLAN ids} is in `matches`; the queue is in `xsks`.
- * Fragments pass, the first one too: only the kernel reassembles, and a first fragment alone is of no use to anyone.
  * Checksums are not looked at: user space does, and a frame from a local veth peer may rightly have none yet.
  *
+ * With a switch also, untagged frames only:
+ *   destination MAC in `macs`; SCTP, DCCP, UDP-Lite, ICMP, ICMPv6; hits in `flows` and `wild`;
+ *   ICMP errors if the packet that they quote is of such a flow;
+ *   ARP, neighbour discovery and ICMP for addresses in `owned`; DHCP answers with a transaction id in `dhcp`;
+ *   fragments: the first by its ports, later ones as the first; later ones that come first, if any match has their
+ *     protocol and destination: user space holds them, and gives them back if they turn out to be the kernel's.
+ * Reassembly is never done here.
+ *
  * A NIC that strips VLAN tags hides them from XDP, so stripping must be off (src/xdp/queues.ts).
- * Read and written by src/xdp/program.ts. Sources: RFC 791, 8200, 768, 9293; IEEE 802.1Q.
+ * Read and written by src/xdp/program.ts and src/xdp/maps.ts; the tc programs are in tc.h.
  */
-#include "steer.h"
+#include "tc.h"
 
-#include <linux/bpf.h>
-#include <linux/if_ether.h>
-#include <linux/in.h>
-#include <linux/ip.h>
-#include <linux/ipv6.h>
-#include <linux/tcp.h>
-#include <linux/udp.h>
-
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
-
-#define AF_INET 2
-#define AF_INET6 10
-#define IP_MF_AND_OFFSET 0x3fff
-#define STEER_EXT_HEADERS 6
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct steer_config);
-} config SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, STEER_MATCHES);
-	__type(key, struct match_key);
-	__type(value, __u32);
-} matches SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_XSKMAP);
-	__uint(max_entries, STEER_QUEUES);
-	__type(key, __u32);
-	__type(value, __u32);
-} xsks SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, STEER_COUNTERS);
-	__type(key, __u32);
-	__type(value, __u64);
-} counters SEC(".maps");
-
-struct vlan_tag {
-	__be16 tci;
-	__be16 proto; /* of what follows */
-};
-
-struct ext_header {
-	__u8 next;
-	__u8 length; /* in units of 8 bytes, the first not counted */
-	__u8 type;
-	__u8 segments_left;
-};
-
-/* The L4 header's position, and how many bytes IP says it carries there. */
-struct payload {
-	void *at;
-	__u32 bytes;
-};
-
-#define INLINE static __always_inline
-
-/* Sources that no single host has: whoever answers them answers many, or itself (RFC 1122 section 3.2.1.3). */
-INLINE int martian4(__u32 source)
+__noinline int parse_xdp(struct xdp_md *ctx, struct packet *p)
 {
-	__u32 net = source >> 24;
+	const struct steer_config *own = get_config();
+	const struct steer_policy *rules = get_policy();
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 
-	return net == 0 || net == 127 || (net & 0xf0) == 0xe0 || source == 0xffffffff;
-}
-
-INLINE int martian6(const __u8 *source)
-{
-	const __be32 *w = (const void *)source;
-
-	return source[0] == 0xff || (!w[0] && !w[1] && !w[2] && (w[3] == 0 || w[3] == bpf_htonl(1)));
-}
-
-/* The parse_* functions fill the key and the payload, and give -1, or the counter to pass the frame under. */
-
-INLINE int parse_ipv4(void *l3, void *end, struct match_key *key, struct payload *payload)
-{
-	struct iphdr *ip = l3;
-	__u32 header, total;
-
-	if ((void *)(ip + 1) > end || ip->version != 4 || ip->ihl < 5)
+	if (!own || !rules || !p)
 		return STEER_MALFORMED;
-	header = ip->ihl * 4;
-	total = bpf_ntohs(ip->tot_len);
-	if (total < header || total > end - l3)
-		return STEER_MALFORMED;
-	if (ip->frag_off & bpf_htons(IP_MF_AND_OFFSET))
-		return STEER_FRAGMENT;
-	if (martian4(bpf_ntohl(ip->saddr)))
-		return STEER_MARTIAN;
-	key->family = AF_INET;
-	key->proto = ip->protocol;
-	key->addr[0] = ip->daddr;
-	payload->at = l3 + header;
-	payload->bytes = total - header;
-	return -1;
+	return parse_frame(data, end, end - data, own, rules->macs != 0, p);
 }
 
-INLINE int parse_ipv6(void *l3, void *end, struct match_key *key, struct payload *payload)
+__noinline int quoted_in_xdp(struct xdp_md *ctx, struct packet *p)
 {
-	struct ipv6hdr *ip = l3;
-	void *at = ip + 1;
-	__u32 left;
-	__u8 next;
-
-	if (at > end || ip->version != 6)
-		return STEER_MALFORMED;
-	left = bpf_ntohs(ip->payload_len);
-	if (left > end - at)
-		return STEER_MALFORMED;
-	next = ip->nexthdr;
-	for (int i = 0; i < STEER_EXT_HEADERS; i++) {
-		struct ext_header *ext = at;
-		__u32 bytes;
-
-		if (next == IPPROTO_FRAGMENT)
-			return STEER_FRAGMENT;
-		if (next != IPPROTO_HOPOPTS && next != IPPROTO_DSTOPTS && next != IPPROTO_ROUTING)
-			break;
-		if ((void *)(ext + 1) > end)
-			return STEER_MALFORMED;
-		if (next == IPPROTO_ROUTING && ext->segments_left)
-			return STEER_OTHER;
-		bytes = (ext->length + 1) * 8;
-		if (bytes > left)
-			return STEER_MALFORMED;
-		next = ext->next;
-		at += bytes;
-		left -= bytes;
-	}
-	if (martian6((const __u8 *)&ip->saddr))
-		return STEER_MARTIAN;
-	key->family = AF_INET6;
-	key->proto = next;
-	__builtin_memcpy(key->addr, &ip->daddr, sizeof(key->addr));
-	payload->at = at;
-	payload->bytes = left;
-	return -1;
+	if (!p)
+		return 0;
+	parse_quoted((void *)(long)ctx->data, (void *)(long)ctx->data_end, p);
+	return p->quoted.family;
 }
 
-INLINE int parse_l4(void *end, struct match_key *key, const struct payload *payload)
+/* What to do with an IP packet, the firewall aside; STEER_REDIRECTED means: look for the socket. */
+INLINE int decide(struct packet *p, const struct steer_policy *rules)
 {
-	if (key->proto == IPPROTO_UDP) {
-		struct udphdr *udp = payload->at;
-		__u32 length;
-
-		if ((void *)(udp + 1) > end)
-			return STEER_MALFORMED;
-		length = bpf_ntohs(udp->len);
-		if (length < sizeof(*udp) || length > payload->bytes)
-			return STEER_MALFORMED;
-		key->port = udp->dest;
-		return -1;
-	}
-	if (key->proto == IPPROTO_TCP) {
-		struct tcphdr *tcp = payload->at;
-
-		if ((void *)(tcp + 1) > end)
-			return STEER_MALFORMED;
-		if (tcp->doff < 5 || tcp->doff * 4 > payload->bytes)
-			return STEER_MALFORMED;
-		key->port = tcp->dest;
-		return -1;
-	}
-	return STEER_OTHER;
-}
-
-INLINE int same_mac(const void *a, const void *b)
-{
-	const __u16 *x = a, *y = b;
-
-	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2];
-}
-
-/* What to do with the frame; STEER_REDIRECTED means: look for the socket. */
-INLINE int classify(void *data, void *end)
-{
+	int switching = (rules->flags & STEER_SWITCH) && !p->tags;
 	struct match_key key = {};
-	struct payload payload = {};
-	struct ethhdr *eth = data;
-	struct steer_config *own;
-	__u32 zero = 0, tags = 0;
-	void *l3 = eth + 1;
-	__be16 proto;
+
+	if (!p->mine && (!p->group || !switching || p->fragment))
+		return STEER_NOT_MINE;
+	if (p->fragment && !switching)
+		return STEER_FRAGMENT;
+	if (p->fragment == LATER) {
+		int fate = fragment_fate(p);
+
+		if (fate >= 0)
+			return fate;
+		return destination_hit(p, rules) ? STEER_REDIRECTED : STEER_FRAGMENT;
+	}
+	if (switching && is_link(p))
+		return rules->owned && neighbour_owned(p) ? STEER_REDIRECTED : STEER_OTHER;
+	if (p->martian)
+		return STEER_MARTIAN;
+	if (!(rules->flags & STEER_SWITCH) && p->t.proto != IPPROTO_UDP && p->t.proto != IPPROTO_TCP)
+		return STEER_OTHER;
+	if (p->l4 >= 0)
+		return p->l4;
+	if (switching && rules->dhcp && p->kind == DHCP && bpf_map_lookup_elem(&dhcp, &p->extra[0]))
+		return STEER_REDIRECTED;
+	if (!p->mine)
+		return STEER_NOT_MINE;
+	if (!switching) {
+		__builtin_memcpy(key.addr, p->t.daddr, sizeof(key.addr));
+		key.port = p->t.dport;
+		key.vlan[0] = p->vlan[0];
+		key.vlan[1] = p->vlan[1];
+		key.proto = p->t.proto;
+		key.family = p->t.family;
+		return bpf_map_lookup_elem(&matches, &key) ? STEER_REDIRECTED : STEER_NO_MATCH;
+	}
+	if (p->kind == ERROR ? p->quoted.family && hits(&p->quoted, rules, 1) : hits(&p->t, rules, 1))
+		return STEER_REDIRECTED;
+	if ((p->t.proto == IPPROTO_ICMP || p->t.proto == IPPROTO_ICMPV6) && rules->owned &&
+	    is_owned(p->t.daddr, p->t.family))
+		return STEER_REDIRECTED;
+	return STEER_NO_MATCH;
+}
+
+INLINE int classify(struct xdp_md *ctx)
+{
+	const struct steer_policy *rules = get_policy();
+	struct packet p = {};
 	int verdict;
 
-	own = bpf_map_lookup_elem(&config, &zero);
-	if (!own || l3 > end)
+	if (!rules)
 		return STEER_MALFORMED;
-	if (!same_mac(eth->h_dest, own->mac) || (eth->h_dest[0] & 1))
+	verdict = parse_xdp(ctx, &p);
+	if (!p.mine && !rules->flags)
 		return STEER_NOT_MINE;
-	proto = eth->h_proto;
-#pragma unroll
-	for (int i = 0; i < 2; i++) {
-		struct vlan_tag *tag = l3;
-		__u16 id;
-
-		if (proto != bpf_htons(ETH_P_8021Q) && proto != bpf_htons(ETH_P_8021AD))
-			break;
-		if ((void *)(tag + 1) > end)
-			return STEER_MALFORMED;
-		id = bpf_ntohs(tag->tci) & 0x0fff;
-		if (id) {
-			if (proto == bpf_htons(ETH_P_8021AD))
-				id |= STEER_VLAN_8021AD;
-			if (tags++ == 0)
-				key.vlan[0] = id;
-			else
-				key.vlan[1] = id;
-		}
-		proto = tag->proto;
-		l3 = tag + 1;
+	if (verdict >= 0) {
+		if (p.kind == ARP && !p.tags && rules->owned && (p.mine || p.group) && neighbour_owned(&p))
+			return STEER_REDIRECTED;
+		if (p.t.family && (rules->flags & STEER_DROP))
+			return STEER_DROPPED;
+		return p.mine ? verdict : STEER_NOT_MINE;
 	}
-	if (proto == bpf_htons(ETH_P_IP))
-		verdict = parse_ipv4(l3, end, &key, &payload);
-	else if (proto == bpf_htons(ETH_P_IPV6))
-		verdict = parse_ipv6(l3, end, &key, &payload);
-	else
-		return STEER_OTHER;
-	if (verdict < 0)
-		verdict = parse_l4(end, &key, &payload);
-	if (verdict >= 0)
-		return verdict;
-	return bpf_map_lookup_elem(&matches, &key) ? STEER_REDIRECTED : STEER_NO_MATCH;
+	if (p.kind == ERROR && rules->flags)
+		quoted_in_xdp(ctx, &p);
+	verdict = decide(&p, rules);
+	if (verdict != STEER_REDIRECTED && (rules->flags & STEER_DROP) && !firewall_passes(&p, rules) &&
+	    !(p.group && rules->groups && group_hit(&p, rules))) /* the program at the card's ingress clones and drops it */
+		verdict = STEER_DROPPED;
+	if (p.fragment == FIRST && rules->flags && !p.tags)
+		remember_fragment(&p, verdict == STEER_REDIRECTED || verdict == STEER_DROPPED ? verdict : STEER_FRAGMENT);
+	return verdict;
 }
 
 SEC("xdp")
 int steer(struct xdp_md *ctx)
 {
-	__u32 verdict = classify((void *)(long)ctx->data, (void *)(long)ctx->data_end);
+	__u32 verdict = classify(ctx);
 	int action = XDP_PASS;
-	__u64 *count;
 
 	if (verdict == STEER_REDIRECTED) {
 		action = bpf_redirect_map(&xsks, ctx->rx_queue_index, XDP_PASS);
 		if (action != XDP_REDIRECT)
 			verdict = STEER_NO_SOCKET;
+	} else if (verdict == STEER_DROPPED) {
+		action = XDP_DROP;
 	}
-	count = bpf_map_lookup_elem(&counters, &verdict);
-	if (count)
-		++*count;
+	count(verdict);
 	return action;
 }
 

@@ -8,9 +8,18 @@ import { errno, SysError } from "../../ffi/errno.ts";
 import { libbpf } from "../../ffi/libbpf.ts";
 import { cstring, libc } from "../../ffi/libc.ts";
 import { bufferAt, mapPrivate, type Pointer, ptr, unmap } from "../../ffi/memory.ts";
-import { AF_INET } from "../wire/address.ts";
 import { foreignProgram } from "./foreign.ts";
+import {
+  type Match,
+  mapNames,
+  type SteerCounters,
+  type SteerMapFds,
+  steerCounters,
+  steerLayout,
+} from "./layout.ts";
+import { matchKey, remove, update } from "./map.ts";
 import { interfaceName } from "./queues.ts";
+import { attachTc, type TcDevices, type TcProgram, tcPrograms } from "./tc.ts";
 import { TestRun } from "./testrun.ts";
 
 const BPF_XDP = 37; // enum bpf_attach_type
@@ -18,7 +27,6 @@ const XDP_FLAGS_SKB_MODE = 2;
 const XDP_FLAGS_DRV_MODE = 4;
 const EPERM = 1;
 const ENOENT = 2;
-const E2BIG = 7;
 const EBUSY = 16;
 const EEXIST = 17;
 const ENODEV = 19;
@@ -28,37 +36,8 @@ const ERANGE = 34;
 const EOPNOTSUPP = 95;
 const LOG_BYTES = 256 * 1024;
 
-/** bpf/steer.h, as program.ts writes it; test/xdp/layout.test.ts compiles the header and compares. */
-export const steerLayout = {
-  match_key: { sizeof: 24, addr: 0, port: 16, vlan: 18, proto: 22, family: 23 },
-  steer_config: { sizeof: 8, mac: 0 },
-  STEER_QUEUES: 1024,
-  STEER_VLAN_8021AD: 0x1000,
-} as const;
-
-/** In the order of enum steer_counter: see bpf/steer.h for what each one means. */
-export const steerCounters = [
-  "redirected",
-  "noSocket",
-  "noMatch",
-  "other",
-  "notMine",
-  "fragment",
-  "malformed",
-  "martian",
-] as const;
-export type SteerCounters = Record<(typeof steerCounters)[number], number>;
-
-/** What a frame must be addressed to, to be redirected. */
-export interface Match {
-  readonly family: number; // AF_INET, AF_INET6
-  readonly proto: number; // IPPROTO_UDP, IPPROTO_TCP
-  /** Destination address: memory words, network byte order; word 0 for IPv4, words 0..3 for IPv6. */
-  readonly address: Int32Array;
-  readonly port: number;
-  /** At most two VLAN ids, outer first; STEER_VLAN_8021AD or-ed in for an 802.1ad tag. None: untagged, or id 0. */
-  readonly vlans?: readonly number[];
-}
+export { steerLayout, steerCounters };
+export type { Match, SteerCounters };
 
 export type AttachMode = "auto" | "native" | "skb";
 
@@ -68,19 +47,22 @@ export interface Attached {
   readonly fallback?: SysError;
 }
 
-type Words = Uint8Array<ArrayBuffer> | Uint32Array<ArrayBuffer> | Int32Array<ArrayBuffer>;
-
 export class SteerProgram {
   readonly #object: Pointer;
   readonly #program: number;
+  readonly #tc: Record<TcProgram, number>;
   readonly #config: number;
-  readonly #matches: number;
   readonly #xsks: number;
   readonly #counters: number;
   readonly #cpus: number;
+  /** As `config` has it. */
+  readonly #configValue = new DataView(new ArrayBuffer(steerLayout.steer_config.sizeof));
+  /** For SteerMaps, here or in another Worker; of this object, until it is closed. */
+  readonly fds: SteerMapFds;
   #link = -1;
+  #tcLinks: number[] = [];
   #closed = false;
-  #test: TestRun | undefined;
+  readonly #tests = new Map<string, TestRun>();
 
   private constructor(object: Pointer) {
     const bpf = libbpf();
@@ -89,14 +71,23 @@ export class SteerProgram {
       if (!found) throw new SysError(`find map ${name} in steer.o`, ENOENT, "rebuild it: bun run bpf");
       return bpf.bpf_map__fd(found);
     };
-    const program = bpf.bpf_object__find_program_by_name(object, ptr(cstring("steer")));
-    if (!program) throw new SysError("find program steer in steer.o", ENOENT, "rebuild it: bun run bpf");
+    const program = (name: string): number => {
+      const found = bpf.bpf_object__find_program_by_name(object, ptr(cstring(name)));
+      if (!found) throw new SysError(`find program ${name} in steer.o`, ENOENT, "rebuild it: bun run bpf");
+      return bpf.bpf_program__fd(found);
+    };
     this.#object = object;
-    this.#program = bpf.bpf_program__fd(program);
+    this.#program = program("steer");
+    this.#tc = Object.fromEntries(tcPrograms.map((name) => [name, program(name)])) as Record<
+      TcProgram,
+      number
+    >;
     this.#config = map("config");
-    this.#matches = map("matches");
     this.#xsks = map("xsks");
     this.#counters = map("counters");
+    this.fds = Object.fromEntries(
+      Object.entries(mapNames).map(([field, name]) => [field, map(name)]),
+    ) as unknown as SteerMapFds;
     this.#cpus = bpf.libbpf_num_possible_cpus();
   }
 
@@ -180,37 +171,55 @@ export class SteerProgram {
     return 0;
   }
 
-  /** Takes the program off the card; from the next frame on the kernel has them all. */
+  /**
+   * Attaches the programs that join the switch with this host's kernel. Throws, and attaches none, where the kernel has no tcx:
+   * the XDP program does its part without them.
+   */
+  attachTc(devices: TcDevices): void {
+    if (this.#tcLinks.length > 0)
+      throw new SysError("attach tc programs", EBUSY, "they are attached already");
+    const { card, tap } = steerLayout.steer_config;
+    this.#configValue.setUint32(card, devices.cardIfindex, true);
+    this.#configValue.setUint32(tap, devices.tapIfindex, true);
+    this.#writeConfig();
+    this.#tcLinks = attachTc(this.#tc, devices);
+  }
+
+  /** Takes all programs off; from the next frame on the kernel has them all. */
   detach(): void {
-    if (this.#link >= 0) libc.close(this.#link);
+    for (const link of [this.#link, ...this.#tcLinks]) if (link >= 0) libc.close(link);
     this.#link = -1;
+    this.#tcLinks = [];
   }
 
   /** @param mac the card's own address, 6 bytes: frames to any other go to the kernel */
   setAddress(mac: Uint8Array): void {
-    const value = new Uint8Array(new ArrayBuffer(steerLayout.steer_config.sizeof));
-    value.set(mac.subarray(0, 6));
-    this.#update("config", this.#config, new Uint32Array(1), value);
+    new Uint8Array(this.#configValue.buffer).set(mac.subarray(0, 6), steerLayout.steer_config.mac);
+    this.#writeConfig();
+  }
+
+  #writeConfig(): void {
+    update("config", this.#config, new Uint32Array(1), new Uint8Array(this.#configValue.buffer));
   }
 
   /** Frames to this destination are redirected from now on; adding it again changes nothing. */
   addMatch(match: Match): void {
-    this.#update("matches", this.#matches, matchKey(match), new Uint32Array(1));
+    update("matches", this.fds.matches, matchKey(match), new Uint32Array(1));
   }
 
   /** False if it was not there. */
   removeMatch(match: Match): boolean {
-    return this.#remove("matches", this.#matches, matchKey(match));
+    return remove("matches", this.fds.matches, matchKey(match));
   }
 
   /** Redirects queue `queue`'s matching frames to the AF_XDP socket `fd`; it leaves the map when it is closed. */
   setSocket(queue: number, fd: number): void {
-    this.#update(`xsks queue ${queue}`, this.#xsks, new Uint32Array([queue]), new Int32Array([fd]));
+    update(`xsks queue ${queue}`, this.#xsks, new Uint32Array([queue]), new Int32Array([fd]));
   }
 
   /** From now on the queue's frames all go to the kernel. */
   removeSocket(queue: number): void {
-    this.#remove("xsks", this.#xsks, new Uint32Array([queue]));
+    remove("xsks", this.#xsks, new Uint32Array([queue]));
   }
 
   /** Frames by what became of them, since load; sums over all CPUs. */
@@ -232,8 +241,18 @@ export class SteerProgram {
    * returned: 2 XDP_PASS, 4 XDP_REDIRECT. Nothing is redirected. For tests.
    */
   testRun(frame: Uint8Array, { ifindex, queue }: { ifindex: number; queue: number }): number {
-    this.#test ??= new TestRun(this.#program);
-    return this.#test.run(frame, ifindex, queue);
+    return this.#testOf("steer", this.#program).run(frame, ifindex, queue);
+  }
+
+  /** As testRun, of a tc program: -1 for the kernel, 2 dropped, 7 redirected. A clone does go out of the tap. */
+  testRunTc(name: TcProgram, frame: Uint8Array): number {
+    return this.#testOf(name, this.#tc[name]).run(frame);
+  }
+
+  #testOf(name: string, program: number): TestRun {
+    let test = this.#tests.get(name);
+    if (!test) this.#tests.set(name, (test = new TestRun(program)));
+    return test;
   }
 
   /** Detaches, and frees program and maps. Once closed, it stays closed. */
@@ -242,34 +261,8 @@ export class SteerProgram {
     this.#closed = true;
     this.detach();
     libbpf().bpf_object__close(this.#object);
-    this.#test?.close();
+    for (const test of this.#tests.values()) test.close();
   }
-
-  #update(what: string, map: number, key: Words, value: Words): void {
-    const result = libbpf().bpf_map_update_elem(map, ptr(key), ptr(value), 0);
-    if (result < 0)
-      throw new SysError(`update map ${what}`, -result, -result === E2BIG ? "the map is full" : "");
-  }
-
-  #remove(what: string, map: number, key: Words): boolean {
-    const result = libbpf().bpf_map_delete_elem(map, ptr(key));
-    if (result < 0 && result !== -ENOENT) throw new SysError(`delete from map ${what}`, -result);
-    return result === 0;
-  }
-}
-
-function matchKey(match: Match): Uint8Array<ArrayBuffer> {
-  const at = steerLayout.match_key;
-  const key = new DataView(new ArrayBuffer(at.sizeof));
-  for (let i = 0; i < (match.family === AF_INET ? 1 : 4); i++)
-    key.setInt32(at.addr + 4 * i, match.address[i]!, true);
-  key.setUint16(at.port, match.port); // network byte order
-  match.vlans?.forEach((id, i) => {
-    key.setUint16(at.vlan + 2 * i, id, true);
-  });
-  key.setUint8(at.proto, match.proto);
-  key.setUint8(at.family, match.family);
-  return new Uint8Array(key.buffer);
 }
 
 /** What a refusal most often means. */
