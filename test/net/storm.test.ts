@@ -79,7 +79,7 @@ test(
     await ended;
     const lookups = seen[3]! * 0x40000000 + seen[2]!;
     console.log(
-      `${changes} changes, ${thread.count("events")} events, ${thread.count("overruns")} overruns, ${thread.count("interrupted")} dumps not quiet, ${lookups} lookups; settled ${settled.toFixed(0)} ms after the last change, ${thread.count("slowestMs").toFixed(0)} ms at the worst`,
+      `${thread.reader.stats.routes4.entries} + ${thread.reader.stats.routes6.entries} routes, ${changes} changes, ${thread.count("events")} events, ${thread.count("overruns")} overruns, ${thread.count("interrupted")} dumps not quiet, ${lookups} lookups; settled ${settled.toFixed(0)} ms after the last change, ${thread.count("slowestMs").toFixed(0)} ms at the worst`,
     );
     expect(thread.count("overruns")).toBeGreaterThan(0);
     expect(seen[4]).toBe(0);

@@ -21,8 +21,8 @@ for (let round = 0; performance.now() < end; round++) {
       const at = (Math.imul(round * 2000 + i, 0x9e3779b1) >>> 12) & 0xfffff;
       const inside = v4((0x0a800000 | ((at & 0x3fff) << 8) | 0x80) >>> 0, 28);
       const around = v4((0x0a800000 | ((at & 0x3f) << 16)) >>> 0, 16);
-      const elsewhere = v4((0xac000000 | (at << 4)) >>> 0, 28);
-      const far = `fd${(at & 0x3f) + 16}:${(at >>> 6) & 0xfff}::/32`;
+      const elsewhere = v4((0xac000000 | ((at & 0x3fff) << 4)) >>> 0, 28);
+      const far = `fd${(at & 0x3f) + 16}:${(at >>> 6) & 0xff}::/32`;
       const via = `10.0.0.${2 + (i % 8)}`;
       switch ((i + round) % 8) {
         case 0:
