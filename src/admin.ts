@@ -2,6 +2,7 @@
 //   curl --unix-socket /run/netd/admin.sock http://netd/routes
 // GET /links /addrs /routes /neighs /queues /drops answer a JSON array with a row a line, GET /summary and
 // /lookup?address=... an object; errors are {"error": text}. It reads the view on the main thread, a piece at a time.
+// POST /capture answers pcapng for as long as it is read (src/capture/stream.ts).
 // The file's mode is 0600 from the first moment: who may connect may see everything.
 import { lstatSync, mkdirSync, rmdirSync, unlinkSync } from "node:fs";
 import { constants } from "node:os";
@@ -144,8 +145,12 @@ export async function serveAdmin(
       Bun.serve({
         unix: path,
         development: false, // no stack on stderr for an answer that was cut
+        // A capture may see no frame for hours. server.timeout() does nothing for Unix sockets; this does, but has no type.
+        ...({ idleTimeout: 0 } as object),
         fetch(request) {
           try {
+            if (request.method === "POST" && new URL(request.url).pathname === "/capture")
+              return view.capture(request);
             return answer(request, view, stallMs);
           } catch (error) {
             const { message } = error as Error;

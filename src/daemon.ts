@@ -1,14 +1,17 @@
 // The daemon: what starts in which order, and stops in the reverse. Everything that is opened goes on a stack the
 // moment it exists, so that a start that fails halfway undoes exactly what it did.
 //
-//   namespace -> program on the card, passing everything -> shared memory -> netlink Worker (synced)
-//             -> sockets and net Workers -> matches: frames flow -> admin
+//   namespace -> control sockets -> program on the card, passing everything -> shared memory -> netlink Worker (synced)
+//             -> switch: tap and control Worker -> sockets and net Workers -> tc programs, matches: frames flow -> admin
 //
 // Stopping takes the program off the card first: the kernel has every frame before anything else goes.
 import { SysError } from "../ffi/errno.ts";
 import { cstring, libc } from "../ffi/libc.ts";
 import { ptr } from "../ffi/memory.ts";
+import { version } from "../package.json";
 import { clearSocket, serveAdmin } from "./admin.ts";
+import { Captures } from "./capture/capture.ts";
+import { captureBytes } from "./capture/region.ts";
 import type { Config } from "./config.ts";
 import { Log } from "./log.ts";
 import { epochBytes } from "./mem/epoch.ts";
@@ -20,8 +23,10 @@ import { Netns } from "./netlink/netns.ts";
 import { MIRROR_COUNTERS, type NetlinkBoot, type NetlinkRules } from "./netlink/worker.ts";
 import { keepClear } from "./repin.ts";
 import { Services } from "./services.ts";
+import { dropNames } from "./switch/drops.ts";
 import { LOOP_COUNTERS } from "./switch/loop.ts";
 import { MatchTable } from "./switch/match.ts";
+import { Sockets, Switchboard } from "./switchboard.ts";
 import { Thread } from "./thread.ts";
 import { Views } from "./views.ts";
 import { Watch } from "./watch.ts";
@@ -56,6 +61,9 @@ export interface Parts {
   readonly services: Services;
   readonly attached: Attached;
   readonly watch: Watch;
+  /** Missing without control sockets in the configuration. */
+  readonly switchboard: Switchboard | undefined;
+  readonly captures: Captures;
   /** Policy rules that lead to tables which are not mirrored, as text. */
   readonly rules: readonly string[];
 }
@@ -72,7 +80,12 @@ export class Daemon {
     this.views = views;
     this.stack = stack;
     this.failed = Promise.race(
-      [parts.watch, parts.netlink, ...parts.queues.map(({ thread }) => thread)].map((t) => t.failed),
+      [
+        parts.watch,
+        parts.netlink,
+        ...parts.queues.map(({ thread }) => thread),
+        ...(parts.switchboard ? [parts.switchboard.thread] : []),
+      ].map((t) => t.failed),
     );
     this.failed.catch(() => {});
   }
@@ -88,6 +101,7 @@ export class Daemon {
     const views = new Views(parts);
     const admin = await serveAdmin(config.admin.socket, views);
     stack.defer(() => admin.stop());
+    stack.defer(() => parts.captures.close()); // before its readers' connections are
     const log = new Log(config.log.level);
     const warn = () => log.warnings(views.summary().warnings);
     warn();
@@ -121,6 +135,8 @@ async function start(
       "no such interface in this namespace; ip link shows them",
     );
 
+  const sockets = config.switch.sockets.length > 0 ? new Sockets(config.switch) : undefined;
+  if (sockets) stack.defer(() => sockets.close());
   const region = (name: string, bytes: number): Region => {
     const made = Region.create(`netd-${name}`, bytes);
     stack.defer(() => made.close());
@@ -136,9 +152,16 @@ async function start(
 
   const capacity = config.netbase;
   const base = region("netbase", layout(capacity).bytes);
-  const epochs = region("epochs", epochBytes(queueNumbers.length + 1));
+  const epochs = region("epochs", epochBytes(queueNumbers.length + 2));
   const solicit = queueNumbers.map((queue) => region(`solicit-${queue}`, Ring.bytes(SOLICIT_SLOTS)));
   const matches = region("matches", MatchTable.bytes(MATCH_SLOTS));
+  const captureRings = queueNumbers.map((queue) => region(`capture-${queue}`, captureBytes));
+  const captures = new Captures(captureRings, {
+    ifname,
+    application: `netd ${version}`,
+    reasons: dropNames,
+    client: (slot) => switchboard?.describe(slot) ?? `client=${slot}`,
+  });
 
   const rules: string[] = [];
   const netlink = new Thread("netlink", "netlink", MIRROR_COUNTERS, (message) => {
@@ -171,6 +194,26 @@ async function start(
 
   const services = new Services(config.services, new MatchTable(matches.buffer, MATCH_SLOTS), program);
 
+  const switchboard =
+    sockets &&
+    (await Switchboard.start(
+      {
+        config,
+        netns,
+        ifname,
+        ifindex,
+        mtu: link.mtu,
+        queues: queueNumbers.length,
+        netbase: base.ref,
+        netbaseEpochs: epochs.ref,
+        reader: queueNumbers.length + 1,
+        program,
+      },
+      sockets,
+      signal,
+    ));
+  if (switchboard) stack.defer(() => switchboard.close());
+
   const queues: Queue[] = [];
   for (const [i, queue] of queueNumbers.entries()) {
     const { rings, umem } = config;
@@ -201,11 +244,13 @@ async function start(
         reader: i + 1,
         matches: matches.ref,
         solicit: solicit[i]!.ref,
+        capture: captureRings[i]!.ref,
         netlinkWakeFd: netlink.reins.wakeFd,
         poll: config.poll.mode,
         idleMicroseconds: config.poll.idleMicroseconds,
         core,
         partialChecksums: link.kind === "veth",
+        ...(switchboard && { switch: switchboard.net(i) }),
       } satisfies Omit<NetBoot, "control" | "wakeFd">,
       "ready",
       signal,
@@ -218,11 +263,30 @@ async function start(
     stack.defer(() => clear.stop());
   }
 
+  if (switchboard) {
+    const loIfindex = netns.run(() => libc.if_nametoindex(ptr(cstring("lo"))));
+    const devices = { cardIfindex: ifindex, tapIfindex: switchboard.tap.ifindex, loIfindex };
+    netns.run(() => program.attachTc(devices));
+  }
   const frameBytes = Math.min(...queues.map(({ socket }) => socket.ref.umem.frameBytes));
   const watch = new Watch({ ifname, ifindex, netbase, program, services, frameBytes });
   stack.defer(() => watch.stop());
   stack.defer(() => program.detach());
-  return { config, ifname, ifindex, netbase, netlink, queues, program, services, attached, watch, rules };
+  return {
+    config,
+    ifname,
+    ifindex,
+    netbase,
+    netlink,
+    queues,
+    program,
+    services,
+    attached,
+    watch,
+    switchboard,
+    captures,
+    rules,
+  };
 }
 
 /** The queues to serve: those configured, if the card has them, else all. */

@@ -103,6 +103,7 @@ Examples:
   netd --config /etc/netd.toml            all of it from a file; NETD_POLL_MODE=busy and --set poll.mode=busy win over it
   netd show routes                        what the running daemon knows of the kernel's routes
   netd lookup 10.0.0.1                    where a packet to there would go, and why
+  netd capture -w - tcp port 80 | wireshark -k -i -
   netd config --schema                    JSON Schema of the configuration file`;
 
 /** The command line. `finish` is told the exit code of a command that ran. */
@@ -114,7 +115,7 @@ function program(finish: (code: number) => void): Command {
       "Shares one network card, and one IP address, between the kernel and userspace network stacks.",
     )
     .usage(
-      "[options]                     run the daemon, or the lab\n       netd config|show|lookup [options]",
+      "[options]                     run the daemon, or the lab\n       netd config|show|lookup|capture [options]",
     )
     .version(version, "-V, --version")
     .option("--duration <seconds>", "end after so many seconds")
@@ -125,7 +126,7 @@ function program(finish: (code: number) => void): Command {
     .allowExcessArguments()
     .action(async (given, { args: [unknown] }: Command) => {
       if (unknown === undefined) return finish(await runNetd(given));
-      const near = nearest(unknown, ["config", "show", "lookup", "dump", "monitor"]);
+      const near = nearest(unknown, ["config", "show", "lookup", "capture", "dump", "monitor"]);
       throw new UsageError(
         `no command "${unknown}"${near ? `; did you mean ${near}?` : "; see netd --help"}`,
       );
@@ -187,6 +188,23 @@ function program(finish: (code: number) => void): Command {
       await (await import("./show.ts")).lookup(query, asking(command));
       finish(0);
     });
+
+  root
+    .command("capture")
+    .description("frames of the running daemon, both directions, each with what became of it")
+    .option("--admin <path>", "the daemon's admin socket")
+    .option("--config <file>", "the daemon's configuration file")
+    .option("-w, --write <file>", "pcapng into a file, or - for stdout; without it, a line a frame")
+    .argument("[filter...]", "which frames: pcap-filter(7), such as tcp port 80")
+    .action(async (filter: string[], given: { write?: string }, command: Command) => {
+      const { capture } = await import("./pcap.ts");
+      const stop = new AbortController();
+      for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => stop.abort());
+      const socket = configure(all(command)).config.admin.socket;
+      await capture({ socket, write: given.write, filter: filter.join(" "), stop: stop.signal });
+      finish(0);
+    });
+
   const kernelFlags = (command: Command) =>
     command
       .allowExcessArguments(false)

@@ -1,8 +1,7 @@
 // `netd capture [-w FILE|-] [FILTER]`: frames of the running daemon, both directions, each with what became of it. FILTER
 // is libpcap's language (pcap-filter(7)); it is compiled here, and the daemon gets bytecode.
 //   netd capture -w - tcp port 80 | wireshark -k -i -
-import { createWriteStream } from "node:fs";
-import { finished } from "node:stream/promises";
+import { closeSync, openSync, writeSync } from "node:fs";
 import { SysError } from "../ffi/errno.ts";
 import { pcapCompile } from "../ffi/libpcap.ts";
 import { ask } from "./ask.ts";
@@ -23,22 +22,30 @@ export interface CaptureRequest {
 /** Runs until `stop`, the daemon's end, or nobody reads any more. @throws SysError, or the daemon's refusal */
 export async function capture({ socket, write, filter, stop }: CaptureRequest): Promise<void> {
   const body = filter === "" ? new Uint8Array(0) : pcapCompile(filter, FRAME_BYTES);
-  const response = await ask(socket, "capture", { method: "POST", body, signal: stop });
-  const file = write === undefined || write === "-" ? undefined : createWriteStream(write, { mode: 0o600 });
-  const failed = file && finished(file).catch((error: NodeJS.ErrnoException) => error);
+  const fd = write === undefined || write === "-" ? -1 : attempt(write, () => openSync(write, "w", 0o600));
   const text = new PcapngText();
   try {
-    for await (const piece of response.body!) {
-      if (file) {
-        if (!file.write(piece)) await Promise.race([new Promise((done) => file.once("drain", done)), failed]);
-        if (file.errored) break;
-      } else if (!(await print(write === "-" ? piece : text.push(piece)))) break;
-    }
+    const response = await ask(socket, "capture", { method: "POST", body, signal: stop });
+    for await (const piece of response.body!)
+      if (fd >= 0) attempt(write!, () => writeAll(fd, piece));
+      else if (!(await print(write === "-" ? piece : text.push(piece)))) break;
   } catch (error) {
     if (!stop.aborted) throw error;
+  } finally {
+    if (fd >= 0) closeSync(fd);
   }
-  if (!file) return;
-  file.end();
-  const error = await failed;
-  if (error) throw new SysError(`write ${write}`, Math.abs(error.errno ?? 5), error.message);
+}
+
+function writeAll(fd: number, bytes: Uint8Array): void {
+  for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
+}
+
+/** Runs `action`; a system error becomes a SysError naming the file. */
+function attempt<T>(path: string, action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    const { errno = 0, message } = error as NodeJS.ErrnoException;
+    throw new SysError(`write ${path}`, Math.abs(errno), message);
+  }
 }

@@ -184,4 +184,6 @@ export interface DaemonView {
   /** @throws an Error whose message is fit for the client, for an interface that does not exist and the like */
   lookup(address: string, options: LookupOptions): LookupView;
   summary(): SummaryView;
+  /** Answers POST /capture. */
+  capture(request: Request): Promise<Response>;
 }

@@ -1,6 +1,7 @@
 // What the daemon shows of itself, for the admin socket and the live table: netbase and counters as plain objects with
 // the field names of `ip -j` (view.ts). Runs on the main thread, reads like any other reader of the netbase.
 import { version } from "../package.json";
+import { captureResponse } from "./capture/stream.ts";
 import type { Parts } from "./daemon.ts";
 import type { Sample } from "./live.ts";
 import { explain } from "./lookup.ts";
@@ -196,6 +197,10 @@ export class Views implements DaemonView {
   private mode(zerocopy: boolean): QueueView["mode"] {
     if (this.parts.attached.mode === "skb") return "skb";
     return zerocopy ? "zerocopy" : "copy";
+  }
+
+  capture(request: Request): Promise<Response> {
+    return captureResponse(this.parts.captures, request);
   }
 
   drops(): DropView[] {

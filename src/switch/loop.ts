@@ -1,6 +1,8 @@
 // One turn of the net loop: receive a batch, pass over them (pass.ts), transmit, give back what
 // was dropped. No allocation, no system call of its own (the link kicks where the ring asks for it),
 // no exception. Counts in private integers; publish() adds them to the shared counters now and then.
+import type { Recorder } from "../capture/recorder.ts";
+import { Origin, Verdict } from "../capture/verdict.ts";
 import { Batch, BATCH, type Link } from "../link/link.ts";
 import type { Counters } from "../mem/counters.ts";
 import type { NetbaseReader } from "../netbase/netbase.ts";
@@ -18,6 +20,8 @@ export interface LoopOptions {
   readonly partialChecksums: boolean;
   /** Frames a turn at most; BATCH if missing. */
   readonly batch?: number;
+  /** Captures what passes, while somebody wants it. */
+  readonly recorder?: Recorder;
 }
 
 export class NetLoop {
@@ -34,11 +38,13 @@ export class NetLoop {
     options: LoopOptions,
   ) {
     const { tally } = this;
+    const { recorder } = options;
     const limit = options.batch ?? BATCH;
     const batch = new Batch(limit);
     const pass = makePass(batch, link, matches, netbase, transmit, options.partialChecksums, tally);
 
     this.turn = () => {
+      if (recorder !== undefined && recorder.on !== 0) return watched(recorder);
       link.receive(batch, limit);
       const received = batch.n;
       if (received === 0) return 0;
@@ -51,6 +57,31 @@ export class NetLoop {
       }
       if (batch.drops > 0) link.release(batch);
       return received;
+    };
+
+    /** A turn of one frame, while somebody captures: what the pass counts says what became of it. */
+    const before = new Int32Array(tally.length);
+    const watched = (recorder: Recorder): number => {
+      const { words } = link;
+      link.receive(batch, 1);
+      if (batch.n === 0) return 0;
+      recorder.begin(words, batch.off[0]!, batch.len[0]!, Origin.card);
+      before.set(tally);
+      pass();
+      if (batch.n === 0) {
+        let reason = 1;
+        while (reason < dropNames.length && tally[REASONS + reason] === before[REASONS + reason]) reason++;
+        recorder.end(reason);
+      } else {
+        recorder.end(Verdict.answered);
+        recorder.begin(words, batch.off[0]!, batch.len[0]!, Origin.self);
+        const sent = link.transmit(batch);
+        tally[TX_PACKETS] = tally[TX_PACKETS]! + sent;
+        recorder.end(sent === 1 ? Verdict.sent : Drop.tx_full);
+        if (sent === 0) refused(0);
+      }
+      if (batch.drops > 0) link.release(batch);
+      return 1;
     };
 
     /** The ring took no more than `sent` frames: the rest are dropped. */

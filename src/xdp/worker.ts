@@ -6,6 +6,7 @@
 import { errno, SysError } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
 import { ptr } from "../../ffi/memory.ts";
+import { Recorder } from "../capture/recorder.ts";
 import { type SocketRef, XdpLink } from "../link/xdp.ts";
 import { Control } from "../mem/control.ts";
 import { Region, type RegionRef } from "../mem/region.ts";
@@ -32,6 +33,8 @@ export interface NetBoot {
   reader: number;
   matches: RegionRef;
   solicit: RegionRef;
+  /** this Worker's ring of captured frames */
+  capture: RegionRef;
   /** eventfds: the netlink Worker's, and this Worker's own */
   netlinkWakeFd: number;
   wakeFd: number;
@@ -64,7 +67,9 @@ function run(boot: NetBoot): void {
   const ring = new Ring(open(boot.solicit, "read-write").buffer, 0, SOLICIT_SLOTS);
   const solicitor = new Solicitor(ring, boot.netlinkWakeFd);
   const transmit = new Transmit(link.words, netbase, solicitor, boot.ifindex);
-  const loop = new NetLoop(link, matches, netbase, transmit, { partialChecksums: boot.partialChecksums });
+  const recorder = new Recorder(open(boot.capture, "read-write").buffer);
+  const { partialChecksums } = boot;
+  const loop = new NetLoop(link, matches, netbase, transmit, { partialChecksums, recorder });
   const pollfds = new Int32Array(new ArrayBuffer(16));
   pollfds.set([link.fd, POLLIN, boot.wakeFd, POLLIN]);
   const idleNs = boot.poll === "interrupt" ? 0 : boot.idleMicroseconds * 1000;
@@ -83,6 +88,7 @@ function run(boot: NetBoot): void {
     const now = Bun.nanoseconds();
     solicitor.tick(now);
     transmit.refresh();
+    recorder.refresh();
     loop.publish(control.counters);
     control.beat();
     if (received > 0) lastFrame = now;
@@ -91,6 +97,7 @@ function run(boot: NetBoot): void {
       libc.poll(ptr(pollfds), 2, SLEEP_MS);
       netbase.online();
       transmit.refresh(); // the card may have changed meanwhile
+      recorder.refresh();
       lastFrame = Bun.nanoseconds();
     }
   }

@@ -120,4 +120,5 @@ export const fake = {
     netlink: { overruns: 0, resyncs: 1 },
     warnings: ["policy rule 100 is not followed"],
   }),
+  capture: async () => new Response("pcapng"),
 } satisfies DaemonView;
