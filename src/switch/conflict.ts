@@ -8,6 +8,7 @@ import {
   ENTRY_PORTS,
   ENTRY_SRC,
   ENTRY_WORDS,
+  entryCount,
   type Layout,
   OWNER_CLIENT,
   PATTERN_DST,
@@ -69,7 +70,7 @@ export class Conflicts {
   private scanFor(key: Int32Array, pattern: number, client: number): boolean {
     const { words, layout } = this;
     const meta = pattern | (key[ENTRY_META]! & 0xff);
-    const end = layout.entries + (layout.capacity.matches + 1) * ENTRY_WORDS;
+    const end = layout.entries + (entryCount(layout.capacity) + 1) * ENTRY_WORDS;
     for (let at = layout.entries + ENTRY_WORDS; at < end; at += ENTRY_WORDS)
       if (words[at + ENTRY_META] === meta && this.ownerAt(at) !== client && this.meets(key, at)) return true;
     return false;

@@ -3,13 +3,13 @@ import { ENTRY_META, ENTRY_OWNER, ENTRY_SINCE, OWNER_CLIENT, OWNER_KIND_SHIFT } 
 import { type Match, readKey } from "./pattern.ts";
 
 /** In the order of KIND_MATCH... */
-const KINDS = ["match", "claim", "dhcp", "group"] as const;
+const KINDS = ["match", "claim", "dhcp", "group", "owned"] as const;
 
 export interface Entry {
   readonly entry: number;
   readonly client: number;
   readonly kind: (typeof KINDS)[number];
-  /** a group: its address and port are `dst` and `dport`; DHCP: the transaction id is word 0 of `dst` */
+  /** a group: its address and port are `dst` and `dport`; an owned address: `dst`; DHCP: the id is word 0 of `dst` */
   readonly match: Match;
   /** when it began, by the table's clock */
   readonly since: number;

@@ -17,6 +17,7 @@ import {
   ENTRY_PORTS,
   ENTRY_SRC,
   ENTRY_WORDS,
+  entryCount,
   H_ANSWERED,
   H_NOW,
   H_PATTERNS,
@@ -30,7 +31,7 @@ import {
   PATTERN_SRC,
   PATTERN_WORDS,
 } from "./layout.ts";
-import { groupMeta, META_DHCP } from "./pattern.ts";
+import { groupMeta, META_DHCP, META_OWNED, META_SIX } from "./pattern.ts";
 import { AF_INET, AF_INET6 } from "../wire/address.ts";
 
 export class TableReader {
@@ -173,18 +174,18 @@ export class TableReader {
       if ((this.words[this.client(slot) + CLIENT_GEN]! & 1) === 1) yield slot;
   }
 
-  /** All entries, in no order. Cold. */
+  /** All matches, claims, groups and DHCP transactions, in no order. Cold. */
   *entries(): Generator<Entry> {
     const { words, found } = this;
     const { entries, capacity } = this.layout;
-    for (let entry = 1; entry <= capacity.matches; entry++) {
+    for (let entry = 1; entry <= entryCount(capacity); entry++) {
       const at = entries + entry * ENTRY_WORDS;
       for (let again = true; again && isEntry(words, at); ) {
         const version = this.version;
         const one = readEntry(words, at, entry);
         found[0] = 0;
         again = this.version !== version || !isEntry(words, at);
-        if (!again) yield one;
+        if (!again && one.kind !== "owned") yield one;
       }
     }
   }
@@ -208,6 +209,28 @@ export class TableReader {
       const n = this.members(this.place6(header, address, ports & ~0xffff, meta), out);
       this.found[0] = 0;
       if (this.version === version) return n;
+    }
+  }
+
+  /** Which client alone has an IPv4 address: its slot, or -1. */
+  owner4(address: number): number {
+    for (;;) {
+      const { version } = this;
+      const at = this.place4(address, 0, META_OWNED);
+      const client = at === 0 ? -1 : this.words[at + ENTRY_OWNER]! & OWNER_CLIENT;
+      this.found[0] = 0;
+      if (this.version === version) return client;
+    }
+  }
+
+  /** The same for the four words of `header` at `address`. */
+  owner6(header: Int32Array, address: number): number {
+    for (;;) {
+      const { version } = this;
+      const at = this.place6(header, address, 0, META_OWNED | META_SIX);
+      const client = at === 0 ? -1 : this.words[at + ENTRY_OWNER]! & OWNER_CLIENT;
+      this.found[0] = 0;
+      if (this.version === version) return client;
     }
   }
 

@@ -5,9 +5,10 @@
 //   patterns    a family: two lists, of which one is active; a pattern is 12 words, the list ends with a word 0
 //   clients     16 words a client: one cache line
 //   slots       open addressing, linear probing, one word a slot: tag (the hash's high bits) | number of an entry
-//   entries     16 words an entry, numbered from 1: one cache line
+//   entries     16 words an entry, numbered from 1: one cache line. As many as matches, and one more a client: addresses
+//               that clients alone have
 //
-// A search that finds nothing costs one cache line of slots, sixteen a line and at most half of them taken; one that finds
+// A search that finds nothing costs one cache line of slots, sixteen a line and little more than half of them taken; one that finds
 // something costs that and the entry.
 import type { SwitchCapacity } from "./boot.ts";
 
@@ -47,6 +48,7 @@ export const KIND_MATCH = 0;
 export const KIND_CLAIM = 1;
 export const KIND_DHCP = 2;
 export const KIND_GROUP = 3;
+export const KIND_OWNED = 4;
 
 // Words of a client.
 export const CLIENT_WORDS = 16;
@@ -62,6 +64,9 @@ export const CLIENT_PID = 8;
 export const CLIENT_UID = 9;
 export const CLIENT_GID = 10;
 export const CLIENT_SINCE = 11; // seconds
+
+/** Entries that there are; their numbers are 1 to this. */
+export const entryCount = ({ clients, matches }: SwitchCapacity): number => matches + clients;
 
 export interface Layout {
   readonly capacity: SwitchCapacity;
@@ -86,8 +91,9 @@ export function layout(capacity: SwitchCapacity): Layout {
     next += Math.ceil(words / 16) * 16;
     return at;
   };
-  const bits = Math.ceil(Math.log2(matches + 1));
-  const slots = 2 ** Math.max(Math.ceil(Math.log2(matches * 2)), 4);
+  const count = entryCount(capacity);
+  const bits = Math.ceil(Math.log2(count + 1));
+  const slots = 2 ** Math.max(Math.ceil(Math.log2(count * 1.75)), 4);
   return {
     capacity,
     patterns: [take(LIST_WORDS), take(LIST_WORDS), take(LIST_WORDS), take(LIST_WORDS)],
@@ -95,7 +101,7 @@ export function layout(capacity: SwitchCapacity): Layout {
     slots: take(slots),
     slotMask: slots - 1,
     numberMask: 2 ** bits - 1,
-    entries: take((matches + 1) * ENTRY_WORDS),
+    entries: take((count + 1) * ENTRY_WORDS),
     bytes: next * 4,
   };
 }

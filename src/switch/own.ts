@@ -3,24 +3,24 @@
 //   word 0     requests made so far (claim.ts)
 //   word 16    the last REQUESTS of them, 16 words each
 //   then       touches: seconds by the table's clock, a word an entry: when this Worker last had a frame for it
-//   then       counters: CLIENT_COUNTERS doubles a client
+//   then       accounts: what each client sent, got and lost (account.ts)
+import { Accounts } from "./account.ts";
 import type { SwitchCapacity } from "./boot.ts";
+import { entryCount } from "./layout.ts";
 
 /** How many requests may be unanswered. */
 export const REQUESTS = 128;
 export const REQUEST_WORDS = 16;
 const HEAD_WORDS = 16;
-/** What there is room for; what each is, who counts says. */
-export const CLIENT_COUNTERS = 16;
 
 const align = (words: number): number => Math.ceil(words / 16) * 16;
 
 const touchesAt = HEAD_WORDS + REQUESTS * REQUEST_WORDS;
-const countersAt = ({ matches }: SwitchCapacity): number => touchesAt + align(matches + 1);
+const accountsAt = (capacity: SwitchCapacity): number => touchesAt + align(entryCount(capacity) + 1);
 
 /** Bytes of the region. */
 export const ownBytes = (capacity: SwitchCapacity): number =>
-  (countersAt(capacity) + capacity.clients * CLIENT_COUNTERS * 2) * 4;
+  accountsAt(capacity) * 4 + Accounts.bytes(capacity.clients);
 
 export class Own {
   /** Word 0: how many requests were made, free running. */
@@ -28,14 +28,13 @@ export class Own {
   /** Request number s, from 1 on, is at word ((s - 1) % REQUESTS) * REQUEST_WORDS. */
   readonly requests: Int32Array;
   readonly touches: Int32Array;
-  readonly counters: Float64Array;
+  readonly accounts: Accounts;
 
   constructor(buffer: ArrayBuffer, capacity: SwitchCapacity) {
     this.made = new Int32Array(buffer, 0, 1);
     this.requests = new Int32Array(buffer, HEAD_WORDS * 4, REQUESTS * REQUEST_WORDS);
-    this.touches = new Int32Array(buffer, touchesAt * 4, capacity.matches + 1);
-    const { clients } = capacity;
-    this.counters = new Float64Array(buffer, countersAt(capacity) * 4, clients * CLIENT_COUNTERS);
+    this.touches = new Int32Array(buffer, touchesAt * 4, entryCount(capacity) + 1);
+    this.accounts = new Accounts(buffer, accountsAt(capacity) * 4, capacity.clients);
   }
 }
 

@@ -5,7 +5,7 @@
 //
 // META, a word: what an entry is compared by beside addresses and ports. Patterns of a family are in the order of their
 // metas.
-//   30 always 1 | 29 group | 28 DHCP | 27 IPv6 | 18..25 source prefix | 17 source port | 16 destination port
+//   30 always 1 | 29 group | 28 DHCP (both: owned address) | 27 IPv6 | 18..25 source prefix | 17 source port | 16 destination port
 //   8..15 destination prefix | 0..7 protocol
 import { AF_INET, AF_INET6 } from "../wire/address.ts";
 import {
@@ -46,8 +46,11 @@ const DST_PREFIX_SHIFT = 8;
 export const patternOf = (meta: number): number => meta & ~0xff;
 export const familyOf = (meta: number): 2 | 10 => ((meta & META_SIX) === 0 ? AF_INET : AF_INET6);
 
-/** Whether it is neither a group's nor a DHCP answer's. */
-export const isMatch = (meta: number): boolean => (meta & (META_GROUP | META_DHCP)) === PRESENT;
+/** Of addresses that a client alone has. */
+export const META_OWNED: number = META_GROUP | META_DHCP;
+
+/** Whether it is a match's: not a group's, a DHCP answer's or an owned address's. */
+export const isMatch = (meta: number): boolean => (meta & META_OWNED) === PRESENT;
 
 const metaOf = (match: Match): number =>
   PRESENT |

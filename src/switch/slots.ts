@@ -12,6 +12,7 @@ import {
   ENTRY_PORTS,
   ENTRY_SRC,
   ENTRY_WORDS,
+  entryCount,
   H_SEED,
   H_VERSION,
   type Layout,
@@ -33,7 +34,7 @@ export class Slots {
     this.mask = at.slotMask;
     this.numberMask = at.numberMask;
     this.entries = at.entries;
-    this.hashes = new Int32Array(at.capacity.matches + 1);
+    this.hashes = new Int32Array(entryCount(at.capacity) + 1);
   }
 
   /** After a change that a search could see, and before the next. */

@@ -3,6 +3,7 @@
 //
 // Nobody takes what another has: a match is refused if it would get packets that another client's match gets now. One that
 // comes after the other's in the order is allowed, and gets what the other leaves.
+import { AF_INET6 } from "../wire/address.ts";
 import type { SwitchCapacity } from "./boot.ts";
 import { type ClientRow, Clients } from "./clients.ts";
 import { Conflicts } from "./conflict.ts";
@@ -14,6 +15,7 @@ import {
   ENTRY_PORTS,
   ENTRY_SINCE,
   ENTRY_WORDS,
+  entryCount,
   H_ANSWERED,
   H_NOW,
   H_SEED,
@@ -21,13 +23,24 @@ import {
   KIND_DHCP,
   KIND_GROUP,
   KIND_MATCH,
+  KIND_OWNED,
   layout,
   type Layout,
   OWNER_CLIENT,
   OWNER_KIND_SHIFT,
 } from "./layout.ts";
 import { Lists } from "./lists.ts";
-import { groupMeta, isMatch, type Match, META_DHCP, patternOf, portsWord, writeKey } from "./pattern.ts";
+import {
+  groupMeta,
+  isMatch,
+  type Match,
+  META_DHCP,
+  META_OWNED,
+  META_SIX,
+  patternOf,
+  portsWord,
+  writeKey,
+} from "./pattern.ts";
 import { Patterns } from "./patterns.ts";
 import { Slots } from "./slots.ts";
 
@@ -38,6 +51,8 @@ export const CONFLICT = -2;
 /** No room, or too many different patterns. */
 export const FULL = -3;
 export type Refusal = typeof EXISTS | typeof CONFLICT | typeof FULL;
+
+const LISTS = 3;
 
 export interface Group {
   readonly family: 2 | 10;
@@ -54,14 +69,16 @@ export class TableWriter {
   private readonly slots: Slots;
   private readonly patterns: Patterns;
   private readonly conflicts: Conflicts;
-  /** Two lists a client: what it asked for; what it got by sending (claims, DHCP), in the order of getting. */
+  /** LISTS a client: what it asked for; what it got by sending (claims, DHCP), the oldest first; its own addresses. */
   private readonly lists: Lists;
   private readonly spare: Int32Array;
   private spares: number;
+  private owned = 0;
   private readonly key = new Int32Array(ENTRY_WORDS);
 
   /** @param buffer tableBytes(capacity) of zeroed memory; @param seed a random word */
   constructor(buffer: ArrayBuffer, capacity: SwitchCapacity, seed: number) {
+    const count = entryCount(capacity);
     this.layout = layout(capacity);
     this.words = new Int32Array(buffer, 0, this.layout.bytes >> 2);
     this.words[H_SEED] = seed;
@@ -69,14 +86,14 @@ export class TableWriter {
     this.slots = new Slots(this.words, this.layout);
     this.patterns = new Patterns(this.words, this.layout, () => this.slots.publish());
     this.conflicts = new Conflicts(this.words, this.layout, this.slots, this.patterns);
-    this.lists = new Lists(capacity.clients * 2, capacity.matches);
-    this.spares = capacity.matches;
-    this.spare = Int32Array.from({ length: capacity.matches }, (_, i) => capacity.matches - i);
+    this.lists = new Lists(capacity.clients * LISTS, count);
+    this.spares = count;
+    this.spare = Int32Array.from({ length: count }, (_, i) => count - i);
   }
 
-  /** Entries that are taken. */
+  /** Entries that are taken, but for owned addresses. */
   get entries(): number {
-    return this.layout.capacity.matches - this.spares;
+    return entryCount(this.layout.capacity) - this.spares - this.owned;
   }
 
   /** The clock of claims and touches. @param seconds of any clock that never goes back */
@@ -104,7 +121,7 @@ export class TableWriter {
 
   /** Takes all from a client, and itself out of the table. Its slot is nobody's until `freeClient`. */
   removeClient(slot: number): void {
-    for (const list of [slot * 2, slot * 2 + 1])
+    for (let list = slot * LISTS; list < (slot + 1) * LISTS; list++)
       for (let entry = this.lists.head(list); entry !== 0; entry = this.lists.head(list)) this.remove(entry);
     this.clients.leave(slot);
   }
@@ -119,7 +136,7 @@ export class TableWriter {
     writeKey(match, this.key, 0);
     if (this.slots.find(this.key, 0) !== 0) return EXISTS;
     if (this.conflicts.find(this.key, client)) return CONFLICT;
-    return this.spares === 0 || !this.patterns.takes(patternOf(this.key[ENTRY_META]!)) ? FULL : 0;
+    return this.full || !this.patterns.takes(patternOf(this.key[ENTRY_META]!)) ? FULL : 0;
   }
 
   /** Gives a client a match: its entry's number, over 0, or why not. */
@@ -138,7 +155,7 @@ export class TableWriter {
     this.key[0] = xid;
     this.key[ENTRY_META] = META_DHCP;
     if (this.slots.find(this.key, 0) !== 0) return EXISTS;
-    return this.spares === 0 ? FULL : 0;
+    return this.full ? FULL : 0;
   }
 
   /** Gives a client the DHCP answers with a transaction id, a memory word: its entry's number, or why not. */
@@ -153,7 +170,7 @@ export class TableWriter {
   /** Makes a client one of a group's: its entry's number, or why not. */
   addGroup(group: Group, client: number): number | Refusal {
     if (this.findMember(group, client) !== 0) return EXISTS;
-    if (this.spares === 0) return FULL;
+    if (this.full) return FULL;
     const first = this.slots.find(this.key, 0);
     const entry = this.take(client, KIND_GROUP);
     this.words[this.place(entry) + ENTRY_NEXT] = first;
@@ -167,6 +184,23 @@ export class TableWriter {
     const entry = this.findMember(group, client);
     if (entry !== 0) this.remove(entry);
     return entry !== 0;
+  }
+
+  /**
+   * Says that a client alone has an address; @param address memory words. There is room for one a client; more take that of
+   * matches. False, and nobody is said to have it, if somebody has or if there is no room.
+   */
+  addOwned(family: 2 | 10, address: Int32Array, client: number): boolean {
+    if (this.findOwned(family, address) !== 0 || this.spares === 0) return false;
+    this.slots.insert(this.take(client, KIND_OWNED));
+    this.owned++;
+    return true;
+  }
+
+  /** Nobody alone has it any more. */
+  removeOwned(family: 2 | 10, address: Int32Array): void {
+    const entry = this.findOwned(family, address);
+    if (entry !== 0) this.remove(entry);
   }
 
   /** The entry with exactly this match, or 0. */
@@ -185,6 +219,7 @@ export class TableWriter {
     else this.slots.remove(entry);
     words[at + ENTRY_META] = 0;
     if (isMatch(meta)) this.patterns.release(patternOf(meta));
+    if (owner >>> OWNER_KIND_SHIFT === KIND_OWNED) this.owned--;
     this.lists.remove(this.listOf(owner & OWNER_CLIENT, owner >>> OWNER_KIND_SHIFT), entry);
     this.spare[this.spares++] = entry;
   }
@@ -205,7 +240,7 @@ export class TableWriter {
 
   /** Entries of a client, the oldest first: matches and groups, or what it got by sending. */
   *matchesOf(client: number, got = false): Generator<number> {
-    for (let entry = this.lists.head(client * 2 + (got ? 1 : 0)); entry !== 0; ) {
+    for (let entry = this.lists.head(client * LISTS + (got ? 1 : 0)); entry !== 0; ) {
       const next = this.lists.next(entry);
       yield entry;
       entry = next;
@@ -214,12 +249,12 @@ export class TableWriter {
 
   /** How many of these there are. */
   countOf(client: number, got = false): number {
-    return this.lists.length(client * 2 + (got ? 1 : 0));
+    return this.lists.length(client * LISTS + (got ? 1 : 0));
   }
 
   /** The oldest that a client got by sending; 0 if there is none. */
   oldestOf(client: number): number {
-    return this.lists.head(client * 2 + 1);
+    return this.lists.head(client * LISTS + 1);
   }
 
   /** Makes that entry the newest of its client. */
@@ -230,12 +265,17 @@ export class TableWriter {
     this.lists.append(list, entry);
   }
 
+  /** No room for another match. Addresses have room of their own, one a client. */
+  private get full(): boolean {
+    return this.spares <= Math.max(this.layout.capacity.clients - this.owned, 0);
+  }
+
   private place(entry: number): number {
     return this.layout.entries + entry * ENTRY_WORDS;
   }
 
   private listOf(client: number, kind: number): number {
-    return client * 2 + (kind === KIND_CLAIM || kind === KIND_DHCP ? 1 : 0);
+    return client * LISTS + (kind === KIND_OWNED ? 2 : kind === KIND_CLAIM || kind === KIND_DHCP ? 1 : 0);
   }
 
   /** A new entry with the key in `key`. */
@@ -252,14 +292,25 @@ export class TableWriter {
   /** Leaves the group's key in `key`. */
   private findMember(group: Group, client: number): number {
     const { key, words } = this;
-    key.fill(0);
-    for (let i = 0; i < (group.family === 2 ? 1 : 4); i++) key[i] = group.address[i]!;
+    this.setAddress(group.family, group.address);
     key[ENTRY_PORTS] = portsWord(0, group.port);
     key[ENTRY_META] = groupMeta(group.family, group.protocol);
     let entry = this.slots.find(key, 0);
     while (entry !== 0 && (words[this.place(entry) + ENTRY_OWNER]! & OWNER_CLIENT) !== client)
       entry = words[this.place(entry) + ENTRY_NEXT]!;
     return entry;
+  }
+
+  /** Leaves the address's key in `key`. */
+  private findOwned(family: 2 | 10, address: Int32Array): number {
+    this.setAddress(family, address);
+    this.key[ENTRY_META] = META_OWNED | (family === AF_INET6 ? META_SIX : 0);
+    return this.slots.find(this.key, 0);
+  }
+
+  private setAddress(family: 2 | 10, address: Int32Array): void {
+    this.key.fill(0);
+    for (let i = 0; i < (family === AF_INET6 ? 4 : 1); i++) this.key[i] = address[i]!;
   }
 
   private removeMember(entry: number): void {

@@ -65,7 +65,9 @@ type Step =
   | { do: "leave"; client: number }
   | { do: "dhcp"; xid: number; client: number }
   | { do: "join"; group: number; client: number }
-  | { do: "part"; group: number; client: number };
+  | { do: "part"; group: number; client: number }
+  | { do: "own"; address: number; client: number }
+  | { do: "disown"; address: number; client: number };
 
 const step: fc.Arbitrary<Step> = fc.oneof(
   {
@@ -82,6 +84,14 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constant("dhcp" as const), xid: fc.nat(3), client }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant("join" as const), group: fc.nat(3), client }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant("part" as const), group: fc.nat(3), client }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constantFrom("own" as const, "disown" as const),
+      address: fc.nat(3),
+      client,
+    }),
+  },
 );
 
 const ANSWERS: Record<number, Answer> = { [EXISTS]: "exists", [CONFLICT]: "conflict", [FULL]: "full" };
@@ -104,6 +114,12 @@ const groupOf = (n: number) => {
   return { family, protocol: 17, address, port: 5353 + (n & 1) };
 };
 
+/** Addresses 0 and 1 are IPv4, 2 and 3 IPv6. */
+const ownedOf = (n: number) => {
+  const family = n < 2 ? (2 as const) : (10 as const);
+  return { family, words: toWords(family, ADDRESSES[family][n & 1]!) };
+};
+
 class Pair {
   readonly writer: TableWriter;
   readonly reader: TableReader;
@@ -112,6 +128,7 @@ class Pair {
   private readonly entries: number[] = []; // of the model's matches, in its order
   private readonly dhcp = new Map<number, number>();
   private readonly groups = new Map<number, Set<number>>();
+  private readonly owned = new Map<number, number>();
   private readonly header = new Int32Array(11);
   private readonly out = new Int32Array(CLIENTS);
 
@@ -169,7 +186,15 @@ class Pair {
       this.entries.splice(which, 1);
       model.matches.splice(which, 1);
     } else if (one.do === "leave") this.leave(one.client);
-    else if (one.do === "dhcp") {
+    else if (one.do === "own") {
+      const { family, words } = ownedOf(one.address);
+      expect(writer.addOwned(family, words, slots[one.client]!)).toBe(!this.owned.has(one.address));
+      if (!this.owned.has(one.address)) this.owned.set(one.address, one.client);
+    } else if (one.do === "disown") {
+      const { family, words } = ownedOf(one.address);
+      writer.removeOwned(family, words);
+      this.owned.delete(one.address);
+    } else if (one.do === "dhcp") {
       const wanted = this.dhcp.has(one.xid) ? EXISTS : model.full ? FULL : 1;
       const got = writer.addDhcp(one.xid, slots[one.client]!);
       expect(Math.min(got, 1)).toBe(wanted);
@@ -206,6 +231,7 @@ class Pair {
         this.dhcp.delete(xid);
         model.others--;
       }
+    for (const [address, owner] of this.owned) if (owner === client) this.owned.delete(address);
     // The next one takes its place, in another slot: this one is free only when it is said to be.
     const old = slots[client]!;
     slots[client] = writer.addClient(row);
@@ -232,6 +258,12 @@ class Pair {
           : reader.groups6(header, 3, protocol, ports, out);
       const members = [...out.subarray(0, count)].map((slot) => slots.indexOf(slot));
       expect(members.sort()).toEqual([...(this.groups.get(n) ?? [])].sort());
+    }
+    for (let n = 0; n < 4; n++) {
+      const { family, words } = ownedOf(n);
+      header.set(words, 5);
+      const owner = family === 2 ? reader.owner4(words[0]!) : reader.owner6(header, 5);
+      expect(slots.indexOf(owner)).toBe(this.owned.get(n) ?? -1);
     }
     expect(writer.entries).toBe(model.matches.length + model.others);
     expect([...reader.entries()].length).toBe(writer.entries);
