@@ -9,13 +9,17 @@ const MADV_DONTNEED = 4;
 const MADV_HUGEPAGE = 14;
 const MADV_POPULATE_WRITE = 23;
 
-/** At least `bytes` bytes of zeroed memory, present at once, in huge pages where the kernel gives them. */
-export function frameMemory(bytes: number): WebAssembly.Memory {
-  const pages = Math.ceil(bytes / PAGE);
+/**
+ * At least `all` bytes of zeroed memory, the first `bytes` of it present at once, in huge pages where the kernel gives them.
+ * The rest is address space: clients' memory is mapped there (src/link/memif/window.ts).
+ */
+export function frameMemory(bytes: number, all: number = bytes): WebAssembly.Memory {
+  const pages = Math.ceil(all / PAGE);
   const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
   const address = frameAddress(memory) as Pointer;
-  libc.madvise(address, pages * PAGE, MADV_HUGEPAGE);
-  libc.madvise(address, pages * PAGE, MADV_POPULATE_WRITE);
+  const present = Math.ceil(bytes / PAGE) * PAGE;
+  libc.madvise(address, present, MADV_HUGEPAGE);
+  libc.madvise(address, present, MADV_POPULATE_WRITE);
   return memory;
 }
 

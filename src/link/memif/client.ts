@@ -1,0 +1,273 @@
+// The client's side of memif: it owns the memory. One memfd, sealed against shrinking, is the only region:
+//
+//   rings: S2M 0.., M2S 0..   each 128 + 16 * slots bytes | buffers: one a slot of every ring, `bufferBytes` each
+//
+// S2M: we write frames into the slots' own buffers, and head. M2S: every slot always has an empty buffer behind it; we
+// take what the server has filled up to tail, and offer the slots again by head.
+// Source: as message.ts and ring.ts.
+import { check, errno, SysError } from "../../../ffi/errno.ts";
+import { cstring, libc } from "../../../ffi/libc.ts";
+import { bufferAt, mapPrivate, mapShared, type Pointer, ptr, unmap } from "../../../ffi/memory.ts";
+import { decode, encode, type Message, MESSAGE_BYTES, MODE_ETHERNET, VERSION } from "./message.ts";
+import { COOKIE } from "./ring.ts";
+
+const AF_UNIX = 1;
+const SOCK_SEQPACKET_CLOEXEC = 5 | 0o2000000;
+const MSG_NOSIGNAL = 0x4000;
+const MFD_CLOEXEC_ALLOW_SEALING = 3;
+const F_ADD_SEALS = 1033;
+const F_SEAL_SHRINK = 2;
+const EFD_CLOEXEC_NONBLOCK = 0o2004000;
+const POLLIN = 1;
+const ETIMEDOUT = 110;
+const EPROTO = 71;
+const ECONNREFUSED = 111;
+const DESCRIPTORS = 32;
+const TAIL = 16;
+const HEAD = 1;
+
+export interface ClientOptions {
+  readonly path: string;
+  readonly id?: number;
+  readonly mode?: number;
+  readonly secret?: Uint8Array;
+  readonly name?: string;
+  /** queues each way */
+  readonly rings?: number;
+  /** log2 of the slots of each ring */
+  readonly log2?: number;
+  readonly bufferBytes?: number;
+  readonly timeoutMs?: number;
+}
+
+/** One direction of one queue, in our own memory. Frames are given and taken by their byte offset in `bytes`. */
+export class ClientRing {
+  readonly words: Int32Array;
+  readonly bytes: Uint8Array;
+  readonly eventfd: number;
+  readonly size: number;
+  readonly bufferBytes: number;
+  private readonly base: number;
+  private readonly buffers: number;
+  private head = 0;
+  private tail = 0;
+
+  constructor(buffer: ArrayBuffer, offset: number, log2: number, buffers: number, bufferBytes: number) {
+    this.words = new Int32Array(buffer);
+    this.bytes = new Uint8Array(buffer);
+    this.size = 2 ** log2;
+    this.bufferBytes = bufferBytes;
+    this.base = offset >>> 2;
+    this.buffers = buffers;
+    this.eventfd = check("eventfd for a memif ring", libc.eventfd(0, EFD_CLOEXEC_NONBLOCK));
+    this.words[this.base] = COOKIE;
+    for (let i = 0; i < this.size; i++) {
+      const d = this.base + DESCRIPTORS + i * 4;
+      this.words[d + 1] = bufferBytes;
+      this.words[d + 2] = buffers + i * bufferBytes;
+    }
+  }
+
+  private publish(head: number): void {
+    const at = this.base + HEAD;
+    this.head = head & 0xffff;
+    // The lower half is the flags, which the other side may change: it is taken as it is now.
+    for (;;) {
+      const old = Atomics.load(this.words, at);
+      if (Atomics.compareExchange(this.words, at, old, (this.head << 16) | (old & 0xffff)) === old) return;
+    }
+  }
+
+  private served(): number {
+    return Atomics.load(this.words, this.base + TAIL) & 0xffff;
+  }
+
+  // To the server (S2M)
+
+  /** Slots that may be filled now. */
+  get room(): number {
+    return this.size - ((this.head - this.served()) & 0xffff);
+  }
+
+  /** Offset of the `i`-th buffer to fill, `i` below `room`. */
+  slot(i: number): number {
+    return this.buffers + ((this.head + i) & (this.size - 1)) * this.bufferBytes;
+  }
+
+  /** The `i`-th slot holds `len` bytes, and the frame goes on in the next one if there is `more`. */
+  fill(i: number, len: number, more = false): void {
+    const d = this.base + DESCRIPTORS + ((this.head + i) & (this.size - 1)) * 4;
+    this.words[d] = more ? 1 : 0; // region 0
+    this.words[d + 1] = len;
+  }
+
+  /** Sends the first `n` slots. */
+  send(n: number): void {
+    this.publish(this.head + n);
+    if ((Atomics.load(this.words, this.base + HEAD) & 1) === 0) this.ring();
+  }
+
+  // From the server (M2S)
+
+  /** Offers all buffers. */
+  offer(): void {
+    this.publish(this.tail + this.size);
+  }
+
+  /** Frames that have come. */
+  get ready(): number {
+    return (this.served() - this.tail) & 0xffff;
+  }
+
+  /** Offset and length of the `i`-th buffer that has come, `i` below `ready`; a frame may go on in the next (`more`). */
+  at(i: number): number {
+    return this.buffers + ((this.tail + i) & (this.size - 1)) * this.bufferBytes;
+  }
+
+  length(i: number): number {
+    return this.words[this.base + DESCRIPTORS + ((this.tail + i) & (this.size - 1)) * 4 + 1]!;
+  }
+
+  more(i: number): boolean {
+    return (this.words[this.base + DESCRIPTORS + ((this.tail + i) & (this.size - 1)) * 4]! & 1) !== 0;
+  }
+
+  /** The first `n` buffers have been looked at: they are offered again. */
+  release(n: number): void {
+    for (let i = 0; i < n; i++) {
+      const d = this.base + DESCRIPTORS + ((this.tail + i) & (this.size - 1)) * 4;
+      this.words[d] = this.words[d]! & ~0xffff;
+      this.words[d + 1] = this.bufferBytes;
+    }
+    this.tail = (this.tail + n) & 0xffff;
+    this.publish(this.tail + this.size);
+  }
+
+  /** Whether the server need wake us when frames come. */
+  interrupts(wanted: boolean): void {
+    if (wanted) Atomics.and(this.words, this.base + HEAD, ~1);
+    else Atomics.or(this.words, this.base + HEAD, 1);
+  }
+
+  private ring(): void {
+    libc.write(this.eventfd, ptr(new BigUint64Array(new ArrayBuffer(8)).fill(1n)), 8);
+  }
+}
+
+/** A connected client. */
+export class MemifClient implements Disposable {
+  readonly toServer: ClientRing[] = [];
+  readonly fromServer: ClientRing[] = [];
+  /** What the server calls its interface. */
+  readonly peerName: string;
+  private readonly op: string;
+  private readonly socket: number;
+  private readonly memfd: number;
+  private readonly memory: number;
+  private readonly memoryBytes: number;
+  private readonly scratch = mapPrivate(4096, true);
+
+  /** Connects, and waits for the server's answers. @throws SysError with the server's reason */
+  constructor(options: ClientOptions) {
+    const { path, id = 0, mode = MODE_ETHERNET, rings = 1, log2 = 10, bufferBytes = 2048 } = options;
+    this.op = `connect memif ${path}`;
+    const ringBytes = 128 + 16 * 2 ** log2;
+    const buffersAt = Math.ceil((2 * rings * ringBytes) / 4096) * 4096;
+    this.memoryBytes = buffersAt + 2 * rings * 2 ** log2 * bufferBytes;
+    this.memfd = check("memfd_create memif", libc.memfd_create(cstring("memif"), MFD_CLOEXEC_ALLOW_SEALING));
+    this.memory = 0;
+    this.socket = -1;
+    try {
+      check("ftruncate memif", libc.ftruncate(this.memfd, this.memoryBytes));
+      check("seal memif", libc.fcntl(this.memfd, F_ADD_SEALS, F_SEAL_SHRINK));
+      this.memory = mapShared(this.memfd, this.memoryBytes);
+      const buffer = bufferAt(this.memory, this.memoryBytes);
+      for (let i = 0; i < 2 * rings; i++) {
+        const buffers = buffersAt + i * 2 ** log2 * bufferBytes;
+        const ring = new ClientRing(buffer, i * ringBytes, log2, buffers, bufferBytes);
+        (i < rings ? this.toServer : this.fromServer).push(ring);
+      }
+      this.socket = check("socket memif", libc.socket(AF_UNIX, SOCK_SEQPACKET_CLOEXEC, 0));
+      const name = new Uint8Array(new ArrayBuffer(110));
+      name[0] = AF_UNIX;
+      name.set(Buffer.from(path).subarray(0, 107), 2);
+      check(this.op, libc.connect(this.socket, ptr(name), name.length), "is netd running with memif on?");
+      const timeout = options.timeoutMs ?? 5000;
+      this.expect("hello", timeout);
+      const secret = new Uint8Array(24);
+      secret.set(options.secret ?? []);
+      this.say({ type: "init", version: VERSION, id, mode, secret, name: options.name ?? "netd-client" });
+      this.expect("ack", timeout);
+      this.say({ type: "addRegion", index: 0, bytes: this.memoryBytes }, this.memfd);
+      this.expect("ack", timeout);
+      for (let i = 0; i < 2 * rings; i++) {
+        const s2m = i < rings;
+        const index = i % rings;
+        const ring = (s2m ? this.toServer : this.fromServer)[index]!;
+        this.say(
+          { type: "addRing", s2m, index, region: 0, offset: i * ringBytes, log2, privateBytes: 0 },
+          ring.eventfd,
+        );
+        this.expect("ack", timeout);
+      }
+      this.say({ type: "connect", name: options.name ?? "netd-client" });
+      this.peerName = this.expect("connected", timeout).name;
+      for (const ring of this.fromServer) ring.offer();
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** Whether the server is still there. */
+  get alive(): boolean {
+    return libc.poll(ptr(this.pollfd()), 1, 0) === 0;
+  }
+
+  [Symbol.dispose](): void {
+    for (const { eventfd } of [...this.toServer, ...this.fromServer]) libc.close(eventfd);
+    if (this.socket >= 0) libc.close(this.socket);
+    if (this.memory !== 0) unmap(this.memory, this.memoryBytes);
+    libc.close(this.memfd);
+    unmap(this.scratch, 4096);
+  }
+
+  private pollfd(): Int32Array {
+    const fds = new Int32Array(new ArrayBuffer(8));
+    fds.set([this.socket, POLLIN]);
+    return fds;
+  }
+
+  // scratch: msghdr 0 | iovec 56 | control 72 | message 136
+  private say(message: Message, fd = -1): void {
+    const view = new DataView(bufferAt(this.scratch, 4096));
+    new Uint8Array(view.buffer).set(encode(message), 136);
+    view.setBigUint64(16, BigInt(this.scratch + 56), true);
+    view.setBigUint64(24, 1n, true);
+    view.setBigUint64(32, fd < 0 ? 0n : BigInt(this.scratch + 72), true);
+    view.setBigUint64(40, fd < 0 ? 0n : 24n, true);
+    view.setBigUint64(56, BigInt(this.scratch + 136), true);
+    view.setBigUint64(64, BigInt(MESSAGE_BYTES), true);
+    view.setBigUint64(72, 20n, true);
+    view.setInt32(80, 1, true);
+    view.setInt32(84, 1, true);
+    view.setInt32(88, fd, true);
+    check(this.op, libc.sendmsg(this.socket, this.scratch as Pointer, MSG_NOSIGNAL));
+  }
+
+  private expect<T extends Message["type"]>(type: T, timeoutMs: number): Extract<Message, { type: T }> {
+    if (libc.poll(ptr(this.pollfd()), 1, timeoutMs) <= 0)
+      throw new SysError(this.op, ETIMEDOUT, `no ${type} from the server in ${timeoutMs} ms`);
+    const bytes = new Uint8Array(new ArrayBuffer(MESSAGE_BYTES));
+    const n = Number(libc.recvfrom(this.socket, ptr(bytes), MESSAGE_BYTES, 0, null, null));
+    if (n < 0) throw new SysError(this.op, errno(), `while waiting for ${type}`);
+    const message = decode(bytes.subarray(0, n));
+    if (message?.type === type) return message as Extract<Message, { type: T }>;
+    if (message?.type === "disconnect") throw new SysError(this.op, ECONNREFUSED, message.reason);
+    throw new SysError(
+      this.op,
+      EPROTO,
+      n === 0 ? "the server closed" : `${message?.type ?? "no message"} instead of ${type}`,
+    );
+  }
+}

@@ -1,0 +1,212 @@
+// memif's rings, from the server's side. The memory is the client's, and so are all words in it: every one is read once,
+// checked, and used from a local; frames are copied before anybody looks at them.
+//
+//   byte 0 cookie u32 | 4 flags u16 (1: no interrupts wanted) | 6 head u16 | 64 tail u16 | 128 descriptors of 16 bytes:
+//   flags u16 (1: the frame goes on in the next one) | region u16 | length u32 | offset u32 | metadata u32
+//
+//   S2M, client to server   the client writes head; we take descriptors from tail on, and write tail
+//   M2S, server to client   the client offers empty buffers by head; we fill them from tail on, and write tail
+// So the server writes tail, and the lengths and flags of M2S descriptors. Cursors are free-running u16.
+// A ring whose cursors or descriptors cannot be true is `broken`: the client is sent away.
+import type { Batch } from "../link.ts";
+import type { RingPlace } from "./session.ts";
+
+export const COOKIE = 0x3e31f20;
+const DESCRIPTORS = 32; // word of the first
+const TAIL = 16;
+const HEAD = 1; // in the upper half
+const NEXT = 1;
+const MASK_INTERRUPTS = 1;
+/** Descriptors a frame at most: 2^14 slots of a byte each are no frame, but work. */
+const CHAIN = 64;
+
+/** A client's regions as they are mapped. */
+export interface Mapped {
+  /** Offset of each region in the frame memory, -1 where there is none; by index, 256 of them. */
+  readonly offs: Int32Array;
+  /** Bytes of each, u32 at most; 0 where there is none. */
+  readonly bytes: Float64Array;
+}
+
+/** Copies within the memory. Frames are short: up to here by words, then by copyWithin (bench/memif.ts). */
+const BY_WORDS = 256;
+
+/** @param words, bytes views of the same memory; @param dst, src byte offsets. Exactly `len` bytes are written. */
+export function copy(words: Int32Array, bytes: Uint8Array, dst: number, src: number, len: number): void {
+  if (len > BY_WORDS || ((dst | src) & 1) !== 0 || len < 8) {
+    bytes.copyWithin(dst, src, src + len);
+    return;
+  }
+  let at = dst;
+  let from = src;
+  const end = dst + len;
+  if ((at & 2) !== 0) {
+    const p = at >>> 2;
+    words[p] = (words[p]! & 0xffff) | ((words[from >>> 2]! >>> ((from & 2) << 3)) << 16);
+    at += 2;
+    from += 2;
+  }
+  const whole = (end - at) >>> 2;
+  let d = at >>> 2;
+  let s = from >>> 2;
+  if ((from & 2) === 0) for (let i = 0; i < whole; i++) words[d++] = words[s++]!;
+  else {
+    let w = words[s]!;
+    for (let i = 0; i < whole; i++) {
+      const next = words[++s]!;
+      words[d++] = (w >>> 16) | (next << 16);
+      w = next;
+    }
+  }
+  for (let i = end - ((end - at) & 3); i < end; i++) bytes[i] = bytes[src + i - dst]!;
+}
+
+class Side {
+  readonly words: Int32Array;
+  readonly bytes: Uint8Array;
+  /** What the client has done that it may not; empty as long as all is well. */
+  broken = "";
+  protected readonly base: number;
+  protected readonly size: number;
+  protected readonly mapped: Mapped;
+  protected tail = 0;
+
+  /** @param memory the frame memory that the client's regions are mapped into */
+  constructor(memory: WebAssembly.Memory, mapped: Mapped, ring: RingPlace) {
+    this.words = new Int32Array(memory.buffer);
+    this.bytes = new Uint8Array(memory.buffer);
+    this.mapped = mapped;
+    this.base = (mapped.offs[ring.region]! + ring.offset) >>> 2;
+    this.size = 2 ** ring.log2;
+    if (this.words[this.base] !== COOKIE) this.broken = "a ring without its cookie";
+    this.words[this.base + HEAD] = this.words[this.base + HEAD]! & 0xffff;
+    this.words[this.base + TAIL] = 0;
+  }
+
+  /** Descriptors that the client has put there and we have not taken. */
+  protected ready(): number {
+    const n = ((Atomics.load(this.words, this.base + HEAD) >>> 16) - this.tail) & 0xffff;
+    if (n <= this.size) return n;
+    this.broken = `a ring of ${this.size} slots with ${n} in it`;
+    return 0;
+  }
+
+  /** Word of descriptor `cursor`. */
+  protected descriptor(cursor: number): number {
+    return this.base + DESCRIPTORS + ((cursor & (this.size - 1)) << 2);
+  }
+
+  /** Where the `length` bytes at `offset` of a region are, or -1. */
+  protected place(region: number, offset: number, length: number): number {
+    const at =
+      region < 256 && offset + length <= this.mapped.bytes[region]! ? this.mapped.offs[region]! + offset : -1;
+    if (at < 0) this.broken = `a descriptor of ${length} bytes at ${offset} of region ${region}`;
+    return at;
+  }
+
+  protected publish(cursor: number): void {
+    this.tail = cursor & 0xffff;
+    Atomics.store(this.words, this.base + TAIL, this.tail);
+  }
+}
+
+export class FromClient extends Side {
+  /** Frames that were too long for one of ours, or chained over too many descriptors. */
+  tooLong = 0;
+
+  /** While we poll, the client need not wake us. */
+  interrupts(wanted: boolean): void {
+    const at = this.base + HEAD;
+    if (wanted) Atomics.and(this.words, at, ~MASK_INTERRUPTS);
+    else Atomics.or(this.words, at, MASK_INTERRUPTS);
+  }
+
+  /** Whether frames wait. */
+  get waiting(): boolean {
+    return this.broken === "" && this.ready() > 0;
+  }
+
+  /**
+   * Copies up to `max` frames to where `batch.off[0..max)` says, at most `room` bytes each, and sets `batch.len` and
+   * `batch.n`. Frames that do not fit are dropped and counted.
+   */
+  receive(batch: Batch, max: number, room: number): void {
+    const { words, bytes } = this;
+    batch.n = 0;
+    if (this.broken !== "") return;
+    let left = this.ready();
+    let cursor = this.tail;
+    while (left > 0 && batch.n < max) {
+      const start = batch.off[batch.n]!;
+      let len = 0;
+      let parts = 0;
+      let more = true;
+      while (more) {
+        if (parts++ === CHAIN || left === 0) {
+          // A frame is put there whole, head behind its last part: half a one is never on its way.
+          this.broken =
+            left === 0 ? "a frame that goes on behind the ring's head" : `a frame of over ${CHAIN} parts`;
+          this.publish(cursor);
+          return;
+        }
+        const d = this.descriptor(cursor);
+        const w0 = words[d]!;
+        const length = words[d + 1]! >>> 0;
+        const from = this.place(w0 >>> 16, words[d + 2]! >>> 0, length);
+        if (from < 0) return;
+        if (len + length <= room) copy(words, bytes, start + len, from, length);
+        len += length;
+        cursor = (cursor + 1) & 0xffff;
+        left--;
+        more = (w0 & NEXT) !== 0;
+      }
+      if (len > room || len === 0) this.tooLong++;
+      else batch.len[batch.n++] = len;
+    }
+    this.publish(cursor);
+  }
+}
+
+export class ToClient extends Side {
+  /** Whether the client wants to be woken for what it has got. */
+  get wantsInterrupt(): boolean {
+    return (Atomics.load(this.words, this.base + HEAD) & MASK_INTERRUPTS) === 0;
+  }
+
+  /** Copies `batch.off/len[0..n)` into the client's buffers; returns how many, from the front: there is no room for more. */
+  transmit(batch: Batch): number {
+    const { words, bytes } = this;
+    if (this.broken !== "") return 0;
+    let left = this.ready();
+    let cursor = this.tail;
+    let done = 0;
+    for (; done < batch.n && left > 0; done++) {
+      const first = cursor;
+      let off = batch.off[done]!;
+      let rest = batch.len[done]!;
+      while (rest > 0 && left > 0) {
+        const d = this.descriptor(cursor);
+        const room = words[d + 1]! >>> 0;
+        const to = this.place((words[d]! >>> 16) & 0xffff, words[d + 2]! >>> 0, room);
+        if (to < 0 || room === 0) {
+          this.broken ||= "an empty buffer of no bytes";
+          return done;
+        }
+        const part = Math.min(room, rest);
+        copy(words, bytes, to, off, part);
+        off += part;
+        rest -= part;
+        words[d + 1] = part;
+        words[d] = (words[d]! & ~0xffff) | (rest > 0 ? NEXT : 0);
+        cursor = (cursor + 1) & 0xffff;
+        left--;
+      }
+      if (rest > 0) {
+        cursor = first; // the client sees none of it: tail stays where it was
+        break;
+      }
+    }
+    if (done > 0) this.publish(cursor);
+    return done;
+  }
+}
