@@ -1,7 +1,7 @@
 // The admin socket: HTTP over a Unix socket, for `netd show`, `netd lookup` and anyone who has curl:
 //   curl --unix-socket /run/netd/admin.sock http://netd/routes
-// GET /links /addrs /routes /neighs /queues /drops answer a JSON array with a row a line, GET /summary and
-// /lookup?address=... an object; errors are {"error": text}. It reads the view on the main thread, a piece at a time.
+// GET /links /addrs /routes /neighs /queues /drops /clients /matches /claims answer a JSON array with a row a line, GET
+// /summary and /lookup?address=... an object; errors are {"error": text}. It reads the view on the main thread, a piece at a time.
 // POST /capture answers pcapng for as long as it is read (src/capture/stream.ts).
 // The file's mode is 0600 from the first moment: who may connect may see everything.
 import { lstatSync, mkdirSync, rmdirSync, unlinkSync } from "node:fs";
@@ -13,7 +13,17 @@ import type { DaemonView, SummaryView } from "./view.ts";
 
 const PIECE = 64 * 1024; // characters of JSON at once
 
-export const lists = ["links", "addrs", "routes", "neighs", "queues", "drops"] as const;
+export const lists = [
+  "links",
+  "addrs",
+  "routes",
+  "neighs",
+  "queues",
+  "drops",
+  "clients",
+  "matches",
+  "claims",
+] as const;
 export type ListName = (typeof lists)[number];
 
 const json = (body: unknown, status = 200): Response => Response.json(body, { status });

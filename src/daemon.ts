@@ -103,7 +103,10 @@ export class Daemon {
     stack.defer(() => admin.stop());
     stack.defer(() => parts.captures.close()); // before its readers' connections are
     const log = new Log(config.log.level);
-    const warn = () => log.warnings(views.summary().warnings);
+    const warn = () => {
+      views.measure();
+      log.warnings(views.summary().warnings);
+    };
     warn();
     const timer = setInterval(warn, WARNINGS_MS);
     stack.defer(() => clearInterval(timer));

@@ -6,9 +6,11 @@ import { print, printable, type Style } from "./out.ts";
 import { type Column, grouped, table } from "./table.ts";
 import type {
   AddrView,
+  ClientView,
   DropView,
   LinkView,
   LookupView,
+  MatchView,
   NeighView,
   NexthopView,
   QueueView,
@@ -105,7 +107,59 @@ const queue: Column<QueueView>[] = [
 const drop: Column<DropView>[] = [
   { title: "REASON", cell: (row) => row.reason },
   { title: "PACKETS", cell: (row) => grouped(row.packets), right: true },
+  { title: "/S", cell: (row) => grouped(Math.round(row.perSecond)), right: true },
   { title: "WHAT IT MEANS", cell: (row) => row.description },
+];
+
+const perSecond = (what: keyof ClientView["perSecond"]) => (row: ClientView) =>
+  grouped(Math.round(row.perSecond[what]));
+
+const client: Column<ClientView>[] = [
+  { title: "CLIENT", cell: (row) => row.client, right: true },
+  { title: "PID", cell: (row) => row.pid, right: true },
+  { title: "UID", cell: (row) => row.uid, right: true },
+  { title: "PROGRAM", cell: (row) => row.command },
+  { title: "MAC", cell: (row) => row.mac },
+  { title: "QUEUE", cell: (row) => row.queue, right: true },
+  { title: "UP S", cell: (row) => grouped(row.seconds), right: true },
+  { title: "MATCHES", cell: (row) => grouped(row.matches), right: true },
+  { title: "CLAIMS", cell: (row) => grouped(row.claims), right: true },
+  { title: "TO IT", cell: (row) => grouped(row.toPackets), right: true },
+  { title: "/S", cell: perSecond("toPackets"), right: true },
+  { title: "FROM IT", cell: (row) => grouped(row.fromPackets), right: true },
+  { title: "/S", cell: perSecond("fromPackets"), right: true },
+  { title: "DROPS", cell: (row) => grouped(row.dropped), right: true },
+  { title: "/S", cell: perSecond("dropped"), right: true },
+  {
+    title: "WHY",
+    cell: (row) =>
+      words(
+        Object.entries(row.drops)
+          .toSorted(([, a], [, b]) => b - a)
+          .slice(0, 3)
+          .map(([reason, n]) => `${reason}=${n}`),
+      ),
+  },
+];
+
+const end = (address: string | undefined, port: number | undefined): string =>
+  `${address ?? "*"} ${port ?? "*"}`;
+
+const match: Column<MatchView>[] = [
+  { title: "PROTO", cell: (row) => row.protocol },
+  { title: "OWN ADDRESS, PORT", cell: (row) => row.xid ?? end(row.dst, row.dport) },
+  { title: "OTHER SIDE", cell: (row) => (row.xid ? "" : end(row.src, row.sport)) },
+  { title: "KIND", cell: (row) => row.kind },
+  { title: "CLIENT", cell: (row) => row.client, right: true },
+  { title: "PID", cell: (row) => row.pid, right: true },
+  { title: "PROGRAM", cell: (row) => row.command },
+  { title: "S OLD", cell: (row) => grouped(row.seconds), right: true },
+  { title: "S IDLE", cell: (row) => grouped(row.idle), right: true },
+];
+
+const claim: Column<MatchView>[] = [
+  ...match,
+  { title: "S LEFT", cell: (row) => (row.expires === undefined ? "" : grouped(row.expires)), right: true },
 ];
 
 // biome-ignore lint/suspicious/noExplicitAny: each list has its own row type, and the daemon is trusted with it
@@ -116,6 +170,9 @@ const columns: Record<ListName, readonly Column<any>[]> = {
   neighs: neigh,
   queues: queue,
   drops: drop,
+  clients: client,
+  matches: match,
+  claims: claim,
 };
 
 /** Lines of "name  value", without those that have no value. */
@@ -159,6 +216,7 @@ export function summaryText(view: SummaryView, style: Style): string {
       ["netd", `${view.version}, pid ${view.pid}, up ${grouped(view.uptimeSeconds)} s`],
       ["interface", view.netns ? `${view.interface} in ${view.netns}` : view.interface],
       ["services", view.services.join(", ") || "none"],
+      ["clients at", view.sockets.join(", ")],
       ["mirror", view.synced ? "in sync with the kernel" : "not in sync yet"],
       ...tables,
       ...counters,

@@ -108,8 +108,66 @@ export interface QueueView {
 export interface DropView {
   reason: string;
   packets: number;
+  /** of the last whole second */
+  perSecond: number;
   /** in words */
   description: string;
+}
+
+/** What a client sent and got, or as much of it a second. */
+export interface TrafficView {
+  /** to the client */
+  toPackets: number;
+  toBytes: number;
+  /** from the client, what was dropped of it too */
+  fromPackets: number;
+  fromBytes: number;
+  dropped: number;
+}
+
+/** A client: another network stack on the card. */
+export interface ClientView extends TrafficView {
+  client: number;
+  pid: number;
+  uid: number;
+  gid: number;
+  /** its program's name */
+  command: string;
+  /** where its socket is bound */
+  path: string;
+  mac: string;
+  /** the queue whose net Worker receives from it */
+  queue: number;
+  /** since it came */
+  seconds: number;
+  matches: number;
+  claims: number;
+  perSecond: TrafficView;
+  /** by reason, those that happened */
+  drops: Record<string, number>;
+}
+
+/** What a client asked for, or (claims) has by sending first. An address or port that is not given is any. */
+export interface MatchView {
+  kind: "match" | "group" | "claim" | "dhcp";
+  /** "tcp", "udp"... */
+  protocol: string;
+  /** the client's own side, with its prefix length if it is not one address */
+  dst?: string;
+  dport?: number;
+  /** the other side */
+  src?: string;
+  sport?: number;
+  /** DHCP's transaction id */
+  xid?: string;
+  client: number;
+  pid: number;
+  command: string;
+  /** since it was made, and since its last frame */
+  seconds: number;
+  idle: number;
+  /** claims: until it ends, if there is no frame meanwhile */
+  expires?: number;
 }
 
 /** What a lookup may be told beside the destination. */
@@ -164,6 +222,8 @@ export interface SummaryView {
   netns?: string;
   /** "echo 10.77.0.1:7"... */
   services: string[];
+  /** paths of the control sockets */
+  sockets: string[];
   /** the mirror is complete and no resync is under way */
   synced: boolean;
   tables: Record<string, UseView>;
@@ -181,6 +241,9 @@ export interface DaemonView {
   neighs(): Iterable<NeighView>;
   queues(): Iterable<QueueView>;
   drops(): Iterable<DropView>;
+  clients(): Iterable<ClientView>;
+  matches(): Iterable<MatchView>;
+  claims(): Iterable<MatchView>;
   /** @throws an Error whose message is fit for the client, for an interface that does not exist and the like */
   lookup(address: string, options: LookupOptions): LookupView;
   summary(): SummaryView;

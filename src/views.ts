@@ -4,6 +4,7 @@ import { version } from "../package.json";
 import { captureResponse } from "./capture/stream.ts";
 import type { Parts } from "./daemon.ts";
 import type { Sample } from "./live.ts";
+import { ClientViews } from "./clientviews.ts";
 import { explain } from "./lookup.ts";
 import type { Addr } from "./netbase/addr.ts";
 import type { Link } from "./netbase/link.ts";
@@ -25,12 +26,14 @@ import {
 import { dropDescription, dropNames } from "./switch/drops.ts";
 import type {
   AddrView,
+  ClientView,
   DaemonView,
   DropView,
   Family,
   LinkView,
   LookupOptions,
   LookupView,
+  MatchView,
   NeighView,
   NexthopView,
   QueueView,
@@ -50,9 +53,38 @@ export class Views implements DaemonView {
   private readonly startedAt = performance.now();
 
   private readers = 0;
+  private readonly clientViews: ClientViews;
+  /** Drops a second, by reason, between the last two samples. */
+  private readonly dropRates = new Map<string, number>();
+  private dropped = new Map<string, number>();
+  private sampledAt = performance.now();
 
   constructor(parts: Parts) {
     this.parts = parts;
+    this.clientViews = new ClientViews(parts);
+  }
+
+  /** Once a second or so: what rates are made of. */
+  measure(): void {
+    const now = performance.now();
+    const seconds = (now - this.sampledAt) / 1000;
+    const totals = new Map(this.drops().map(({ reason, packets }) => [reason, packets]));
+    for (const [reason, n] of totals)
+      this.dropRates.set(reason, (n - (this.dropped.get(reason) ?? 0)) / seconds);
+    this.dropped = totals;
+    this.sampledAt = now;
+  }
+
+  clients(): Iterable<ClientView> {
+    return this.clientViews.clients();
+  }
+
+  matches(): Iterable<MatchView> {
+    return this.clientViews.entries(false);
+  }
+
+  claims(): Iterable<MatchView> {
+    return this.clientViews.entries(true);
   }
 
   /** Reads the netbase: online (src/mem/epoch.ts) as long as anybody here does. */
@@ -208,6 +240,7 @@ export class Views implements DaemonView {
     return dropNames.slice(1).map((reason, i) => ({
       reason,
       packets: snapshots.reduce((sum, counts) => sum + counts[reason]!, 0),
+      perSecond: this.dropRates.get(reason) ?? 0,
       description: dropDescription(i + 1),
     }));
   }
@@ -227,6 +260,7 @@ export class Views implements DaemonView {
       interface: ifname,
       ...(config.interface.netns !== undefined && { netns: config.interface.netns }),
       services: services.names,
+      sockets: config.switch.sockets,
       synced: netlink.control.counters.get("settled") === 1,
       tables: Object.fromEntries(
         tables.map(([kind, s]) => [kind, { used: s.entries, capacity: s.capacity }]),

@@ -1,7 +1,8 @@
 // `netd` without an interface: the lab. Two namespaces joined by veth; the daemon on one side, for real; the other
 // side's kernel sends UDP to the echo service in three ways: from the same subnet, from behind a gateway, and from a
 // neighbour that the daemon's side has never heard of. What it prints is measured, what it made is gone afterwards.
-import type { Config, RunOptions } from "../config.ts";
+import { dirname, join } from "node:path";
+import { type Config, defaultConfig, type RunOptions } from "../config.ts";
 import { Daemon } from "../daemon.ts";
 import { Live, type Sample } from "../live.ts";
 import { Thread } from "../thread.ts";
@@ -35,10 +36,16 @@ const hints = (peer: string, self: string): string[] => [
   `  ${self} show neighs; ${self} lookup 10.78.0.9; ${self} show drops`,
 ];
 
+/** Clients of the lab: beside its admin socket, and not at the paths of a daemon on a card. */
+const labSockets = ({ admin, switch: { sockets } }: Config): string[] =>
+  sockets.join() === defaultConfig().switch.sockets.join()
+    ? [join(dirname(admin.socket), "lab.sock")]
+    : sockets;
+
 /** Runs the lab until its time is over or it is interrupted. Returns the exit code. */
 export async function runLab(given: Config, options: RunOptions): Promise<number> {
   using end = new EndSignals();
-  const files = [given.admin.socket];
+  const files = [given.admin.socket, ...labSockets(given)];
   const before = inventory(files);
   const live = new Live(options.json, "netd in its lab");
   let last: Sample | undefined;
@@ -61,6 +68,7 @@ async function lab(given: Config, options: RunOptions, live: Live, end: AbortSig
       ...given,
       interface: { ...given.interface, name: lab.ifname, netns: lab.daemon.path },
       services: [{ service: "echo", port: ECHO_PORT }, ...given.services],
+      switch: { ...given.switch, sockets: labSockets(given) },
     },
     end,
   );

@@ -5,6 +5,7 @@
 //   netd-switch-epochs   a slot a net Worker (mem/epoch.ts)                                   net Workers    | control
 //   netd-switch-N        touch ticks, counters per client, claim ring (own.ts)                net Worker N   | control, main
 import type { RegionRef } from "../mem/region.ts";
+import type { SteerMapFds } from "../xdp/layout.ts";
 import type { ServiceMatch } from "./guard.ts";
 import type { SwitchSettings } from "./settings.ts";
 import type { StaticChannel } from "./static.ts";
@@ -39,6 +40,8 @@ export interface NetSwitch {
   readonly macs: readonly string[];
   /** frames a second that a client may send; 0: any number */
   readonly packetsPerSecond: number;
+  /** the kernel does not get what it has not asked for */
+  readonly firewall: boolean;
 }
 
 /** The control Worker's boot message, without what every Worker gets (thread.ts). */
@@ -57,8 +60,8 @@ export interface SwitchBoot {
   readonly ifindex: number;
   /** the card's namespace */
   readonly netnsFd: number;
-  /** numbers of the BPF maps that this Worker writes: SteerMapFds of src/xdp/maps.ts */
-  readonly maps: Readonly<Record<string, number>>;
+  /** the BPF maps, which this Worker alone writes from its start on */
+  readonly maps: SteerMapFds;
   /** bound control sockets; on `usnetd`'s, programs of usnetd's ask */
   readonly sockets: readonly { readonly fd: number; readonly path: string; readonly usnetd: boolean }[];
   /** listening sockets of static channels */

@@ -28,6 +28,9 @@ export interface SwitchSettings {
   /** uids and gids of who may take ports that the kernel has */
   readonly kernelUsers: readonly number[];
   readonly kernelGroups: readonly number[];
+  /** the kernel gets only what `open` lists ("tcp:22", "udp:53:10.0.0.0/8", "icmp") and replies to what it sent */
+  readonly firewall: boolean;
+  readonly open: readonly string[];
 }
 
 /** Seconds that a claim lives without a frame, by the number of its protocol; -1 is a DHCP transaction. */

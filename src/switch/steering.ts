@@ -5,30 +5,23 @@
 //   group               -> groups      DHCP transaction    -> dhcp
 //   an address that a match gives in full and the kernel does not have -> owned, as long as both is so: frames that ask
 //   for it (ARP, neighbour solicitations, echo) are redirected, and answered for the first client that has it
-import { AF_INET, formatAddress } from "../wire/address.ts";
+import { AF_INET, formatAddress, swap32 } from "../wire/address.ts";
+import type { SteerMaps } from "../xdp/maps.ts";
 import type { Local } from "./local.ts";
 import type { Match } from "./pattern.ts";
+import { Refusal } from "./protocol.ts";
 import type { Group } from "./table.ts";
 
 /** Of src/xdp/maps.ts, what is called here. They throw SysError if a map is full. */
-export interface Maps {
-  addFlow(match: Match): void;
-  removeFlow(match: Match): void;
-  addListener(match: Match): void;
-  removeListener(match: Match): void;
-  addWild(match: Match): void;
-  removeWild(match: Match): void;
-  addGroup(group: Group): void;
-  removeGroup(group: Group): void;
-  addOwned(family: number, address: Int32Array): void;
-  removeOwned(family: number, address: Int32Array): void;
-  addDhcp(xid: number): void;
-  removeDhcp(xid: number): void;
-}
+export type Maps = Pick<
+  SteerMaps,
+  "add" | "remove" | "addGroup" | "removeGroup" | "addOwned" | "removeOwned" | "addDhcp" | "removeDhcp"
+>;
 
 /** Of the table, what says whose an address is. */
 export interface Owners {
-  addOwned(family: 2 | 10, address: Int32Array, client: number): void;
+  /** false: there is no room */
+  addOwned(family: 2 | 10, address: Int32Array, client: number): boolean;
   removeOwned(family: 2 | 10, address: Int32Array): void;
 }
 
@@ -62,11 +55,7 @@ export class Steering {
     const held = client >= 0 && match.dstPrefix === bitsOf(match);
     if (held) this.hold(match.family, match.dst, client);
     try {
-      const { maps } = this;
-      const kind = kindOf(match);
-      if (kind === "flow") maps.addFlow(match);
-      else if (kind === "listener") maps.addListener(match);
-      else maps.addWild(match);
+      this.maps.add(match);
     } catch (error) {
       if (held) this.release(match.family, match.dst, client);
       throw error;
@@ -74,11 +63,7 @@ export class Steering {
   }
 
   remove(match: Match, client: number): void {
-    const { maps } = this;
-    const kind = kindOf(match);
-    if (kind === "flow") maps.removeFlow(match);
-    else if (kind === "listener") maps.removeListener(match);
-    else maps.removeWild(match);
+    this.maps.remove(match);
     if (client >= 0 && match.dstPrefix === bitsOf(match)) this.release(match.family, match.dst, client);
   }
 
@@ -86,7 +71,7 @@ export class Steering {
   addGroup(group: Group): void {
     const key = keyOf(group);
     const members = this.groups.get(key) ?? 0;
-    if (members === 0) this.maps.addGroup(group);
+    if (members === 0) this.maps.addGroup(listenerOf(group));
     this.groups.set(key, members + 1);
   }
 
@@ -96,16 +81,17 @@ export class Steering {
     if (members > 0) this.groups.set(key, members);
     else {
       this.groups.delete(key);
-      this.maps.removeGroup(group);
+      this.maps.removeGroup(listenerOf(group));
     }
   }
 
+  /** @param xid a memory word */
   addDhcp(xid: number): void {
-    this.maps.addDhcp(xid);
+    this.maps.addDhcp(swap32(xid) >>> 0);
   }
 
   removeDhcp(xid: number): void {
-    this.maps.removeDhcp(xid);
+    this.maps.removeDhcp(swap32(xid) >>> 0);
   }
 
   /** Whether a client has an address by a match of its own. */
@@ -152,7 +138,8 @@ export class Steering {
       owned.owner = -1;
     }
     if (next < 0) return;
-    this.owners.addOwned(family, words, next);
+    if (!this.owners.addOwned(family, words, next))
+      throw new Refusal("limit", "the table has no room for another address");
     owned.owner = next;
     if (owner < 0) this.maps.addOwned(family, words);
   }
@@ -160,11 +147,12 @@ export class Steering {
 
 const bitsOf = ({ family }: Match): number => (family === AF_INET ? 32 : 128);
 
-function kindOf(match: Match): "flow" | "listener" | "wild" {
-  if (match.dport < 0 || match.dstPrefix !== bitsOf(match)) return "wild";
-  if (match.sport >= 0 && match.srcPrefix === bitsOf(match)) return "flow";
-  return match.sport < 0 && match.srcPrefix === 0 ? "listener" : "wild";
-}
+const listenerOf = ({ family, protocol, address, port }: Group) => ({
+  family,
+  protocol,
+  dst: address,
+  dport: port,
+});
 
 const keyOf = ({ family, protocol, address, port }: Group): string =>
   `${family} ${protocol} ${formatAddress(family, address)} ${port}`;

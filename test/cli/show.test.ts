@@ -54,14 +54,29 @@ DEV   QUEUE  MODE  POLL  CORE  RX PACKETS    RX BYTES  TX PACKETS  TX BYTES  DRO
 eth0      0  copy  busy     2   1,234,567  98,765,432          10       640      3  rxDropped=7
 `,
   drops: `
-REASON    PACKETS  WHAT IT MEANS
-runt            0  shorter than its headers say
-no_match    1,000  no service has this address and port
+REASON    PACKETS  /S  WHAT IT MEANS
+runt            0   0  shorter than its headers say
+no_match    1,000  12  no service has this address and port
+`,
+  clients: `
+CLIENT   PID   UID  PROGRAM  MAC                QUEUE   UP S  MATCHES  CLAIMS  TO IT  /S  FROM IT   /S  DROPS  /S  WHY
+     3  1234  1000  lwip     02:00:00:00:00:01      0  7,200        2       1  1,000  10   20,000  200      7   0  claim_refused=5 tx_full=2
+`,
+  matches: `
+PROTO  OWN ADDRESS, PORT  OTHER SIDE  KIND   CLIENT   PID  PROGRAM  S OLD  S IDLE
+tcp    10.0.0.2 8080      * *         match       3  1234  lwip     7,200       1
+udp    fd00::/64 *        fd01::1 53  match       3  1234  lwip        10      10
+`,
+  claims: `
+PROTO  OWN ADDRESS, PORT  OTHER SIDE    KIND   CLIENT   PID  PROGRAM  S OLD  S IDLE  S LEFT
+tcp    10.0.0.2 40000     10.0.0.9 443  claim       3  1234  lwip       100       5   7,195
+udp    3903f326                         dhcp        3  1234  lwip         2       2      58
 `,
   summary: `
 netd       0.1.0, pid 4242, up 3,600 s
 interface  eth0 in blue
 services   echo 10.0.0.2:7
+clients at /run/usnetd.socket
 mirror     in sync with the kernel
 routes4    12 of 1,048,576
 overruns   0

@@ -53,6 +53,8 @@ export interface Options {
   netbase?: Partial<Config["netbase"]>;
   solicit?: Partial<Config["solicit"]>;
   services?: Config["services"];
+  /** without `sockets` there is no switch */
+  switch?: Partial<Config["switch"]>;
 }
 
 /** The configuration of a daemon on the lab's card with echo on port 7. */
@@ -65,6 +67,7 @@ export function configFor(lab: Lab, socket: string, options: Options = {}): Conf
     netbase: { ...base.netbase, ...options.netbase },
     solicit: { ...base.solicit, ...options.solicit },
     services: options.services ?? [{ service: "echo", port: 7 }],
+    switch: { ...base.switch, sockets: [], ...options.switch },
     admin: { socket },
     log: { level: "error" },
   };

@@ -1,7 +1,7 @@
 // netd as a user runs it: a child process, its output, and the daemon behind its admin socket.
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { LookupView, SummaryView } from "../../src/view.ts";
 import { until } from "./wait.ts";
 
@@ -44,7 +44,7 @@ export class NetdProcess {
   constructor(socket: string, args: readonly string[], before: readonly string[] = [], cwd?: string) {
     this.socket = socket;
     this.child = Bun.spawn(command([...args, "--admin", socket], before), {
-      env: environment,
+      env: { ...environment, NETD_SWITCH_SOCKETS: join(dirname(socket), "control.sock") },
       stdin: "ignore",
       stdout: "pipe",
       stderr: "pipe",

@@ -46,7 +46,7 @@ const scratch = new Scratch();
 const seen: BpfIds = { map: [], prog: [], link: [] };
 const client = await UdpClient.open(lab.peer, "10.77.0.2");
 
-const config = configFor(lab, scratch.socket);
+const config = configFor(lab, scratch.socket, { switch: { sockets: [`${scratch.path}/control.sock`] } });
 const refuse = { ...config, poll: { ...config.poll, cores: [1000] } }; // the net Worker cannot be pinned
 
 async function cycle(i: number): Promise<void> {

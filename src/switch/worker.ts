@@ -1,0 +1,255 @@
+// The control Worker: everything that clients say and ask for, and their coming and going. One thread, asleep in epoll_wait
+// unless a request, a death or a net Worker's wish wakes it, or something is due. The one writer of the switch table, and of
+// the BPF maps that follow it. Never returns to its event loop between boot and stop.
+//
+// Posts {type:"ready"}, {type:"client"...} when one has come and {type:"left", slot} when one has gone, {type:"error",
+// message}, and {type:"stopped"} as its last act. It is stopped after the net Workers: what they used is closed then.
+import { check, errno, SysError } from "../../ffi/errno.ts";
+import { libc } from "../../ffi/libc.ts";
+import { ptr } from "../../ffi/memory.ts";
+import { Control as Reins } from "../mem/control.ts";
+import { Region, type RegionRef } from "../mem/region.ts";
+import { NetbaseReader } from "../netbase/netbase.ts";
+import { Netns } from "../netlink/netns.ts";
+import { parseLladdr } from "../wire/address.ts";
+import { SteerMaps } from "../xdp/maps.ts";
+import type { SwitchBoot } from "./boot.ts";
+import { Claims } from "./claim.ts";
+import { type Asker, Control } from "./control.ts";
+import { CONTROL_COUNTERS, type ClientCame, type ClientLeft } from "./events.ts";
+import { setFirewall } from "./firewall.ts";
+import { Guard } from "./guard.ts";
+import { Local } from "./local.ts";
+import { Own } from "./own.ts";
+import { Asked } from "./request.ts";
+import { Roster } from "./roster.ts";
+import { timeoutOf } from "./settings.ts";
+import { SockDiag } from "./sockdiag.ts";
+import { ControlSocket } from "./socket.ts";
+import { StaticChannels } from "./static.ts";
+import { Steering } from "./steering.ts";
+import { TableWriter } from "./table.ts";
+
+declare const self: Worker;
+
+const EPOLL_CTL_ADD = 1;
+const EPOLL_CTL_DEL = 2;
+const EPOLL_CLOEXEC = 0o2000000;
+const EPOLLIN = 1;
+const EPOLLRDHUP = 0x2000;
+const POLLIN = 1;
+const POLLRDHUP = 0x2000;
+const EINTR = 4;
+const EVENTS = 64;
+const EVENT_WORDS = 3; // struct epoll_event is packed on x86-64
+/** Requests of one socket that are answered before anything else is looked at. */
+const BURST = 64;
+const TICK_MS = 1000;
+/** As long as a client's fd waits for the net Workers. */
+const RECLAIM_MS = 2;
+
+// Whose an event is: the high word of its data. The low word: which.
+const WAKE = 0;
+const SOCKET = 1;
+const CHANNEL = 2;
+const CLIENT = 3;
+
+type Boot = SwitchBoot & { control: RegionRef; wakeFd: number };
+
+function run(boot: Boot): void {
+  using stack = new DisposableStack();
+  const open = (ref: RegionRef, mode: "read-only" | "read-write"): Region => {
+    const region = Region.open(ref, mode);
+    stack.defer(() => region.unmap());
+    return region;
+  };
+  const { settings, capacity } = boot;
+  const reins = new Reins(open(boot.control, "read-write"), CONTROL_COUNTERS);
+  const seed = crypto.getRandomValues(new Int32Array(1))[0]!;
+  const table = new TableWriter(open(boot.table, "read-write").buffer, capacity, seed);
+  const owns = boot.own.map((ref) => new Own(open(ref, "read-only").buffer, capacity));
+  const netbase = NetbaseReader.open(boot.netbase, boot.netbaseEpochs, boot.reader);
+  stack.defer(() => netbase.close());
+  const local = new Local(netbase, boot.ifindex);
+  const sockets = new SockDiag(Netns.of(boot.netnsFd));
+  stack.defer(() => sockets.close());
+  const maps = new SteerMaps(boot.maps);
+  const roster = new Roster({
+    table,
+    epochs: new Int32Array(open(boot.epochs, "read-write").buffer),
+    epollFds: boot.epollFds,
+    settings,
+  });
+  stack.defer(() => roster.close());
+  const guard = new Guard(local, sockets, settings, boot.services);
+  const steering = new Steering(maps, table, local);
+
+  const epoll = check("epoll_create1", libc.epoll_create1(EPOLL_CLOEXEC));
+  stack.defer(() => void libc.close(epoll));
+  const watch = (fd: number, kind: number, which: number, events = EPOLLIN) => {
+    const event = Int32Array.of(events, which, kind);
+    check("epoll_ctl", libc.epoll_ctl(epoll, EPOLL_CTL_ADD, fd, ptr(event)));
+  };
+
+  const control = new Control({
+    ifname: boot.ifname,
+    table,
+    roster,
+    steering,
+    guard,
+    local,
+    macs: settings.macs,
+    setMac: (mac, on) => void (on ? maps.addMac(mac) : maps.removeMac(mac)),
+    changed(client, there) {
+      const { slot, path, peer, pidfd, fd } = client;
+      const connected = boot.channels.some((channel) => channel.path === path);
+      if (!there) {
+        if (connected) libc.epoll_ctl(epoll, EPOLL_CTL_DEL, fd, null);
+        return postMessage({ type: "left", slot } satisfies ClientLeft);
+      }
+      watch(pidfd, CLIENT, slot);
+      if (connected) watch(fd, CLIENT, slot, EPOLLRDHUP);
+      postMessage({ type: "client", slot, path, ...peer } satisfies ClientCame);
+    },
+  });
+  const statics = new StaticChannels(boot.channels, control, roster, table, local);
+  const claims = new Claims(
+    table,
+    owns.map((own) => new Asked(own)),
+    owns.map((own) => own.touches),
+    {
+      perClient: settings.claimsPerClient,
+      timeout: (protocol) => timeoutOf(settings, protocol),
+      allows: (match, client) =>
+        (local.has(match.family, match.dst) || steering.has(match.family, match.dst, client)) &&
+        guard.allows(match),
+      added(entry) {
+        const { kind, match } = table.get(entry);
+        try {
+          if (kind === "dhcp") steering.addDhcp(match.dst[0]!);
+          else steering.add(match, -1);
+        } catch {
+          table.remove(entry); // a map is full: the flow's frames find no claim and are dropped
+        }
+      },
+      removing(entry) {
+        const { kind, match } = table.get(entry);
+        if (kind === "dhcp") steering.removeDhcp(match.dst[0]!);
+        else steering.remove(match, -1);
+      },
+      gone(slot) {
+        const client = roster.at(slot);
+        if (client) control.drop(client);
+      },
+    },
+  );
+
+  const doors = boot.sockets.map(({ fd, path, usnetd }) => ({ socket: new ControlSocket(fd, path), usnetd }));
+  for (const { socket } of doors) stack.defer(() => socket.close());
+  let answersLost = 0;
+
+  /** Answers what waits at a socket, a burst of it. */
+  function listen(door: (typeof doors)[number]): void {
+    for (let n = 0; n < BURST; n++) {
+      const received = door.socket.receive();
+      if (received === undefined) return;
+      const asker: Asker = { ...received, usnetd: door.usnetd };
+      const answer = control.answer(received.bytes, asker);
+      if (asker.pidfd >= 0) libc.close(asker.pidfd);
+      if (answer === undefined) continue;
+      const sent = door.socket.send(asker.path, answer.text, answer.fd);
+      if (answer.fd !== undefined) libc.close(answer.fd);
+      if (sent === 0) continue;
+      answersLost++;
+      // Its channel went with the answer: nobody has the other end.
+      const client = answer.fd === undefined ? undefined : roster.of(asker.path);
+      if (client) control.drop(client);
+    }
+  }
+
+  const pollfds = new Int32Array(new ArrayBuffer(16));
+  /** Its process or its connection has ended, as it seems; asked again, because the slot may be another's by now. */
+  function died(slot: number): void {
+    const client = roster.at(slot);
+    if (client === undefined) return;
+    pollfds.set([client.pidfd, POLLIN, client.fd, POLLRDHUP]);
+    if (libc.poll(ptr(pollfds), 2, 0) > 0) control.drop(client);
+  }
+
+  function publish(): void {
+    const { counters } = reins;
+    const values: Record<(typeof CONTROL_COUNTERS)[number], number> = {
+      clients: roster.size,
+      ...control.counts,
+      answersLost,
+      unheard: doors.reduce((sum, { socket }) => sum + socket.unheard, 0),
+      entries: table.entries,
+      claimsGranted: claims.granted,
+      claimsRefused: claims.refused,
+      claimsEvicted: claims.evicted,
+      claimsExpired: claims.expired,
+    };
+    for (const [i, name] of CONTROL_COUNTERS.entries()) counters.values[i] = values[name];
+    reins.beat();
+  }
+
+  /** What is due once a second. */
+  function tick(now: number): void {
+    table.setNow(Math.floor(now / 1000) + 1);
+    claims.expire();
+    if (local.refresh(now)) {
+      steering.follow();
+      for (const client of roster.all()) {
+        if (!client.ownMac) client.mac = local.mac;
+        roster.update(client, local.mtu);
+      }
+      statics.follow();
+    }
+    publish();
+  }
+
+  watch(boot.wakeFd, WAKE, 0);
+  for (const [i, { socket }] of doors.entries()) watch(socket.fd, SOCKET, i);
+  for (const [i, { fd }] of boot.channels.entries()) watch(fd, CHANNEL, i);
+  const events = new Int32Array(new ArrayBuffer(EVENTS * EVENT_WORDS * 4));
+  const counter = new BigUint64Array(new ArrayBuffer(8));
+  for (const mac of settings.macs) maps.addMac(parseLladdr(mac)!);
+  setFirewall(maps, settings, sockets, local);
+  tick(performance.now());
+  postMessage({ type: "ready" });
+  let due = performance.now() + TICK_MS;
+  while (!reins.stopping) {
+    const wait = Math.max(0, Math.ceil(due - performance.now()));
+    const n = libc.epoll_wait(
+      epoll,
+      ptr(events),
+      EVENTS,
+      roster.reclaim() ? Math.min(wait, RECLAIM_MS) : wait,
+    );
+    if (n < 0 && errno() !== EINTR) throw new SysError("epoll_wait", errno());
+    libc.read(boot.wakeFd, ptr(counter), 8);
+    for (let i = 0; i < n; i++) {
+      const which = events[i * EVENT_WORDS + 1]!;
+      const kind = events[i * EVENT_WORDS + 2]!;
+      if (kind === CLIENT) died(which);
+      else if (kind === SOCKET) listen(doors[which]!);
+      else if (kind === CHANNEL) statics.accept(which);
+    }
+    claims.serve();
+    const now = performance.now();
+    if (now >= due) {
+      tick(now);
+      due = now + TICK_MS;
+    } else if (n > 0) publish();
+  }
+  publish();
+}
+
+self.onmessage = (event: MessageEvent<Boot>) => {
+  try {
+    run(event.data);
+    postMessage({ type: "stopped" });
+  } catch (error) {
+    postMessage({ type: "error", message: (error as Error).message });
+  }
+};

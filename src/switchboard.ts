@@ -1,0 +1,275 @@
+// The switch from the main thread's side: what has to be there before its Workers start (regions, sockets, epoll fds, the
+// tap), the control Worker itself, and what clients do as others may see it. Made before the net Workers and closed after
+// them: until then they may hold what the control Worker has made.
+//
+//   control sockets -> regions, epoll fds -> tap -> control Worker (ready) -> net Workers -> programs on tap, lo, card
+//
+// Everything is fds: a daemon that is killed leaves the paths of its sockets, which the next one takes over.
+import { readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { check } from "../ffi/errno.ts";
+import { libc } from "../ffi/libc.ts";
+import type { Config } from "./config.ts";
+import { epochBytes } from "./mem/epoch.ts";
+import { Region, type RegionRef } from "./mem/region.ts";
+import type { Netns } from "./netlink/netns.ts";
+import { type Accounts, CLIENT_COUNTERS } from "./switch/account.ts";
+import type { NetSwitch, SwitchBoot, SwitchCapacity } from "./switch/boot.ts";
+import type { Entry } from "./switch/entry.ts";
+import { type ClientCame, type ClientLeft, CONTROL_COUNTERS } from "./switch/events.ts";
+import { TableReader } from "./switch/find.ts";
+import { tableBytes } from "./switch/layout.ts";
+import { Own, ownBytes } from "./switch/own.ts";
+import { type Bound, bindPath } from "./switch/socket.ts";
+import { type Message, Thread } from "./thread.ts";
+import { parseIPv4 } from "./wire/address.ts";
+import type { SteerProgram } from "./xdp/program.ts";
+import { Tap } from "./xdp/tap.ts";
+
+const EPOLL_CLOEXEC = 0o2000000;
+const SAMPLE_MS = 1000;
+
+/** usnetd's own path: whoever asks there may be one of its clients, which read few bytes. */
+const isUsnetd = (path: string): boolean => path.endsWith("/usnetd.socket");
+
+/** What a switch is made of and made in. */
+export interface SwitchParts {
+  readonly config: Config;
+  readonly netns: Netns;
+  readonly ifname: string;
+  readonly ifindex: number;
+  readonly mtu: number;
+  readonly queues: number;
+  readonly netbase: RegionRef;
+  readonly netbaseEpochs: RegionRef;
+  /** the control Worker's slot there */
+  readonly reader: number;
+  readonly program: SteerProgram;
+}
+
+/** A client as the main thread knows it. */
+export interface ClientState {
+  readonly slot: number;
+  readonly path: string;
+  readonly command: string;
+  readonly pid: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** totals of its slot when it came */
+  readonly base: Float64Array;
+  /** totals since then, at the last sample, and a second of them before */
+  totals: Float64Array;
+  rates: Float64Array;
+}
+
+export class Sockets {
+  readonly control: readonly Bound[];
+  readonly static: readonly (Bound & { readonly endpoint: string })[];
+
+  /** Binds what the configuration says. @throws SysError; then nothing is left */
+  constructor({ sockets, group, static: endpoints }: Config["switch"]) {
+    const made: Bound[] = [];
+    const bind = (path: string, type: "requests" | "channel"): Bound => {
+      const bound = bindPath(path, group, type);
+      made.push(bound);
+      return bound;
+    };
+    try {
+      const beside = dirname(sockets.at(-1)!);
+      this.control = sockets.map((path) => bind(path, "requests"));
+      this.static = endpoints.map((endpoint) => ({
+        ...bind(join(beside, `${endpoint.replaceAll(/[:/]/g, "-")}.sock`), "channel"),
+        endpoint,
+      }));
+    } catch (error) {
+      for (const bound of made) bound.close();
+      throw error;
+    }
+  }
+
+  close(): void {
+    for (const bound of [...this.control, ...this.static]) bound.close();
+  }
+}
+
+export class Switchboard {
+  readonly thread: Thread<(typeof CONTROL_COUNTERS)[number]>;
+  readonly tap: Tap;
+  /** Set once the control Worker is ready. */
+  table!: TableReader;
+  private readonly parts: SwitchParts;
+  private readonly capacity: SwitchCapacity;
+  private readonly stack = new AsyncDisposableStack();
+  private readonly regions: { table: Region; epochs: Region; own: Region[] };
+  private readonly epollFds: number[];
+  private readonly owns: Own[];
+  private readonly accounts: Accounts[];
+  private readonly states = new Map<number, ClientState>();
+  private sampled = performance.now();
+
+  private constructor(parts: SwitchParts) {
+    const { config, netns, ifname, mtu, queues } = parts;
+    const { stack } = this;
+    this.parts = parts;
+    this.capacity = { clients: config.switch.clients, matches: config.switch.matches };
+    const region = (name: string, bytes: number): Region => {
+      const made = Region.create(`netd-${name}`, bytes);
+      stack.defer(() => made.close());
+      return made;
+    };
+    const each = Array.from({ length: queues }, (_, i) => i);
+    this.regions = {
+      table: region("switch", tableBytes(this.capacity)),
+      epochs: region("switch-epochs", epochBytes(queues)),
+      own: each.map((i) => region(`switch-${i}`, ownBytes(this.capacity))),
+    };
+    this.owns = this.regions.own.map(({ buffer }) => new Own(buffer, this.capacity));
+    this.accounts = this.owns.map((own) => own.accounts);
+    this.epollFds = each.map(() => {
+      const fd = check("epoll_create1", libc.epoll_create1(EPOLL_CLOEXEC));
+      stack.defer(() => void libc.close(fd));
+      return fd;
+    });
+    this.tap = netns.run(() => Tap.create({ ifname, mtu, address: parseIPv4(config.switch.alias4)! }));
+    stack.defer(() => this.tap.close());
+    this.thread = new Thread("control", "control", CONTROL_COUNTERS, (message) => this.hear(message));
+    stack.defer(() => this.thread.close());
+  }
+
+  /**
+   * Makes all of it and starts the control Worker, which answers from then on.
+   * @throws SysError and what Thread.boot throws; then nothing is left
+   */
+  static async start(parts: SwitchParts, sockets: Sockets, signal?: AbortSignal): Promise<Switchboard> {
+    const made = new Switchboard(parts);
+    try {
+      await made.boot(sockets, signal);
+      return made;
+    } catch (error) {
+      await made.close();
+      throw error;
+    }
+  }
+
+  private async boot(sockets: Sockets, signal: AbortSignal | undefined): Promise<void> {
+    const { config, netns, ifname, ifindex, netbase, netbaseEpochs, reader, program } = this.parts;
+    const { regions, stack } = this;
+    await this.thread.boot(
+      {
+        table: regions.table.ref,
+        epochs: regions.epochs.ref,
+        own: regions.own.map(({ ref }) => ref),
+        epollFds: this.epollFds,
+        capacity: this.capacity,
+        netbase,
+        netbaseEpochs,
+        reader,
+        ifname,
+        ifindex,
+        netnsFd: netns.fd,
+        maps: program.fds,
+        sockets: sockets.control.map(({ fd, path }) => ({ fd, path, usnetd: isUsnetd(path) })),
+        channels: sockets.static.map(({ fd, path, endpoint }) => ({ fd, path, endpoint })),
+        services: config.services.map(({ address, port }) => ({
+          address: address === undefined ? undefined : parseIPv4(address),
+          port,
+        })),
+        settings: config.switch,
+      } satisfies SwitchBoot,
+      "ready",
+      signal,
+    );
+    this.table = new TableReader(regions.table.buffer, this.capacity);
+    const timer = setInterval(() => this.sample(), SAMPLE_MS);
+    stack.defer(() => clearInterval(timer));
+  }
+
+  /** What net Worker `worker` is told. */
+  net(worker: number): NetSwitch {
+    const { config } = this.parts;
+    const { regions, capacity, epollFds, tap } = this;
+    return {
+      table: regions.table.ref,
+      epochs: regions.epochs.ref,
+      own: regions.own[worker]!.ref,
+      capacity,
+      worker,
+      workers: epollFds.length,
+      epollFd: epollFds[worker]!,
+      controlWakeFd: this.thread.reins.wakeFd,
+      tapFd: tap.fd,
+      tapIfindex: tap.ifindex,
+      alias4: config.switch.alias4,
+      alias6: config.switch.alias6,
+      macs: config.switch.macs,
+      packetsPerSecond: config.switch.packetsPerSecond,
+      firewall: config.switch.firewall,
+    };
+  }
+
+  /** Everybody who is attached, by slot. */
+  clients(): ClientState[] {
+    return [...this.states.values()].toSorted((a, b) => a.slot - b.slot);
+  }
+
+  client(slot: number): ClientState | undefined {
+    return this.states.get(slot);
+  }
+
+  /** "client=3 pid=1234 uid=0 program", for a capture's comments. */
+  describe(slot: number): string {
+    const state = this.states.get(slot);
+    return `client=${slot}${state ? ` pid=${state.pid} uid=${state.uid} ${state.command}` : ""}`;
+  }
+
+  entries(): Iterable<Entry> {
+    return this.table.entries();
+  }
+
+  /** When an entry had its last frame, or began: seconds by the table's clock. */
+  lastFrame({ entry, since }: Entry): number {
+    return Math.max(since, ...this.owns.map((own) => own.touches[entry]!));
+  }
+
+  async close(): Promise<void> {
+    await this.stack.disposeAsync();
+  }
+
+  private hear(message: Message): void {
+    if (message.type === "client") {
+      const { slot, path, pid, uid, gid } = message as unknown as ClientCame;
+      const base = this.totals(slot);
+      const none = new Float64Array(base.length);
+      const command = commandOf(pid);
+      this.states.set(slot, { slot, path, command, pid, uid, gid, base, totals: none, rates: none });
+    } else if (message.type === "left") this.states.delete((message as unknown as ClientLeft).slot);
+  }
+
+  /** Totals of a slot over all net Workers, as they stand. */
+  private totals(slot: number): Float64Array {
+    const sum = new Float64Array(CLIENT_COUNTERS.length);
+    for (const accounts of this.accounts)
+      for (const [i, n] of accounts.read(slot).entries()) sum[i] = sum[i]! + n;
+    return sum;
+  }
+
+  private sample(): void {
+    const now = performance.now();
+    const seconds = (now - this.sampled) / 1000;
+    this.sampled = now;
+    for (const state of this.states.values()) {
+      const totals = this.totals(state.slot).map((n, i) => n - state.base[i]!);
+      state.rates = totals.map((n, i) => (n - state.totals[i]!) / seconds);
+      state.totals = totals;
+    }
+  }
+}
+
+/** The name of a process's program, as ps has it. */
+function commandOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, "utf8").trimEnd();
+  } catch {
+    return "";
+  }
+}
