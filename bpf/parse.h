@@ -24,6 +24,7 @@
 #define IP_MF 0x2000
 #define IP_OFFSET 0x1fff
 #define STEER_EXT_HEADERS 6
+#define MAX_OFFSET 0x3fff /* of an L4 header */
 
 struct vlan_tag {
 	__be16 tci;
@@ -92,7 +93,7 @@ struct packet {
 	struct tuple t;
 	struct tuple quoted; /* family 0: nothing quoted */
 	__u32 extra[4];	/* SOLICITATION, ADVERTISEMENT: the target; DHCP: the transaction id */
-	__u32 at;	/* offset of the L4 header */
+	__u32 at;	/* offset of the header to look at next; at last L4's */
 	__u32 bytes;	/* how many IP says it carries there */
 	__u32 id;	/* of a fragment */
 	__u16 vlan[2];	/* as match_key.vlan */
@@ -103,7 +104,7 @@ struct packet {
 	__u8 kind;	/* enum kind */
 	__u8 mine;	/* sent to the card's own MAC, or a client's */
 	__u8 group;	/* sent to a broadcast or multicast MAC */
-	__u8 unused[2];
+	__be16 proto;	/* what Ethernet carries, behind the tags */
 };
 
 /* Where the parser is. */
@@ -133,8 +134,8 @@ INLINE int same_mac(const void *a, const void *b)
 	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2];
 }
 
-/* Up to two VLAN tags, id 0 is a priority tag and counts as none. Gives the type of what follows, 0 if it is cut off. */
-INLINE __be16 parse_tags(struct cursor *c, __be16 proto, struct packet *p)
+/* Up to two VLAN tags; id 0 is a priority tag and counts as none. */
+INLINE int parse_tags(struct cursor *c, __be16 proto, struct packet *p)
 {
 #pragma unroll
 	for (int i = 0; i < 2; i++) {
@@ -144,7 +145,7 @@ INLINE __be16 parse_tags(struct cursor *c, __be16 proto, struct packet *p)
 		if (proto != bpf_htons(ETH_P_8021Q) && proto != bpf_htons(ETH_P_8021AD))
 			break;
 		if ((void *)(tag + 1) > c->end)
-			return 0;
+			return STEER_MALFORMED;
 		id = bpf_ntohs(tag->tci) & 0x0fff;
 		if (id) {
 			if (proto == bpf_htons(ETH_P_8021AD))
@@ -156,9 +157,9 @@ INLINE __be16 parse_tags(struct cursor *c, __be16 proto, struct packet *p)
 		}
 		proto = tag->proto;
 		c->at = tag + 1;
-		c->limit -= sizeof(*tag);
 	}
-	return proto;
+	p->proto = proto;
+	return -1;
 }
 
 INLINE void parse_arp(struct cursor *c, struct packet *p)
@@ -374,13 +375,13 @@ INLINE int parse_l4(struct cursor *c, struct packet *p)
 	return STEER_OTHER;
 }
 
-/* A whole frame. Gives -1, or the counter to pass it under: then it is ARP, not IP, or the IP header is wrong. */
-INLINE int parse_frame(void *data, void *end, __u32 length, const struct steer_config *own, int macs_used, struct packet *p)
+/* The parser's steps. Each begins at an offset that the one before left in the packet, and is verified once by itself, so
+ * that their shapes do not multiply. */
+
+INLINE int parse_link(void *data, void *end, const struct steer_config *own, int macs_used, struct packet *p)
 {
 	struct ethhdr *eth = data;
-	struct cursor c = { .at = eth + 1, .end = end, .limit = length - sizeof(*eth) };
-	__be16 proto;
-	int verdict;
+	struct cursor c = { .at = eth + 1, .end = end };
 
 	if (c.at > end)
 		return STEER_MALFORMED;
@@ -392,25 +393,48 @@ INLINE int parse_frame(void *data, void *end, __u32 length, const struct steer_c
 		__builtin_memcpy(key.mac, eth->h_dest, sizeof(key.mac));
 		p->mine = bpf_map_lookup_elem(&macs, &key) != 0;
 	}
-	proto = parse_tags(&c, eth->h_proto, p);
-	if (!proto)
+	if (parse_tags(&c, eth->h_proto, p) >= 0)
 		return STEER_MALFORMED;
-	if (proto == bpf_htons(ETH_P_IP)) {
+	p->at = c.at - data;
+	if (p->proto == bpf_htons(ETH_P_IP) || p->proto == bpf_htons(ETH_P_IPV6))
+		return -1;
+	if (p->proto == bpf_htons(ETH_P_ARP))
+		parse_arp(&c, p);
+	return STEER_OTHER;
+}
+
+INLINE int parse_network(void *data, void *end, __u32 length, struct packet *p)
+{
+	struct cursor c = { .end = end };
+	__u32 offset = p->at;
+	int verdict;
+
+	if (offset > sizeof(struct ethhdr) + 2 * sizeof(struct vlan_tag))
+		return STEER_MALFORMED;
+	c.at = data + offset;
+	c.limit = length - offset;
+	if (p->proto == bpf_htons(ETH_P_IP)) {
 		p->t.family = AF_INET;
 		verdict = parse_ipv4(&c, p);
-	} else if (proto == bpf_htons(ETH_P_IPV6)) {
+	} else {
 		p->t.family = AF_INET6;
 		verdict = parse_ipv6(&c, p);
-	} else {
-		if (proto == bpf_htons(ETH_P_ARP))
-			parse_arp(&c, p);
-		return STEER_OTHER;
 	}
-	if (verdict >= 0)
-		return verdict;
 	p->at = c.at - data;
-	p->l4 = p->fragment == LATER ? STEER_FRAGMENT : parse_l4(&c, p);
-	return -1;
+	return verdict;
+}
+
+INLINE int parse_transport(void *data, void *end, struct packet *p)
+{
+	struct cursor c = { .end = end };
+	__u32 offset = p->at;
+
+	if (p->fragment == LATER)
+		return STEER_FRAGMENT;
+	if (offset > MAX_OFFSET)
+		return STEER_MALFORMED;
+	c.at = data + offset;
+	return parse_l4(&c, p);
 }
 
 /* The packet that the ICMP error `p` quotes, as the incoming packets of its flow have it; a header and the four bytes of
@@ -423,7 +447,7 @@ INLINE void parse_quoted(void *data, void *end, struct packet *p)
 	struct tuple *flow = &p->quoted;
 	__u32 offset = p->at;
 
-	if (offset > 0x3fff || p->bytes < sizeof(struct icmp_header))
+	if (offset > MAX_OFFSET || p->bytes < sizeof(struct icmp_header))
 		return;
 	c.at = data + offset + sizeof(struct icmp_header);
 	if (p->t.family == AF_INET) {
@@ -486,5 +510,46 @@ INLINE void parse_quoted(void *data, void *end, struct packet *p)
 	}
 	flow->family = p->t.family;
 }
+
+#define PARSER(context)                                                                                                \
+	__noinline int context##_link(struct context *ctx, struct packet *p)                                           \
+	{                                                                                                              \
+		const struct steer_config *own = get_config();                                                         \
+		const struct steer_policy *rules = get_policy();                                                       \
+                                                                                                                       \
+		if (!p || !own || !rules)                                                                              \
+			return STEER_MALFORMED;                                                                        \
+		return parse_link((void *)(long)ctx->data, (void *)(long)ctx->data_end, own, rules->macs != 0, p);     \
+	}                                                                                                              \
+	__noinline int context##_network(struct context *ctx, __u32 length, struct packet *p)                          \
+	{                                                                                                              \
+		if (!p)                                                                                                \
+			return STEER_MALFORMED;                                                                        \
+		return parse_network((void *)(long)ctx->data, (void *)(long)ctx->data_end, length, p);                 \
+	}                                                                                                              \
+	__noinline int context##_transport(struct context *ctx, struct packet *p)                                      \
+	{                                                                                                              \
+		if (!p)                                                                                                \
+			return STEER_MALFORMED;                                                                        \
+		return parse_transport((void *)(long)ctx->data, (void *)(long)ctx->data_end, p);                       \
+	}                                                                                                              \
+	__noinline int context##_quoted(struct context *ctx, struct packet *p)                                         \
+	{                                                                                                              \
+		if (!p)                                                                                                \
+			return 0;                                                                                      \
+		parse_quoted((void *)(long)ctx->data, (void *)(long)ctx->data_end, p);                                 \
+		return p->quoted.family;                                                                               \
+	}                                                                                                              \
+	/* A whole frame. Gives -1, or the counter to pass it under: then it is ARP, not IP, or the IP header is wrong. */ \
+	INLINE int context##_parse(struct context *ctx, __u32 length, struct packet *p)                                \
+	{                                                                                                              \
+		int verdict = context##_link(ctx, p);                                                                  \
+                                                                                                                       \
+		if (verdict < 0)                                                                                       \
+			verdict = context##_network(ctx, length, p);                                                   \
+		if (verdict < 0)                                                                                       \
+			p->l4 = context##_transport(ctx, p);                                                           \
+		return verdict;                                                                                        \
+	}
 
 #endif

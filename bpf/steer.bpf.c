@@ -26,24 +26,7 @@
  */
 #include "tc.h"
 
-__noinline int parse_xdp(struct xdp_md *ctx, struct packet *p)
-{
-	const struct steer_config *own = get_config();
-	const struct steer_policy *rules = get_policy();
-	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-
-	if (!own || !rules || !p)
-		return STEER_MALFORMED;
-	return parse_frame(data, end, end - data, own, rules->macs != 0, p);
-}
-
-__noinline int quoted_in_xdp(struct xdp_md *ctx, struct packet *p)
-{
-	if (!p)
-		return 0;
-	parse_quoted((void *)(long)ctx->data, (void *)(long)ctx->data_end, p);
-	return p->quoted.family;
-}
+PARSER(xdp_md)
 
 /* What to do with an IP packet, the firewall aside; STEER_REDIRECTED means: look for the socket. */
 INLINE int decide(struct packet *p, const struct steer_policy *rules)
@@ -99,7 +82,7 @@ INLINE int classify(struct xdp_md *ctx)
 
 	if (!rules)
 		return STEER_MALFORMED;
-	verdict = parse_xdp(ctx, &p);
+	verdict = xdp_md_parse(ctx, ctx->data_end - ctx->data, &p);
 	if (!p.mine && !rules->flags)
 		return STEER_NOT_MINE;
 	if (verdict >= 0) {
@@ -110,7 +93,7 @@ INLINE int classify(struct xdp_md *ctx)
 		return p.mine ? verdict : STEER_NOT_MINE;
 	}
 	if (p.kind == ERROR && rules->flags)
-		quoted_in_xdp(ctx, &p);
+		xdp_md_quoted(ctx, &p);
 	verdict = decide(&p, rules);
 	if (verdict != STEER_REDIRECTED && (rules->flags & STEER_DROP) && !firewall_passes(&p, rules) &&
 	    !(p.group && rules->groups && group_hit(&p, rules))) /* the program at the card's ingress clones and drops it */

@@ -13,28 +13,19 @@
 #define STEER_MARK 0x6e657464 /* on frames that netd gave back, from the tap's ingress to the card's */
 #define HEADERS 128	      /* bytes that are looked at, if there are as many */
 
-/* Fills the packet; as parse_frame. The kernel keeps the outer VLAN tag beside the frame. */
-__noinline int parse_skb(struct __sk_buff *skb, struct packet *p)
+PARSER(__sk_buff)
+
+/* Fills the packet. The kernel keeps the outer VLAN tag beside the frame, and has but the headers in reach. */
+INLINE int parse_skb(struct __sk_buff *skb, struct packet *p)
 {
-	const struct steer_config *own = get_config();
 	int verdict;
 
-	if (!p || !own)
-		return STEER_MALFORMED;
 	if (skb->data_end - skb->data < HEADERS && skb->data_end - skb->data < skb->len)
 		bpf_skb_pull_data(skb, skb->len < HEADERS ? skb->len : HEADERS);
-	verdict = parse_frame((void *)(long)skb->data, (void *)(long)skb->data_end, skb->len, own, 0, p);
+	verdict = __sk_buff_parse(skb, skb->len, p);
 	if (skb->vlan_present && (skb->vlan_tci & 0x0fff))
 		p->tags++;
 	return verdict;
-}
-
-__noinline int quoted_in_skb(struct __sk_buff *skb, struct packet *p)
-{
-	if (!p)
-		return 0;
-	parse_quoted((void *)(long)skb->data, (void *)(long)skb->data_end, p);
-	return p->quoted.family;
 }
 
 /* Whether a client is to have this packet of the kernel's. A pattern that leaves bits of the destination out means the
@@ -52,7 +43,7 @@ INLINE int for_client(struct __sk_buff *skb, struct packet *p, const struct stee
 		return 0;
 	owner = rules->owned && is_owned(p->t.daddr, p->t.family);
 	if (p->kind == ERROR)
-		hit = quoted_in_skb(skb, p) && hits(&p->quoted, rules, owner || lo);
+		hit = __sk_buff_quoted(skb, p) && hits(&p->quoted, rules, owner || lo);
 	else
 		hit = hits(&p->t, rules, owner || lo);
 	if (!hit && owner && (p->t.proto == IPPROTO_ICMP || p->t.proto == IPPROTO_ICMPV6))
