@@ -6,6 +6,7 @@ import { version } from "../package.json";
 import { SysError } from "../ffi/errno.ts";
 import { type ListName, lists } from "./admin.ts";
 import { Refusal } from "./ask.ts";
+import type { Form } from "./bytecode.ts";
 import type { Config, RunOptions } from "./config.ts";
 import { nearest } from "./nearest.ts";
 import { coloured, drained, print, style } from "./out.ts";
@@ -115,7 +116,7 @@ function program(finish: (code: number) => void): Command {
       "Shares one network card, and one IP address, between the kernel and userspace network stacks.",
     )
     .usage(
-      "[options]                     run the daemon, or the lab\n       netd config|show|lookup|capture [options]",
+      "[options]                     run the daemon, or the lab\n       netd config|show|lookup|capture|filter|dump|monitor [options]",
     )
     .version(version, "-V, --version")
     .option("--duration <seconds>", "end after so many seconds")
@@ -126,7 +127,7 @@ function program(finish: (code: number) => void): Command {
     .allowExcessArguments()
     .action(async (given, { args: [unknown] }: Command) => {
       if (unknown === undefined) return finish(await runNetd(given));
-      const near = nearest(unknown, ["config", "show", "lookup", "capture", "dump", "monitor"]);
+      const near = nearest(unknown, ["config", "show", "lookup", "capture", "filter", "dump", "monitor"]);
       throw new UsageError(
         `no command "${unknown}"${near ? `; did you mean ${near}?` : "; see netd --help"}`,
       );
@@ -202,6 +203,32 @@ function program(finish: (code: number) => void): Command {
       for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => stop.abort());
       const socket = configure(all(command)).config.admin.socket;
       await capture({ socket, write: given.write, filter: filter.join(" "), stop: stop.signal });
+      finish(0);
+    });
+
+  const formOption = () =>
+    new Option("--form <form>", "words as tcpdump -d, numbers as tcpdump -ddd, json, or js as it is run")
+      .choices(["words", "numbers", "json", "js"])
+      .default("words");
+  const filters = root.command("filter").description("packet filters: classic BPF");
+  filters
+    .command("compile")
+    .description("compile libpcap's language, such as: udp and dst port 53")
+    .argument("<text...>", "pcap-filter(7)")
+    .addOption(formOption())
+    .action(async (text: string[], given: { form: Form }) => {
+      const { compileText } = await import("./bytecode.ts");
+      await compileText(text.join(" "), given.form);
+      finish(0);
+    });
+  filters
+    .command("check")
+    .description("check a program as the daemon does, and print it")
+    .argument("[file]", "what tcpdump -ddd printed; stdin if missing", "-")
+    .addOption(formOption())
+    .action(async (file: string, given: { form: Form }) => {
+      const { checkFile } = await import("./bytecode.ts");
+      await checkFile(file, given.form);
       finish(0);
     });
 
