@@ -9,11 +9,20 @@ import type { NetbaseReader } from "../netbase/netbase.ts";
 import { Drop, dropNames } from "./drops.ts";
 import type { MatchTable } from "./match.ts";
 import { makePass, REASONS, TX_BYTES } from "./pass.ts";
+import type { Switch } from "./switch.ts";
 import type { Transmit } from "./transmit.ts";
 
 /** Names of a net Worker's counters: traffic, then one a drop reason. */
-export const LOOP_COUNTERS = ["rxPackets", "rxBytes", "txPackets", "txBytes", ...dropNames.slice(1)];
+export const LOOP_COUNTERS = [
+  ...["rxPackets", "rxBytes", "txPackets", "txBytes"],
+  ...dropNames.slice(1),
+  ...["toClients", "fromClients", "toKernel", "fromKernel"], // the switch's
+];
 const TX_PACKETS = 2;
+const TO_CLIENTS = REASONS + dropNames.length;
+const FROM_CLIENTS = TO_CLIENTS + 1;
+const TO_KERNEL = TO_CLIENTS + 2;
+const FROM_KERNEL = TO_CLIENTS + 3;
 
 export interface LoopOptions {
   /** Take UDP checksums that the sender's kernel left undone: the card is a veth. */
@@ -22,6 +31,8 @@ export interface LoopOptions {
   readonly batch?: number;
   /** Captures what passes, while somebody wants it. */
   readonly recorder?: Recorder;
+  /** Takes the frames that no service takes, and clients'. */
+  readonly switch?: Switch | undefined;
 }
 
 export class NetLoop {
@@ -29,6 +40,7 @@ export class NetLoop {
   readonly turn: () => number;
   /** What was counted since the last publish(), in the order of LOOP_COUNTERS. */
   private readonly tally = new Int32Array(LOOP_COUNTERS.length);
+  private readonly switch: Switch | undefined;
 
   constructor(
     link: Link,
@@ -41,7 +53,9 @@ export class NetLoop {
     const { recorder } = options;
     const limit = options.batch ?? BATCH;
     const batch = new Batch(limit);
-    const pass = makePass(batch, link, matches, netbase, transmit, options.partialChecksums, tally);
+    const others = options.switch;
+    this.switch = others;
+    const pass = makePass(batch, link, matches, netbase, transmit, options.partialChecksums, tally, others);
 
     this.turn = () => {
       if (recorder !== undefined && recorder.on !== 0) return watched(recorder);
@@ -55,6 +69,7 @@ export class NetLoop {
         tally[TX_PACKETS] = tally[TX_PACKETS]! + sent;
         if (sent < n) refused(sent);
       }
+      if (others !== undefined) others.flush();
       if (batch.drops > 0) link.release(batch);
       return received;
     };
@@ -71,7 +86,8 @@ export class NetLoop {
       if (batch.n === 0) {
         let reason = 1;
         while (reason < dropNames.length && tally[REASONS + reason] === before[REASONS + reason]) reason++;
-        recorder.end(reason);
+        if (reason < dropNames.length) recorder.end(reason);
+        else recorder.end(others!.inbound.verdict, others!.inbound.to); // nothing that the pass counts: the switch has it
       } else {
         recorder.end(Verdict.answered);
         recorder.begin(words, batch.off[0]!, batch.len[0]!, Origin.self);
@@ -80,6 +96,7 @@ export class NetLoop {
         recorder.end(sent === 1 ? Verdict.sent : Drop.tx_full);
         if (sent === 0) refused(0);
       }
+      if (others !== undefined) others.flush();
       if (batch.drops > 0) link.release(batch);
       return 1;
     };
@@ -98,7 +115,29 @@ export class NetLoop {
   publish(counters: Counters<string>): void {
     const { values } = counters;
     const { tally } = this;
+    if (this.switch !== undefined) this.collect(this.switch);
     for (let i = 0; i < tally.length; i++) values[i]! += tally[i]!;
     tally.fill(0);
+  }
+
+  /** Takes over what the switch counted. */
+  private collect(others: Switch): void {
+    const { tally } = this;
+    const { deliver, host, wire, channels } = others;
+    for (let reason = 1; reason < dropNames.length; reason++)
+      tally[REASONS + reason]! += others.tally[reason]!;
+    others.tally.fill(0);
+    tally[TX_PACKETS]! += wire.packets;
+    tally[TX_BYTES]! += wire.bytes;
+    tally[REASONS + Drop.tx_full]! += wire.full;
+    tally[REASONS + Drop.channel_full]! += deliver.full;
+    tally[REASONS + Drop.client_gone]! += deliver.gone;
+    tally[TO_CLIENTS]! += deliver.delivered;
+    tally[FROM_CLIENTS]! += channels.fromClients;
+    tally[TO_KERNEL]! += host.toKernel;
+    tally[FROM_KERNEL]! += channels.fromKernel;
+    wire.packets = wire.bytes = wire.full = 0;
+    deliver.delivered = deliver.full = deliver.gone = 0;
+    channels.fromClients = channels.fromKernel = host.toKernel = 0;
   }
 }

@@ -9,14 +9,22 @@ import { ptr } from "../../ffi/memory.ts";
 import { Recorder } from "../capture/recorder.ts";
 import { type SocketRef, XdpLink } from "../link/xdp.ts";
 import { Control } from "../mem/control.ts";
+import { EpochReader } from "../mem/epoch.ts";
 import { Region, type RegionRef } from "../mem/region.ts";
 import { Ring } from "../mem/ring.ts";
 import { NetbaseReader } from "../netbase/netbase.ts";
 import { pinSelf } from "../repin.ts";
+import type { NetSwitch } from "../switch/boot.ts";
+import { TableReader } from "../switch/find.ts";
+import { H_EPOCH } from "../switch/layout.ts";
 import { LOOP_COUNTERS, NetLoop } from "../switch/loop.ts";
 import { MatchTable } from "../switch/match.ts";
+import { Own } from "../switch/own.ts";
+import { Requests } from "../switch/request.ts";
 import { Solicitor } from "../switch/solicit.ts";
+import { Switch, type SwitchParts } from "../switch/switch.ts";
 import { Transmit } from "../switch/transmit.ts";
+import { parseIPv4, parseIPv6, parseLladdr } from "../wire/address.ts";
 
 declare const self: Worker;
 
@@ -44,12 +52,69 @@ export interface NetBoot {
   core: number;
   /** take checksums that the sender's kernel left undone: the card is a veth */
   partialChecksums: boolean;
+  /** missing: no clients */
+  switch?: NetSwitch | undefined;
 }
 
 /** Turns between two looks at the clock, the stop flag and the links. */
 const TURNS = 64;
 const SLEEP_MS = 1000;
+/** How long it sleeps while something waits that wakes nobody. */
+const SHORT_MS = 1;
 const POLLIN = 1;
+
+/** This Worker's part of the switch, made of what it was sent. */
+class Clients {
+  readonly switch: Switch;
+  readonly epoch: EpochReader;
+
+  constructor(
+    boot: NetSwitch,
+    shared: Pick<
+      SwitchParts,
+      "link" | "services" | "netbase" | "transmit" | "solicitor" | "recorder" | "partialChecksums"
+    >,
+    open: (ref: RegionRef, mode: "read-only" | "read-write") => Region,
+  ) {
+    const { capacity, worker, epollFd, tapFd, tapIfindex } = boot;
+    const table = new TableReader(open(boot.table, "read-only").buffer, capacity);
+    const own = new Own(open(boot.own, "read-write").buffer, capacity);
+    const epochs = new Int32Array(open(boot.epochs, "read-write").buffer);
+    this.epoch = new EpochReader(epochs, worker, table.words, H_EPOCH);
+    const one = new BigUint64Array(new ArrayBuffer(8)).fill(1n);
+    this.switch = new Switch({
+      ...shared,
+      ...{ table, epollFd, tapFd, tapIfindex },
+      requests: new Requests(own, table, worker),
+      touches: own.touches,
+      accounts: own.accounts,
+      readsTap: worker === 0,
+      alias4: Int32Array.of(parseIPv4(boot.alias4)!),
+      alias6: parseIPv6(boot.alias6)!,
+      macs: Int32Array.from(boot.macs.flatMap(macWords)),
+      firewall: boot.firewall,
+      wake: () => void libc.write(boot.controlWakeFd, ptr(one), 8),
+    });
+    this.epoch.quiesce(); // from now on control waits for us
+  }
+
+  turn(): number {
+    const received = this.switch.turn();
+    this.epoch.quiesce();
+    return received;
+  }
+
+  close(): void {
+    this.switch.close();
+    this.epoch.offline();
+  }
+}
+
+const macWords = (text: string): number[] => {
+  const bytes = new Uint8Array(8);
+  bytes.set(parseLladdr(text)!);
+  return [...new Int32Array(bytes.buffer)];
+};
 
 function run(boot: NetBoot): void {
   if (boot.core >= 0 && !pinSelf(boot.core))
@@ -69,9 +134,12 @@ function run(boot: NetBoot): void {
   const transmit = new Transmit(link.words, netbase, solicitor, boot.ifindex);
   const recorder = new Recorder(open(boot.capture, "read-write").buffer);
   const { partialChecksums } = boot;
-  const loop = new NetLoop(link, matches, netbase, transmit, { partialChecksums, recorder });
-  const pollfds = new Int32Array(new ArrayBuffer(16));
-  pollfds.set([link.fd, POLLIN, boot.wakeFd, POLLIN]);
+  const shared = { link, services: matches, netbase, transmit, solicitor, recorder, partialChecksums };
+  const clients = boot.switch && new Clients(boot.switch, shared, open);
+  const others = clients?.switch;
+  const loop = new NetLoop(link, matches, netbase, transmit, { partialChecksums, recorder, switch: others });
+  const pollfds = new Int32Array(new ArrayBuffer(24));
+  pollfds.set([link.fd, POLLIN, boot.wakeFd, POLLIN, boot.switch?.epollFd ?? -1, POLLIN]);
   const idleNs = boot.poll === "interrupt" ? 0 : boot.idleMicroseconds * 1000;
 
   transmit.refresh(); // before the first frame
@@ -82,6 +150,7 @@ function run(boot: NetBoot): void {
     let sending = false;
     for (let i = 0; i < TURNS; i++) {
       received += loop.turn();
+      if (clients !== undefined) received += clients.turn();
       sending = link.maintain();
       netbase.quiesce();
     }
@@ -89,12 +158,15 @@ function run(boot: NetBoot): void {
     solicitor.tick(now);
     transmit.refresh();
     recorder.refresh();
+    others?.tick(now);
     loop.publish(control.counters);
     control.beat();
     if (received > 0) lastFrame = now;
     else if (boot.poll !== "busy" && !sending && now - lastFrame >= idleNs) {
       netbase.offline();
-      libc.poll(ptr(pollfds), 2, SLEEP_MS);
+      clients?.epoch.offline();
+      libc.poll(ptr(pollfds), 3, others?.waits ? SHORT_MS : SLEEP_MS);
+      clients?.epoch.quiesce();
       netbase.online();
       transmit.refresh(); // the card may have changed meanwhile
       recorder.refresh();
@@ -102,6 +174,7 @@ function run(boot: NetBoot): void {
     }
   }
   loop.publish(control.counters);
+  clients?.close();
   netbase.close();
   for (const region of regions) region.unmap();
 }

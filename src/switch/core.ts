@@ -1,0 +1,174 @@
+// What all parts of a net Worker's switch share: the frames' memory, the packet in hand, whose it is, what was counted.
+// One a Worker; the parts (inbound, outbound, responder...) are classes over it.
+import type { NetbaseReader } from "../netbase/netbase.ts";
+import { NH_TYPE } from "../netbase/layout.ts";
+import { AF_INET } from "../wire/address.ts";
+import { isFrom, isTo } from "../wire/ether.ts";
+import {
+  IPPROTO_ICMP,
+  IPPROTO_ICMPV6,
+  P_DST,
+  P_FAMILY,
+  P_PORTS,
+  P_PROTOCOL,
+  P_SRC,
+  P_WORDS,
+} from "../wire/packet.ts";
+import type { Accounts } from "./account.ts";
+import type { Deliver } from "./deliver.ts";
+import type { TableReader } from "./find.ts";
+import { CLIENT_GEN, CLIENT_MAC0, CLIENT_MAC1, ENTRY_META, ENTRY_WORDS } from "./layout.ts";
+import type { Solicitor } from "./solicit.ts";
+import { PORT_SRC_HEAD, PORT_SRC_TAIL, type Transmit } from "./transmit.ts";
+
+// What became of a frame beside a drop reason (drops.ts), which is over 0. The caller's frame is still the caller's, unless
+// it is HELD.
+/** It is the answer to what it was: goes back where it came from. */
+export const SEND = -1;
+/** Done with, once `Deliver.flush` has been called. */
+export const DONE = -2;
+/** Kept; the switch gives it back to the link itself. */
+export const HELD = -3;
+/** For the wire. */
+export const WIRE = -4;
+
+const RTN_LOCAL = 2;
+
+export class Core {
+  readonly words: Int32Array;
+  /** The packet in hand (wire/packet.ts), and the one that it quotes. */
+  readonly packet: Int32Array = new Int32Array(P_WORDS);
+  readonly quoted: Int32Array = new Int32Array(P_WORDS);
+  readonly table: TableReader;
+  readonly netbase: NetbaseReader;
+  readonly transmit: Transmit;
+  readonly solicitor: Solicitor;
+  readonly deliver: Deliver;
+  readonly accounts: Accounts;
+  private readonly touches: Int32Array;
+  /** Further link-layer addresses, two words each. */
+  private readonly macs: Int32Array;
+  private now = 0;
+
+  constructor(
+    words: Int32Array,
+    table: TableReader,
+    touches: Int32Array,
+    accounts: Accounts,
+    deliver: Deliver,
+    netbase: NetbaseReader,
+    transmit: Transmit,
+    solicitor: Solicitor,
+    macs: Int32Array,
+  ) {
+    this.macs = macs;
+    this.words = words;
+    this.table = table;
+    this.touches = touches;
+    this.accounts = accounts;
+    this.deliver = deliver;
+    this.netbase = netbase;
+    this.transmit = transmit;
+    this.solicitor = solicitor;
+  }
+
+  /** Now and then: takes over the clock of touches. */
+  tick(): void {
+    this.now = this.table.now;
+  }
+
+  /** Whose packet `p` is by the table: a client's slot, or -1. */
+  find(p: Int32Array): number {
+    const { table, words } = this;
+    if (p[P_FAMILY] === AF_INET)
+      return table.find4(p[P_PROTOCOL]!, words[p[P_DST]!]!, words[p[P_SRC]!]!, p[P_PORTS]!);
+    return table.find6(words, p[P_DST]!, p[P_SRC]!, p[P_PROTOCOL]!, p[P_PORTS]!);
+  }
+
+  /** Whose the answers to packet `p` are. */
+  findAnswers(p: Int32Array): number {
+    const { table, words } = this;
+    const ports = this.answerPorts(p);
+    if (p[P_FAMILY] === AF_INET)
+      return table.find4(p[P_PROTOCOL]!, words[p[P_SRC]!]!, words[p[P_DST]!]!, ports);
+    return table.find6(words, p[P_SRC]!, p[P_DST]!, p[P_PROTOCOL]!, ports);
+  }
+
+  /** The ports' word that the answers to `p` have: ICMP echo keeps its identifier where it is. */
+  answerPorts(p: Int32Array): number {
+    const protocol = p[P_PROTOCOL]!;
+    const ports = p[P_PORTS]!;
+    return protocol === IPPROTO_ICMP || protocol === IPPROTO_ICMPV6 ? ports : (ports >>> 16) | (ports << 16);
+  }
+
+  /** The entry found last has a frame: it does not expire. */
+  touch(): void {
+    this.touches[this.table.found[0]!] = this.now;
+  }
+
+  /** How many bits of the destination the entry found last gives. */
+  foundPrefix(): number {
+    const { table } = this;
+    const meta = table.words[table.layout.entries + table.found[0]! * ENTRY_WORDS + ENTRY_META]!;
+    return (meta >>> 8) & 0xff;
+  }
+
+  /** Whose alone the address at word `at` is: a client's slot, or -1. */
+  ownerOf(four: boolean, words: Int32Array, at: number): number {
+    return four ? this.table.owner4(words[at]!) : this.table.owner6(words, at);
+  }
+
+  /** Whether this host's kernel has the address at word `at`. */
+  isLocal(four: boolean, words: Int32Array, at: number): boolean {
+    const { fib4, fib6, words: base } = this.netbase;
+    const nh = four
+      ? fib4.lookup(words[at]!)
+      : fib6.lookup(words[at]!, words[at + 1]!, words[at + 2]!, words[at + 3]!);
+    return nh !== 0 && (base[nh + NH_TYPE]! & 0xff) === RTN_LOCAL;
+  }
+
+  /** Whether it is there, and the same as it was with this generation. */
+  isLive(slot: number, generation: number): boolean {
+    return (generation & 1) === 1 && this.table.words[this.table.client(slot) + CLIENT_GEN] === generation;
+  }
+
+  generation(slot: number): number {
+    return this.table.words[this.table.client(slot) + CLIENT_GEN]!;
+  }
+
+  mac0(slot: number): number {
+    return this.table.words[this.table.client(slot) + CLIENT_MAC0]!;
+  }
+
+  mac1(slot: number): number {
+    return this.table.words[this.table.client(slot) + CLIENT_MAC1]!;
+  }
+
+  get cardMac0(): number {
+    return this.transmit.port[PORT_SRC_HEAD]!;
+  }
+
+  get cardMac1(): number {
+    return this.transmit.port[PORT_SRC_TAIL]! & 0xffff;
+  }
+
+  isToCard(ip: number): boolean {
+    return isTo(this.words, ip, this.cardMac0, this.cardMac1);
+  }
+
+  /** Whether it is to the client's own link-layer address, or to one that the configuration adds to the card's. */
+  isOurs(ip: number, slot: number): boolean {
+    if (this.isToClient(ip, slot)) return true;
+    const { macs, words } = this;
+    for (let i = 0; i < macs.length; i += 2) if (isTo(words, ip, macs[i]!, macs[i + 1]!)) return true;
+    return false;
+  }
+
+  isToClient(ip: number, slot: number): boolean {
+    return isTo(this.words, ip, this.mac0(slot), this.mac1(slot));
+  }
+
+  isFromClient(ip: number, slot: number): boolean {
+    return isFrom(this.words, ip, this.mac0(slot), this.mac1(slot));
+  }
+}

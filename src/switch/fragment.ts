@@ -1,0 +1,161 @@
+// Where fragments go: all of a packet to where its first one went, in whatever order they come (RFC 791 section 3.2,
+// RFC 8200 section 4.5). The first one has the ports; what was decided for it is remembered under (source, destination,
+// protocol, id), and the others follow. Others that come before it wait, few and not for long.
+//
+// Memory is bounded: RECORDS decisions, in sets of WAYS of which the oldest makes room, and WAITING frames in all, EACH
+// of one sender at most. A key is 11 words: source 4, destination 4, id, protocol | family << 8, sender.
+import { AF_INET } from "../wire/address.ts";
+import { P_DST, P_FAMILY, P_ID, P_PROTOCOL, P_SRC } from "../wire/packet.ts";
+
+const RECORDS = 512;
+const WAYS = 4;
+const KEY = 11;
+const RECORD = 16; // words: key, then
+const VALUE = 11;
+const SINCE = 12; // when it was decided: milliseconds, wrapping
+const GENERATION = 13; // of the client that is its value
+const LIFE_MS = 10_000; // the last fragment comes after the first within this, or not at all
+const WAIT_MS = 250;
+export const WAITING = 32;
+const EACH = 8;
+
+export class Fragments {
+  /** What was decided, after `find` said that something was. */
+  value = 0;
+  valueGeneration = 0;
+  /** Milliseconds of any clock, kept by `tick`. */
+  now = 0;
+  // Frames that wait: their offset (-1: none here), length, what their key is, whose they are, when they came.
+  readonly off: Int32Array = new Int32Array(WAITING).fill(-1);
+  readonly len: Int32Array = new Int32Array(WAITING);
+  readonly sender: Int32Array = new Int32Array(WAITING);
+  readonly generation: Int32Array = new Int32Array(WAITING);
+  waiting = 0;
+  private isNew = false;
+  private readonly since = new Int32Array(WAITING);
+  private readonly keys = new Int32Array(WAITING * KEY);
+  private readonly records = new Int32Array(RECORDS * RECORD);
+  private readonly key = new Int32Array(KEY);
+  private readonly seed = crypto.getRandomValues(new Int32Array(1))[0]!;
+
+  /** Whether it is known where packet `p` of this sender goes: then to `value`. */
+  find(p: Int32Array, words: Int32Array, sender: number): boolean {
+    const at = this.place(p, words, sender);
+    if (at < 0) return false;
+    this.value = this.records[at + VALUE]!;
+    this.valueGeneration = this.records[at + GENERATION]!;
+    return true;
+  }
+
+  /** Remembers where packet `p` goes. */
+  remember(p: Int32Array, words: Int32Array, sender: number, value: number, generation: number): void {
+    const { records, key, now } = this;
+    let at = this.place(p, words, sender);
+    if (at < 0) {
+      const set = this.set();
+      at = set;
+      for (let i = 1; i < WAYS; i++) {
+        const other = set + i * RECORD;
+        if (((records[other + SINCE]! - records[at + SINCE]!) | 0) < 0) at = other;
+      }
+      for (let i = 0; i < KEY; i++) records[at + i] = key[i]!;
+    }
+    records[at + VALUE] = value;
+    records[at + GENERATION] = generation;
+    this.isNew = true;
+    records[at + SINCE] = now;
+  }
+
+  /** Keeps a fragment whose first one is not here yet. False if there is no room: it is still the caller's. */
+  wait(
+    p: Int32Array,
+    words: Int32Array,
+    sender: number,
+    generation: number,
+    off: number,
+    len: number,
+  ): boolean {
+    let free = -1;
+    let its = 0;
+    for (let i = 0; i < WAITING; i++) {
+      if (this.off[i] === -1) free = i;
+      else if (this.sender[i] === sender) its++;
+    }
+    if (free < 0 || (sender >= 0 && its >= EACH)) return false;
+    this.take(p, words, sender);
+    for (let i = 0; i < KEY; i++) this.keys[free * KEY + i] = this.key[i]!;
+    this.off[free] = off;
+    this.len[free] = len;
+    this.sender[free] = sender;
+    this.generation[free] = generation;
+    this.since[free] = this.now;
+    this.waiting++;
+    return true;
+  }
+
+  /** A frame that waited and need not any more: its place, or -1. It is the caller's then, by `leave`. */
+  follower(): number {
+    if (!this.isNew) return -1;
+    for (let i = 0; i < WAITING && this.waiting > 0; i++) {
+      if (this.off[i] === -1) continue;
+      for (let j = 0; j < KEY; j++) this.key[j] = this.keys[i * KEY + j]!;
+      if (this.record() >= 0) return i;
+    }
+    this.isNew = false;
+    return -1;
+  }
+
+  /** A frame that has waited for too long: its place, or -1. */
+  late(): number {
+    if (this.waiting === 0) return -1;
+    for (let i = 0; i < WAITING; i++)
+      if (this.off[i] !== -1 && ((this.now - this.since[i]!) | 0) > WAIT_MS) return i;
+    return -1;
+  }
+
+  leave(place: number): void {
+    this.off[place] = -1;
+    this.waiting--;
+  }
+
+  private take(p: Int32Array, words: Int32Array, sender: number): void {
+    const { key } = this;
+    const four = p[P_FAMILY] === AF_INET;
+    for (let i = 0; i < 4; i++) {
+      key[i] = four && i > 0 ? 0 : words[p[P_SRC]! + i]!;
+      key[4 + i] = four && i > 0 ? 0 : words[p[P_DST]! + i]!;
+    }
+    key[8] = p[P_ID]!;
+    key[9] = (four ? p[P_PROTOCOL]! : 0) | (p[P_FAMILY]! << 8); // in IPv6 each fragment may name another header
+    key[10] = sender;
+  }
+
+  private set(): number {
+    let h = this.seed;
+    for (let i = 0; i < KEY; i++) {
+      h = Math.imul(h ^ this.key[i]!, 0x85ebca6b);
+      h ^= h >>> 15;
+    }
+    return ((h & (RECORDS / WAYS - 1)) * WAYS * RECORD) | 0;
+  }
+
+  /** Where the live record of packet `p` is, or -1. Leaves its key in `key`. */
+  private place(p: Int32Array, words: Int32Array, sender: number): number {
+    this.take(p, words, sender);
+    return this.record();
+  }
+
+  /** Where the live record of `key` is, or -1. */
+  private record(): number {
+    const { records, now } = this;
+    const set = this.set();
+    for (let at = set; at < set + WAYS * RECORD; at += RECORD)
+      if (this.isKey(at) && ((now - records[at + SINCE]!) | 0) <= LIFE_MS) return at;
+    return -1;
+  }
+
+  private isKey(at: number): boolean {
+    for (let i = 0; i < KEY; i++) if (this.records[at + i] !== this.key[i]) return false;
+    return true;
+  }
+}

@@ -1,0 +1,240 @@
+// A frame from the wire that the XDP program or a group's copy brought here, or one from this host's kernel: whose is it?
+// A client's by the table, or by the packet that it quotes, or by its first fragment; answered for an address that a client
+// alone has; else the kernel's.
+import type { Recorder } from "../capture/recorder.ts";
+import { Origin, Verdict } from "../capture/verdict.ts";
+import {
+  ETHERNET,
+  ETHERTYPE_ARP,
+  ETHERTYPE_IPV4,
+  ETHERTYPE_IPV6,
+  etherType,
+  isGroupMac,
+} from "../wire/ether.ts";
+import { AF_INET } from "../wire/address.ts";
+import {
+  ECHO_REQUEST,
+  ERROR,
+  FIRST,
+  IPPROTO_UDP,
+  LATER,
+  NEIGHBOUR,
+  P_DST,
+  P_FAMILY,
+  P_FRAGMENT,
+  P_KIND,
+  P_L4,
+  P_L4_BYTES,
+  P_PORTS,
+  P_PROTOCOL,
+  P_BYTES,
+  parseIp,
+  WHOLE,
+} from "../wire/packet.ts";
+import type { Arp } from "./arp.ts";
+import { type Core, DONE, HELD, SEND } from "./core.ts";
+import type { Discovery } from "./discovery.ts";
+import { Drop } from "./drops.ts";
+import { Fragments } from "./fragment.ts";
+import { FROM_KERNEL, FROM_WIRE, type Host } from "./host.ts";
+import { answerEcho } from "./icmp.ts";
+import type { Stock } from "./stock.ts";
+
+const DHCP_ANSWER = 0x4400_4300; // ports' word: from 67 to 68
+const DHCP_XID = 3; // words after the UDP header's begin
+const MEMBERS = 4096;
+const NOBODY = -1;
+
+export class Inbound {
+  /** Length of the frame that the last SEND is about. */
+  answerBytes = 0;
+  /** Fragments whose first one is not here yet; their sender is nobody. */
+  readonly fragments: Fragments = new Fragments();
+  private readonly core: Core;
+  private readonly host: Host;
+  private readonly arp: Arp;
+  private readonly discovery: Discovery;
+  private readonly stock: Stock;
+  private readonly recorder: Recorder;
+  private readonly firewall: boolean;
+  private readonly tally: Int32Array;
+  private readonly members = new Int32Array(MEMBERS);
+  /** What became of the last frame, for captures: a Verdict or a drop reason; and the client that got it, or -1. */
+  verdict = 0;
+  to: number = NOBODY;
+
+  /** @param tally counts of drops by reason, for frames that waited here */
+  constructor(
+    core: Core,
+    host: Host,
+    arp: Arp,
+    discovery: Discovery,
+    stock: Stock,
+    recorder: Recorder,
+    firewall: boolean,
+    tally: Int32Array,
+  ) {
+    this.core = core;
+    this.host = host;
+    this.arp = arp;
+    this.discovery = discovery;
+    this.stock = stock;
+    this.recorder = recorder;
+    this.firewall = firewall;
+    this.tally = tally;
+  }
+
+  /**
+   * The frame at `off`, 2 mod 4, without VLAN tags. Returns DONE, HELD, SEND (answered in place, `answerBytes` long), or
+   * a drop reason. @param origin FROM_WIRE or FROM_KERNEL
+   */
+  frame(off: number, len: number, origin: number): number {
+    const { recorder, fragments } = this;
+    const isWatched = recorder.on !== 0 && origin === FROM_KERNEL; // the loop watches what the card received
+    if (isWatched) recorder.begin(this.core.words, off, len, Origin.host);
+    this.to = NOBODY;
+    this.verdict = Verdict.toClient;
+    const result = this.decide(off, len, origin);
+    if (result === SEND) this.verdict = Verdict.answered;
+    else if (result === HELD) this.verdict = Verdict.held;
+    else if (result > 0) this.verdict = result;
+    if (isWatched) recorder.end(this.verdict, this.to, NOBODY);
+    if (fragments.waiting > 0) this.follow();
+    return result;
+  }
+
+  /** Now and then: fragments whose first one did not come are the kernel's, which may have seen it. */
+  tick(milliseconds: number): void {
+    const { fragments, core } = this;
+    fragments.now = milliseconds;
+    for (let i = fragments.late(); i >= 0; i = fragments.late()) {
+      const off = fragments.off[i]!;
+      const ip = (off + ETHERNET) >>> 2;
+      fragments.leave(i);
+      const four = etherType(core.words, ip) === ETHERTYPE_IPV4;
+      const isKernels = core.isLocal(four, core.words, four ? ip + 4 : ip + 6);
+      const result = isKernels ? this.kernel(off, fragments.len[i]!, ip, FROM_WIRE) : Drop.bad_fragment;
+      if (result > 0) this.tally[result] = this.tally[result]! + 1;
+      this.stock.give(off);
+    }
+  }
+
+  private decide(off: number, len: number, origin: number): number {
+    const { core } = this;
+    const { words, packet: p } = core;
+    const ip = (off + ETHERNET) >>> 2;
+    if (len < ETHERNET) return Drop.runt;
+    const type = etherType(words, ip);
+    if (type === ETHERTYPE_ARP) {
+      const result = this.arp.outside(ip, off, len);
+      if (result === SEND) this.answerBytes = len;
+      return result !== 0 ? result : this.kernel(off, len, ip, origin);
+    }
+    if (type !== ETHERTYPE_IPV4 && type !== ETHERTYPE_IPV6) return this.kernel(off, len, ip, origin);
+    if (!parseIp(words, p, type === ETHERTYPE_IPV6, ip, len - ETHERNET, false)) return Drop.bad_header;
+    if (p[P_FRAGMENT] === LATER) return this.later(p, off, len, ip, origin);
+    if (p[P_KIND] === NEIGHBOUR) {
+      const result = this.discovery.outside(p, off, len);
+      if (result === SEND) this.answerBytes = this.discovery.answerBytes;
+      if (result !== 0) return result;
+    }
+    const slot = this.owner(p);
+    if (slot >= 0) {
+      if (origin === FROM_WIRE && !isGroupMac(words, ip) && !core.isToCard(ip) && !core.isOurs(ip, slot))
+        return Drop.other_host;
+      if (p[P_FRAGMENT] === FIRST) this.fragments.remember(p, words, NOBODY, slot, core.generation(slot));
+      this.to = slot;
+      return this.host.deliver(slot, p, off, len, origin);
+    }
+    if (isGroupMac(words, ip)) return this.group(p, off, len, ip, origin);
+    if (p[P_FRAGMENT] === FIRST) this.fragments.remember(p, words, NOBODY, NOBODY, 0);
+    if (p[P_KIND] === ECHO_REQUEST && p[P_FRAGMENT] === WHOLE) {
+      const owner = core.ownerOf(p[P_FAMILY] === AF_INET, words, p[P_DST]!);
+      if (owner >= 0) {
+        this.to = owner;
+        this.answerBytes = p[P_BYTES]! + ETHERNET;
+        answerEcho(words, p);
+        return SEND;
+      }
+    }
+    return this.kernel(off, len, ip, origin);
+  }
+
+  /** Whose packet it is: a client's slot, or -1. */
+  private owner(p: Int32Array): number {
+    const { core } = this;
+    const { words, quoted: q } = core;
+    let slot = -1;
+    if (p[P_KIND] === ERROR) {
+      const isWhole =
+        p[P_FRAGMENT] === WHOLE &&
+        parseIp(words, q, p[P_FAMILY] !== AF_INET, p[P_L4]! + 2, p[P_L4_BYTES]! - 8, true);
+      if (isWhole && q[P_FRAGMENT] !== LATER) slot = core.findAnswers(q);
+    } else slot = core.find(p);
+    if (slot < 0 && p[P_PROTOCOL] === IPPROTO_UDP && p[P_PORTS] === DHCP_ANSWER && p[P_L4_BYTES]! >= 16)
+      slot = core.table.findDhcp(words[p[P_L4]! + DHCP_XID]!);
+    if (slot >= 0) core.touch();
+    return slot;
+  }
+
+  /** To every client that asked for the group. The kernel has its own copy, unless the XDP program sent this here alone. */
+  private group(p: Int32Array, off: number, len: number, ip: number, origin: number): number {
+    const n = this.groupMembers(p);
+    for (let i = 0; i < n; i++) this.host.deliver(this.members[i]!, p, off, len, origin);
+    this.verdict = Verdict.toGroup;
+    return n > 0 ? DONE : this.kernel(off, len, ip, origin);
+  }
+
+  /** Writes the clients in the packet's group to `members`. */
+  private groupMembers(p: Int32Array): number {
+    const { table, words } = this.core;
+    const dst = p[P_DST]!;
+    if (p[P_FAMILY] === AF_INET) return table.groups4(p[P_PROTOCOL]!, words[dst]!, p[P_PORTS]!, this.members);
+    return table.groups6(words, dst, p[P_PROTOCOL]!, p[P_PORTS]!, this.members);
+  }
+
+  /** A client's packet to a group: the other clients that asked for it have it too. */
+  groupFrom(slot: number, p: Int32Array, off: number, len: number, origin: number): void {
+    const n = this.groupMembers(p);
+    for (let i = 0; i < n; i++)
+      if (this.members[i] !== slot) this.host.deliver(this.members[i]!, p, off, len, origin);
+  }
+
+  /** A fragment without ports: follows its first one, or waits for it. */
+  private later(p: Int32Array, off: number, len: number, ip: number, origin: number): number {
+    const { core, fragments } = this;
+    if (fragments.find(p, core.words, NOBODY)) {
+      const slot = fragments.value;
+      if (slot < 0) return this.kernel(off, len, ip, origin);
+      if (!core.isLive(slot, fragments.valueGeneration)) return Drop.client_gone;
+      this.to = slot;
+      return this.host.deliver(slot, p, off, len, origin);
+    }
+    if (origin === FROM_WIRE && fragments.wait(p, core.words, NOBODY, 0, off, len)) return HELD;
+    return Drop.bad_fragment;
+  }
+
+  /** Fragments that waited for the packet just decided about. */
+  private follow(): void {
+    const { fragments, core, stock } = this;
+    for (let i = fragments.follower(); i >= 0; i = fragments.follower()) {
+      const off = fragments.off[i]!;
+      const len = fragments.len[i]!;
+      fragments.leave(i);
+      const ip = (off + ETHERNET) >>> 2;
+      const six = etherType(core.words, ip) === ETHERTYPE_IPV6;
+      parseIp(core.words, core.packet, six, ip, len - ETHERNET, false); // as it did before
+      const result = this.later(core.packet, off, len, ip, FROM_WIRE);
+      if (result > 0) this.tally[result] = this.tally[result]! + 1;
+      stock.give(off);
+    }
+  }
+
+  /** Nobody's here: the kernel's, if it has not had it already. */
+  private kernel(off: number, len: number, ip: number, origin: number): number {
+    if (origin === FROM_KERNEL || this.firewall) return Drop.no_match;
+    if (!isGroupMac(this.core.words, ip) && !this.core.isToCard(ip)) return Drop.other_host;
+    this.verdict = Verdict.toKernel;
+    return this.host.giveBack(off, len);
+  }
+}

@@ -1,0 +1,272 @@
+// A client's frame: is it what that client may send, and where does it go? Nothing leaves that is not from the client's own
+// link-layer address, address and port: a match's, or a claim's, which the first packet of a flow asks for and waits for.
+//
+//   other client | this host's kernel    if it is sent to this host, or to its alias
+//   the wire                              else, as it is
+import type { Recorder } from "../capture/recorder.ts";
+import { Origin, Verdict } from "../capture/verdict.ts";
+import { AF_INET } from "../wire/address.ts";
+import {
+  ETHERNET,
+  ETHERTYPE_ARP,
+  ETHERTYPE_IPV4,
+  ETHERTYPE_IPV6,
+  etherType,
+  isGroupMac,
+} from "../wire/ether.ts";
+import {
+  ECHO_REPLY,
+  ERROR,
+  FIRST,
+  IPPROTO_ICMP,
+  IPPROTO_ICMPV6,
+  IPPROTO_UDP,
+  LATER,
+  NEIGHBOUR,
+  OTHER,
+  P_BYTES,
+  P_DST,
+  P_FAMILY,
+  P_FRAGMENT,
+  P_KIND,
+  P_L4,
+  P_L4_BYTES,
+  P_PORTS,
+  P_PROTOCOL,
+  P_SRC,
+  parseIp,
+  PLAIN,
+  WHOLE,
+} from "../wire/packet.ts";
+import { type Arp, ASKED } from "./arp.ts";
+import { type Core, HELD, WIRE } from "./core.ts";
+import type { Discovery } from "./discovery.ts";
+import { Drop } from "./drops.ts";
+import { Fragments } from "./fragment.ts";
+import type { Held } from "./held.ts";
+import { FROM_CLIENT, type Host } from "./host.ts";
+import { makeTooLong } from "./icmp.ts";
+import type { Inbound } from "./inbound.ts";
+import { CLIENT_MTU } from "./layout.ts";
+import type { Waiting } from "./waiting.ts";
+
+const DHCP_QUESTION = 0x4300_4400; // ports' word: from 68 to 67
+const DHCP_XID = 3;
+const NOBODY = -1;
+// Where the fragments of a packet go, beside a client's slot.
+const TO_WIRE = -1;
+const TO_KERNEL = -2;
+
+/** What becomes of a frame whose claim was answered, if it is not the client's: no second question. */
+export const FIRST_TIME = 0;
+export const AGAIN = 1;
+
+export class Outbound {
+  readonly fragments: Fragments = new Fragments();
+  private readonly core: Core;
+  private readonly host: Host;
+  private readonly inbound: Inbound;
+  private readonly arp: Arp;
+  private readonly discovery: Discovery;
+  private readonly held: Held;
+  private readonly waiting: Waiting;
+  private readonly recorder: Recorder;
+  private readonly bytes: Uint8Array;
+  private readonly alias4: Int32Array;
+  private readonly alias6: Int32Array;
+  /** For captures. */
+  private to = NOBODY;
+  private verdict = 0;
+
+  constructor(
+    core: Core,
+    host: Host,
+    inbound: Inbound,
+    arp: Arp,
+    discovery: Discovery,
+    held: Held,
+    waiting: Waiting,
+    recorder: Recorder,
+    bytes: Uint8Array,
+    alias4: Int32Array,
+    alias6: Int32Array,
+  ) {
+    this.core = core;
+    this.host = host;
+    this.inbound = inbound;
+    this.arp = arp;
+    this.discovery = discovery;
+    this.held = held;
+    this.waiting = waiting;
+    this.recorder = recorder;
+    this.bytes = bytes;
+    this.alias4 = alias4;
+    this.alias6 = alias6;
+  }
+
+  /**
+   * The frame of client `slot` at `off`, 2 mod 4. Returns WIRE, DONE, HELD, or a drop reason.
+   * @param time AGAIN for one that was held; what is missing still is not asked for again
+   */
+  frame(slot: number, off: number, len: number, time: number): number {
+    const { recorder } = this;
+    if (recorder.on === 0) return this.decide(slot, off, len, time);
+    recorder.begin(this.core.words, off, len, Origin.client);
+    this.to = NOBODY;
+    this.verdict = Verdict.answered;
+    const result = this.decide(slot, off, len, time);
+    const known = result === WIRE ? Verdict.sent : result === HELD ? Verdict.held : this.verdict;
+    recorder.end(result > 0 ? result : known, this.to, slot);
+    return result;
+  }
+
+  private decide(slot: number, off: number, len: number, time: number): number {
+    const { core } = this;
+    const { words, packet: p } = core;
+    const ip = (off + ETHERNET) >>> 2;
+    if (len < ETHERNET + 20) return Drop.runt;
+    if (!core.isFromClient(ip, slot)) return Drop.bad_mac;
+    const type = etherType(words, ip);
+    if (type === ETHERTYPE_ARP) {
+      const result = this.arp.fromClient(slot, ip, off, len);
+      return result === ASKED ? this.wait(slot, off, len, time) : result;
+    }
+    if (type !== ETHERTYPE_IPV4 && type !== ETHERTYPE_IPV6) return Drop.not_carried;
+    const mtu = core.table.words[core.table.client(slot) + CLIENT_MTU]!;
+    const isLong = len > mtu + ETHERNET;
+    if (!parseIp(words, p, type === ETHERTYPE_IPV6, ip, len - ETHERNET, isLong)) return Drop.bad_header;
+    if (isLong || p[P_BYTES]! > mtu) return this.tooLong(slot, p, off, len, mtu);
+    if (p[P_KIND] === NEIGHBOUR && p[P_FRAGMENT] === WHOLE) {
+      const result = this.discovery.fromClient(slot, p, off);
+      return result === ASKED ? this.wait(slot, off, len, time) : result;
+    }
+    const toHost = this.host.isToAlias(p) || core.isToCard(ip) || this.host.isToItself(p);
+    if (p[P_FRAGMENT] === LATER) return this.later(slot, p, off, len);
+    const reason = this.isOwn(slot, p, off, len, time);
+    if (reason !== 0) return reason;
+    if (isGroupMac(words, ip)) {
+      this.inbound.groupFrom(slot, p, off, len, FROM_CLIENT);
+      this.remember(slot, p, TO_WIRE, 0);
+      return WIRE;
+    }
+    const target = core.find(p);
+    if (target >= 0 && (toHost || (target !== slot && core.isToClient(ip, target)))) {
+      core.touch();
+      this.remember(slot, p, target, core.generation(target));
+      return this.toClient(target, p, off, len);
+    }
+    this.remember(slot, p, toHost ? TO_KERNEL : TO_WIRE, 0);
+    return toHost ? this.toKernel(p, off) : WIRE;
+  }
+
+  /** 0 if the packet is from what the client owns, or HELD, or the drop reason. */
+  private isOwn(slot: number, p: Int32Array, off: number, len: number, time: number): number {
+    const { core } = this;
+    const { words } = core;
+    if (p[P_KIND] === ERROR) return this.isOwnError(slot, p) ? 0 : Drop.not_owner;
+    const four = p[P_FAMILY] === AF_INET;
+    const owner = core.findAnswers(p);
+    if (owner === slot && this.isOwnSource(p, four)) {
+      core.touch();
+      return 0;
+    }
+    if (owner >= 0 && owner !== slot) return time === AGAIN ? Drop.claim_refused : Drop.not_owner;
+    if (!this.mayClaim(p)) return Drop.not_owner;
+    const isDhcp =
+      four && p[P_PROTOCOL] === IPPROTO_UDP && p[P_PORTS] === DHCP_QUESTION && words[p[P_SRC]!] === 0;
+    const xid = isDhcp && p[P_L4_BYTES]! >= 16 ? words[p[P_L4]! + DHCP_XID]! : 0;
+    if (isDhcp ? words[p[P_DST]!] !== -1 : owner === slot) return Drop.not_owner;
+    if (isDhcp && core.table.findDhcp(xid) === slot) {
+      core.touch();
+      return 0;
+    }
+    if (time === AGAIN) return Drop.claim_refused;
+    const { held } = this;
+    const src = p[P_SRC]!;
+    const dst = p[P_DST]!;
+    const ports = core.answerPorts(p);
+    const place = isDhcp
+      ? held.claimDhcp(slot, xid)
+      : four
+        ? held.claim4(slot, p[P_PROTOCOL]!, words[src]!, words[dst]!, ports)
+        : held.claim6(slot, p[P_PROTOCOL]!, words, src, dst, ports);
+    if (place < 0) return Drop.claim_crowded;
+    this.waiting.keep(place, core.generation(slot), off, len);
+    return HELD;
+  }
+
+  /** Whether the entry just found gives the client its source address: one for any address gives those of this host alone. */
+  private isOwnSource(p: Int32Array, four: boolean): boolean {
+    const { core } = this;
+    const { words } = core;
+    if (core.foundPrefix() > 0) return true;
+    return core.isLocal(four, words, p[P_SRC]!) || core.ownerOf(four, words, p[P_SRC]!) >= 0;
+  }
+
+  /** Whether the first packet of a flow can be of this kind. */
+  private mayClaim(p: Int32Array): boolean {
+    if (p[P_KIND] === OTHER || p[P_KIND] === ECHO_REPLY) return false;
+    const protocol = p[P_PROTOCOL];
+    return p[P_KIND] !== PLAIN || (protocol !== IPPROTO_ICMP && protocol !== IPPROTO_ICMPV6);
+  }
+
+  /** Whether an ICMP error is about a packet that the client has got, and goes to who sent it. */
+  private isOwnError(slot: number, p: Int32Array): boolean {
+    const { core } = this;
+    const { words, quoted: q } = core;
+    if (p[P_FRAGMENT] !== WHOLE) return false;
+    if (!parseIp(words, q, p[P_FAMILY] !== AF_INET, p[P_L4]! + 2, p[P_L4_BYTES]! - 8, true)) return false;
+    if (q[P_FRAGMENT] === LATER) return false;
+    for (let i = 0; i < (p[P_FAMILY] === AF_INET ? 1 : 4); i++)
+      if (words[p[P_SRC]! + i] !== words[q[P_DST]! + i] || words[p[P_DST]! + i] !== words[q[P_SRC]! + i])
+        return false;
+    return core.find(q) === slot;
+  }
+
+  /** Says so to the client. It has learned what its frame cost, so this is counted as dropped. */
+  private tooLong(slot: number, p: Int32Array, off: number, len: number, mtu: number): number {
+    const { core, bytes } = this;
+    const alias = p[P_FAMILY] === AF_INET ? this.alias4 : this.alias6;
+    if (!isGroupMac(core.words, (off + ETHERNET) >>> 2)) {
+      const answer = makeTooLong(core.words, bytes, p, len - ETHERNET, mtu, alias);
+      core.deliver.queue(slot, off, answer);
+    }
+    return Drop.mtu;
+  }
+
+  /** Keeps a question about a neighbour until it is known. */
+  private wait(slot: number, off: number, len: number, time: number): number {
+    if (time === AGAIN) return HELD; // it waits already
+    if (!this.waiting.ask(slot, this.core.generation(slot), off, len)) return Drop.no_neighbour;
+    return HELD;
+  }
+
+  private remember(slot: number, p: Int32Array, where: number, generation: number): void {
+    if (p[P_FRAGMENT] === FIRST) this.fragments.remember(p, this.core.words, slot, where, generation);
+  }
+
+  /** A fragment without ports: where its first one went, if that is known. */
+  private later(slot: number, p: Int32Array, off: number, len: number): number {
+    const { core, fragments } = this;
+    if (!fragments.find(p, core.words, slot))
+      return fragments.wait(p, core.words, slot, core.generation(slot), off, len) ? HELD : Drop.bad_fragment;
+    const where = fragments.value;
+    if (where === TO_WIRE) return WIRE;
+    if (where === TO_KERNEL) return this.toKernel(p, off);
+    if (!core.isLive(where, fragments.valueGeneration)) return Drop.client_gone;
+    return this.toClient(where, p, off, len);
+  }
+
+  private toClient(target: number, p: Int32Array, off: number, len: number): number {
+    this.to = target;
+    this.verdict = Verdict.toClient;
+    const result = this.host.deliver(target, p, off, len, FROM_CLIENT);
+    if (result > 0) this.core.accounts.drop(target, result);
+    return result;
+  }
+
+  private toKernel(p: Int32Array, off: number): number {
+    this.verdict = Verdict.toKernel;
+    return this.host.toHost(p, off);
+  }
+}

@@ -1,0 +1,55 @@
+// Clients' frames on their way out of the card, in batches. They are the link's from then on; those that it has no room
+// for are given back, and are their client's loss.
+import { Batch, BATCH, type Link } from "../link/link.ts";
+import type { Accounts } from "./account.ts";
+import { Drop } from "./drops.ts";
+import type { Stock } from "./stock.ts";
+import { PORT_LONGEST } from "./transmit.ts";
+
+export class Wire {
+  /** Frames and bytes sent, and frames that found the ring full, since the last look. */
+  packets = 0;
+  bytes = 0;
+  full = 0;
+  private readonly link: Link;
+  private readonly stock: Stock;
+  private readonly accounts: Accounts;
+  private readonly port: Int32Array;
+  private readonly batch = new Batch(BATCH);
+  private readonly slots = new Int32Array(BATCH);
+
+  /** @param port the card's state (transmit.ts) */
+  constructor(link: Link, stock: Stock, accounts: Accounts, port: Int32Array) {
+    this.link = link;
+    this.stock = stock;
+    this.accounts = accounts;
+    this.port = port;
+  }
+
+  /** Takes a frame of client `slot`. Returns 0, or the reason why not: then it is still the caller's. */
+  send(slot: number, off: number, len: number): number {
+    const longest = this.port[PORT_LONGEST]!;
+    if (longest === 0) return Drop.link_down;
+    if (len > longest) return Drop.mtu;
+    const { batch } = this;
+    if (batch.n === BATCH) this.flush();
+    batch.off[batch.n] = off;
+    batch.len[batch.n] = len;
+    this.slots[batch.n++] = slot;
+    return 0;
+  }
+
+  flush(): void {
+    const { batch } = this;
+    if (batch.n === 0) return;
+    const sent = this.link.transmit(batch);
+    for (let i = 0; i < sent; i++) this.bytes += batch.len[i]!;
+    this.packets += sent;
+    for (let i = sent; i < batch.n; i++) {
+      this.full++;
+      this.accounts.drop(this.slots[i]!, Drop.tx_full);
+      this.stock.give(batch.off[i]!);
+    }
+    batch.n = 0;
+  }
+}
