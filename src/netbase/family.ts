@@ -1,7 +1,7 @@
 // The routes of one family, as the writer keeps them: what becomes of a route message, of a sweep, and of next hops that
 // come and go. rib.ts explains rows and the order of tables, alias.ts has the lists, follow.ts the FIB.
 import type { Epochs } from "../mem/epoch.ts";
-import { NLM_F_MULTI, ROW_MULTIPATH } from "./alias.ts";
+import { NLM_F_MULTI, NLM_F_REPLACE, ROW_MULTIPATH } from "./alias.ts";
 import { Followed } from "./follow.ts";
 import {
   H_OWN_LOCAL4,
@@ -52,16 +52,24 @@ export class RouteFamily extends Followed {
     lines: Lines,
     epochs: Epochs,
     nexthops: NexthopTable,
+    dense: (at: number) => void,
   ) {
-    super(words, at, six, lines, epochs);
+    super(words, at, six, lines, epochs, dense);
     this.lines = lines;
     this.epochs = epochs;
     this.nexthops = nexthops;
     this.retireKind = six ? RETIRE_ROW6 : RETIRE_ROW4;
   }
 
+  /**
+   * Whether the last upsert told of a route that was there already, or told of it twice in one dump. IPv4 has routes that
+   * differ in nothing that is mirrored, or in nothing that messages tell (the weight of a single leg).
+   */
+  twin = false;
+
   /** Takes over a route: `flags` are its message's nlmsg_flags. ADDED, CHANGED, SAME (also: not mirrored), REFUSED. */
   upsert(row: RouteRow, flags: number): number {
+    this.twin = false;
     const rank = this.rankOf(row.table);
     if (rank < 0 || row.srcLen !== 0 || row.dstLen > this.maxLen) return SAME;
     this.epochs.relieve();
@@ -78,10 +86,12 @@ export class RouteFamily extends Followed {
       replaced = this.findReplaced(head, meta, row.priority, attr, flags);
       if (same !== 0) {
         this.nexthops.release(nh);
+        const dump = (flags & NLM_F_MULTI) !== 0;
+        this.twin = dump ? words[same + ROW_STAMP] === this.stamp : (flags & NLM_F_REPLACE) === 0;
         words[same + ROW_STAMP] = this.stamp;
         words[same + ROW_META] = meta;
         if (replaced === 0 || replaced === same) {
-          if ((flags & NLM_F_MULTI) !== 0) return this.reorder(head, same, rank);
+          if (dump) return this.reorder(head, same, rank);
           return replaced === 0 && !this.six ? this.moved(head, same, rank, flags) : SAME;
         }
         // A nexthop object was replaced and its routes are told of, in whatever place they are. (IPv4: the kernel refuses

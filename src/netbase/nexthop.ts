@@ -251,9 +251,14 @@ export class NexthopTable {
     return true;
   }
 
-  /** How many nexthop objects there are. */
-  get objects(): number {
-    return this.known.size;
+  /** No route names these any more. */
+  forget(removed: Iterable<number>): void {
+    for (const id of removed) this.deleted.delete(id | 0);
+  }
+
+  /** Whether there is a nexthop object or group of this id. */
+  has(nhid: number): boolean {
+    return this.known.has(nhid | 0);
   }
 
   /** All nexthop objects, for `show` and the differential test. */

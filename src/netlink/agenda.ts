@@ -59,6 +59,14 @@ export class Job {
     this.whole = true;
   }
 
+  /** What to dump now; it is off the agenda, what is added meanwhile is not. */
+  begin(): { whole: boolean; oifs: number[] } {
+    const now = { whole: this.whole, oifs: [...this.oifs] };
+    this.whole = false;
+    this.oifs.clear();
+    return now;
+  }
+
   /** A dump is over. `quiet`: nothing changed under it, so that it is the whole truth. */
   done(quiet: boolean, started: number, now: number): void {
     this.duration = now - started;

@@ -26,34 +26,6 @@ import { decodeRoute } from "./route.ts";
 import { decodeRule } from "./rule.ts";
 import { Rules } from "./rules.ts";
 
-/** The kind that a message is about; undefined if it is none of ours. */
-export function kindOf(type: number, family: number): Kind | undefined {
-  switch (type) {
-    case nl.RTM_NEWROUTE:
-    case nl.RTM_DELROUTE:
-      return family === nl.AF_INET ? "routes4" : family === nl.AF_INET6 ? "routes6" : undefined;
-    case nl.RTM_NEWNEIGH:
-    case nl.RTM_DELNEIGH:
-      return family === nl.AF_INET ? "neighs4" : family === nl.AF_INET6 ? "neighs6" : undefined;
-    case nl.RTM_NEWADDR:
-    case nl.RTM_DELADDR:
-      return "addrs";
-    case nl.RTM_NEWLINK:
-    case nl.RTM_DELLINK:
-      return family === nl.AF_BRIDGE ? undefined : "links";
-    case nl.RTM_NEWNETCONF:
-      return family === nl.AF_INET || family === nl.AF_INET6 ? "netconf" : undefined;
-    case nl.RTM_NEWNEXTHOP:
-    case nl.RTM_DELNEXTHOP:
-      return "nexthops";
-    case nl.RTM_NEWRULE:
-    case nl.RTM_DELRULE:
-      return family === nl.AF_INET || family === nl.AF_INET6 ? "rules" : undefined;
-    default:
-      return undefined;
-  }
-}
-
 const keyOf = ({ dst, dstLen, table, priority }: RouteRow): string =>
   `${dst.join()} ${dstLen} ${table} ${priority}`;
 
@@ -95,10 +67,16 @@ export class Apply {
   /** Nexthop objects there are, and those whose routes are still to be removed. */
   private nexthops = 0;
   private readonly gone = new Set<number>();
+  /** Times that some may have gone without a word; how many of these the present dump is after, and the last quiet one. */
+  private suspicions = 0;
+  private clearing = 0;
+  private cleared = 0;
   /** Preferred sources that routes have, or had, as text. */
   private readonly sources = new Set<string>();
   /** IPv6 routes whose legs differ in more than the way, or that may be there twice: a dump tells what is left of them. */
   private readonly mixed = new Set<string>();
+  /** IPv4 routes that there are two of, by all that we know: a dump tells whether one is left. */
+  private readonly twins = new Set<string>();
   private readonly other = new RouteRow();
 
   /** @param wanted interfaces whose neighbours are mirrored; all that have any if missing */
@@ -147,7 +125,7 @@ export class Apply {
         return true;
       case "nexthops":
         if (!decodeNexthop(words, bytes, off, len, this.nexthop)) return false;
-        this.nexthopMessage(type);
+        this.nexthopMessage(type, messageFlags(words, off));
         return true;
       case "rules":
         if (!decodeRule(words, bytes, off, len, this.rule)) return false;
@@ -163,13 +141,17 @@ export class Apply {
     if ((route.flags & nl.RTM_F_CLONED) !== 0) return;
     if (type === nl.RTM_DELROUTE) {
       if (this.mixed.size > 0 && this.mixed.has(keyOf(route))) this.agenda.whole("routes6");
+      if (this.twins.size > 0 && this.twins.has(keyOf(route))) this.agenda.whole("routes4");
       writer.routes.remove(route);
     } else {
       if ((flags & nl.NLM_F_REPLACE) !== 0) this.replaces();
       if (route.family === nl.AF_INET6 && route.legs.n > 1 && (flags & nl.NLM_F_MULTI) === 0) this.joins();
       // Where it stands among others of its prefix, only events and dumps of all routes tell.
-      if (!this.partial || (flags & nl.NLM_F_MULTI) === 0) writer.routes.upsert(route, flags);
-      else if (!writer.routes.touch(route)) this.strangers++;
+      const dumped = (flags & nl.NLM_F_MULTI) !== 0;
+      if (!this.partial || !dumped) {
+        writer.routes.upsert(route, flags);
+        if (route.family === nl.AF_INET && writer.routes.four.twin) this.twin(dumped);
+      } else if (!writer.routes.touch(route)) this.strangers++;
       if (route.hasPrefsrc && route.protocol !== nl.RTPROT_KERNEL) this.sources.add(route.prefsrc.join());
     }
   }
@@ -209,6 +191,12 @@ export class Apply {
       this.mixed.add(keyOf(route));
       this.agenda.whole("routes6");
     }
+  }
+
+  /** An IPv4 route that looks like one that is there: another, or the same again after it went without a word. */
+  private twin(dumped: boolean): void {
+    this.twins.add(keyOf(this.route));
+    if (!dumped) this.agenda.whole("routes4");
   }
 
   private neighMessage(type: number): void {
@@ -260,7 +248,14 @@ export class Apply {
 
   private changed(ifindex: number): void {
     this.agenda.routesOver(ifindex);
-    if (this.nexthops > 0) this.agenda.whole("nexthops");
+    if (this.nexthops === 0) return;
+    this.agenda.whole("nexthops");
+    this.suspicions++;
+  }
+
+  /** Whether nexthop objects may have gone that no quiet dump was made of since. */
+  private get suspected(): boolean {
+    return this.suspicions !== this.cleared;
   }
 
   private addrMessage(type: number, flags: number): void {
@@ -279,11 +274,17 @@ export class Apply {
     if (this.sources.delete(addr.local.join())) agenda.whole(four ? "routes4" : "routes6");
   }
 
-  private nexthopMessage(type: number): void {
-    const { nexthop, writer, gone } = this;
+  private nexthopMessage(type: number, flags: number): void {
+    const { nexthop, writer, gone, agenda } = this;
     if (type === nl.RTM_NEWNEXTHOP) {
-      // Routes of an earlier one of this id must not come to life again.
+      // Routes of an earlier one of this id must not come to life again, even if that one went without a word.
+      if ((flags & (nl.NLM_F_MULTI | nl.NLM_F_EXCL)) === nl.NLM_F_EXCL && writer.nexthops.has(nexthop.id))
+        gone.add(nexthop.id);
       if (gone.has(nexthop.id)) this.purge();
+      else if (this.suspected && (flags & nl.NLM_F_MULTI) === 0 && writer.nexthops.has(nexthop.id)) {
+        agenda.whole("routes4");
+        agenda.whole("routes6");
+      }
       if (writer.nexthops.upsertObject(nexthop) === ADDED) this.nexthops++;
     } else if (writer.nexthops.removeObject(nexthop.id)) this.nexthopGone(nexthop.id);
   }
@@ -300,6 +301,7 @@ export class Apply {
     if (this.gone.size === 0) return;
     for (const family of [nl.AF_INET, nl.AF_INET6])
       this.writer.routes.endSweep(family, ALL, { nhids: this.gone });
+    this.writer.nexthops.forget(this.gone);
     this.gone.clear();
   }
 
@@ -325,8 +327,10 @@ export class Apply {
       case "addrs":
         return writer.addrs.beginSweep();
       case "nexthops":
+        this.clearing = this.suspicions;
         return writer.nexthops.beginSweep();
       case "routes4":
+        if (oif === 0) this.twins.clear();
         return writer.routes.beginSweep(nl.AF_INET);
       case "routes6":
         return writer.routes.beginSweep(nl.AF_INET6);
@@ -355,6 +359,7 @@ export class Apply {
       case "addrs":
         return writer.addrs.endSweep(sweep);
       case "nexthops": {
+        this.cleared = this.clearing;
         const gone = writer.nexthops.endSweep(sweep);
         for (const id of gone) this.nexthopGone(id);
         return gone.length;

@@ -10,10 +10,10 @@ import { SysError } from "../../ffi/errno.ts";
 import type { Kind as TableKind } from "../netbase/layout.ts";
 import type { NetbaseWriter } from "../netbase/netbase.ts";
 import { Agenda, type Job, KINDS, type Kind } from "./agenda.ts";
-import { Apply, kindOf } from "./apply.ts";
+import { Apply } from "./apply.ts";
 import * as nl from "./constants.ts";
 import { Dumper, type DumpSink } from "./dump.ts";
-import { dumpsOf } from "./wholes.ts";
+import { dumpsOf, kindOf } from "./wholes.ts";
 import { Events, type EventSink } from "./events.ts";
 import { getLink } from "./link.ts";
 import { messageType, type Requests } from "./message.ts";
@@ -72,8 +72,7 @@ const EMPTY: ReadonlySet<number> = new Set([-ENOENT, -ENODEV, -EOPNOTSUPP, -EAFN
 const MANY_CONTESTED = 100_000;
 const BATCHES = 16;
 const MESSAGES = 1024;
-/** How long dumps wait for a quiet moment of the event queue. */
-const PATIENCE_MS = 500;
+const PATIENCE_MS = 500; // how long dumps wait for a quiet moment of the event queue
 /** How long dumps wait after a loss: longer each time, if one follows the other. */
 const SHORTEST_REST_MS = 5;
 const LONGEST_REST_MS = 200;
@@ -83,6 +82,9 @@ const RECOVER_MS = 1000;
 const ROOM = 0.95;
 /** How often sysctls are read that nobody tells of. */
 const POLICY_MS = 5000;
+
+/** What a nexthop object's routes are depends on what comes first: while one of these is dumped, events of all wait. */
+const ORDERED: ReadonlySet<Kind> = new Set(["nexthops", "routes4", "routes6"]);
 
 /** What must be dumped again once a table that refused rows has room. */
 const NEEDS: Record<TableKind, readonly Kind[]> = {
@@ -235,9 +237,10 @@ export class Mirror implements EventSink, DumpSink {
       return;
     }
     this.agenda.jobs[kind].lastEvent = this.now;
-    if (kind === this.dumping) {
+    if (kind === this.dumping || (this.dumping && ORDERED.has(this.dumping) && ORDERED.has(kind))) {
       if (this.events.hold(off, len)) return;
       this.disturbed = true;
+      this.agenda.whole(kind);
     }
     this.counts.events++;
     this.apply.message(kind, type, words, bytes, off, len);
@@ -279,10 +282,7 @@ export class Mirror implements EventSink, DumpSink {
   /** Dumps what the job asks for. @throws SysError */
   private run(job: Job): void {
     const started = performance.now();
-    const { whole } = job;
-    const oifs = [...job.oifs];
-    job.whole = false;
-    job.oifs.clear();
+    const { whole, oifs } = job.begin();
     this.fence();
     let quiet = true;
     if (whole) {
@@ -354,10 +354,11 @@ export class Mirror implements EventSink, DumpSink {
         const kind = kindOf(type, bytes[off + 16]!)!;
         counts.events++;
         const whole = apply.message(kind, type, words, bytes, off, len);
-        if (kind === "neighs4" || kind === "neighs6") {
-          this.onNeighbour(type);
-          this.disturbed ||= apply.structural || !whole;
-        } else if (dumped === "routes4" && whole && contested.size < MANY_CONTESTED)
+        const neighbour = kind === "neighs4" || kind === "neighs6";
+        if (neighbour) this.onNeighbour(type);
+        if (kind !== dumped) return;
+        if (neighbour) this.disturbed ||= apply.structural || !whole;
+        else if (dumped === "routes4" && whole && contested.size < MANY_CONTESTED)
           contested.add(apply.route.dst[0]!);
         else this.disturbed = true;
       },

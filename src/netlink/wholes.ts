@@ -1,4 +1,4 @@
-// What to ask the kernel for, to be told all of a kind.
+// What kind a message is of, and what to ask the kernel for, to be told all of a kind.
 import { dumpAddrs } from "./addr.ts";
 import type { Kind } from "./agenda.ts";
 import * as nl from "./constants.ts";
@@ -35,5 +35,33 @@ export function dumpsOf(kind: Kind, oif: number): ((m: Requests) => void)[] {
       return [(m) => dumpNeighs(m, nl.AF_INET)];
     case "neighs6":
       return [(m) => dumpNeighs(m, nl.AF_INET6)];
+  }
+}
+
+/** The kind that a message is about; undefined if it is none of ours. */
+export function kindOf(type: number, family: number): Kind | undefined {
+  switch (type) {
+    case nl.RTM_NEWROUTE:
+    case nl.RTM_DELROUTE:
+      return family === nl.AF_INET ? "routes4" : family === nl.AF_INET6 ? "routes6" : undefined;
+    case nl.RTM_NEWNEIGH:
+    case nl.RTM_DELNEIGH:
+      return family === nl.AF_INET ? "neighs4" : family === nl.AF_INET6 ? "neighs6" : undefined;
+    case nl.RTM_NEWADDR:
+    case nl.RTM_DELADDR:
+      return "addrs";
+    case nl.RTM_NEWLINK:
+    case nl.RTM_DELLINK:
+      return family === nl.AF_BRIDGE ? undefined : "links";
+    case nl.RTM_NEWNETCONF:
+      return family === nl.AF_INET || family === nl.AF_INET6 ? "netconf" : undefined;
+    case nl.RTM_NEWNEXTHOP:
+    case nl.RTM_DELNEXTHOP:
+      return "nexthops";
+    case nl.RTM_NEWRULE:
+    case nl.RTM_DELRULE:
+      return family === nl.AF_INET || family === nl.AF_INET6 ? "rules" : undefined;
+    default:
+      return undefined;
   }
 }

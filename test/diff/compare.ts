@@ -69,7 +69,8 @@ export function kernelTables(host: Host): Tables {
           }),
       )
       .sort(),
-    routes4: ordered(routes.filter((r) => !isSix(r)).map((r) => jsonRoute(r, false, index))),
+    // Some differ in nothing that is told: two of them are the same as one.
+    routes4: [...new Set(ordered(routes.filter((r) => !isSix(r)).map((r) => jsonRoute(r, false, index))))],
     routes6: routes6
       .map((r) => jsonRoute(r, true, index))
       .filter((line) => /^table 25[45] /.test(line)) // IPv6 has no table default

@@ -242,6 +242,25 @@ test("a nexthop object becomes a blackhole and back: its route is that one still
   expect(mirrored.mirror.counts.swept).toBe(0);
 });
 
+for (const flags of [nl.NLM_F_CREATE | nl.NLM_F_EXCL, nl.NLM_F_CREATE | nl.NLM_F_REPLACE])
+  test(`a nexthop object that went with its link, without a word, and was made again (flags 0x${flags.toString(16)})`, () => {
+    const { host, ifindex, mirrored } = world();
+    const [a, b] = ifindex as [number, number];
+    host.nl.call((m) => newNexthop(m, { id: 1, via: "10.0.0.2", oif: a }));
+    host.nl.call((m) => newNexthop(m, { id: 2, via: "fd00::2", oif: a }));
+    host.route({ dst: "10.50.0.0/16", nhid: 1 });
+    host.route({ dst: "fd50::/32", nhid: 2 });
+    same(mirrored, host);
+    host.down("a0");
+    // Before the mirror looks: objects of the same ids over another link, and one route of the new ones.
+    host.nl.call((m) => newNexthop(m, { id: 1, via: "10.0.1.2", oif: b }, flags));
+    host.nl.call((m) => newNexthop(m, { id: 2, via: "fd00:0:0:1::2", oif: b }, flags));
+    host.route({ dst: "10.51.0.0/16", nhid: 1 });
+    same(mirrored, host);
+    expect([...routes(mirrored, "10.50.0.0/16"), ...routes(mirrored, "fd50::/32")]).toEqual([]);
+    expect(routes(mirrored, "10.51.0.0/16")).toHaveLength(1);
+  });
+
 test("IPv6: a replaced nexthop object and a replaced route are told alike: the other routes of the prefix stay, or go", () => {
   const { host, ifindex, mirrored } = world(1);
   const object = (via: string) => ({ id: 1, via, oif: ifindex[0]! });
@@ -279,6 +298,25 @@ test("IPv6: one leg deleted, one appended; IPv4: APPEND, prepend, REPLACE keep t
   same(mirrored, host);
   const order = routes(mirrored, "10.50.0.0/16").map((line) => /via (\S+)/.exec(line)![1]);
   expect(order).toEqual(["10.0.1.2", "10.0.0.2", "10.0.0.3"]);
+});
+
+test("IPv4 routes that differ in nothing that is told: one deleted, the other is there still, and where it was", () => {
+  const { host, mirrored } = world();
+  const dst = "10.50.0.0/16";
+  const append = nl.NLM_F_CREATE | nl.NLM_F_APPEND;
+  host.nl.call((m) => newRoute(m, { dst, via: "10.0.0.2" }));
+  host.nl.call((m) => newRoute(m, { dst, via: "10.0.1.2" }, append));
+  mirrored.settle();
+  host.nl.call((m) => newRoute(m, { dst, nexthops: [{ via: "10.0.0.2", weight: 5 }] }, append));
+  const gateways = () => routes(mirrored, dst).map((line) => /via (\S+)/.exec(line)![1]);
+  same(mirrored, host);
+  expect(gateways()).toEqual(["10.0.0.2", "10.0.1.2"]);
+  host.nl.call((m) => delRoute(m, { dst, via: "10.0.0.2" }));
+  same(mirrored, host);
+  expect(gateways()).toEqual(["10.0.1.2", "10.0.0.2"]);
+  host.nl.call((m) => delRoute(m, { dst, via: "10.0.0.2" }));
+  same(mirrored, host);
+  expect(gateways()).toEqual(["10.0.1.2"]);
 });
 
 test("a link moves away and back, is renamed, and its index is used again", () => {
