@@ -11,13 +11,18 @@ export const PROT_READ = 1;
 export const PROT_WRITE = 2;
 const MAP_SHARED = 0x01;
 const MAP_PRIVATE = 0x02;
+const MAP_FIXED = 0x10;
 const MAP_ANONYMOUS = 0x20;
 const MFD_CLOEXEC = 1;
 const MADV_HUGEPAGE = 14;
 const MADV_POPULATE_WRITE = 23;
+const MADV_COLLAPSE = 25;
 
-function mmap(what: string, bytes: number, prot: number, flags: number, fd: number): number {
-  const address = libc.mmap(null, bytes, prot, flags, fd, 0);
+/** Bytes of a huge page. */
+export const HUGE_PAGE: number = 2 << 20;
+
+function mmap(what: string, bytes: number, prot: number, flags: number, fd: number, at = 0): number {
+  const address = libc.mmap(at === 0 ? null : (at as Pointer), bytes, prot, flags, fd, 0);
   // A failed mmap comes back as BigInt 2^64-1, and as a negative number from other Bun versions.
   if (address === null || typeof address !== "number" || address <= 0)
     throw new SysError(`mmap ${what} (${bytes} bytes)`, errno());
@@ -36,9 +41,30 @@ export function memfd(name: string, bytes: number): number {
   return fd;
 }
 
-/** Maps `fd` shared, read-write or read-only. A write through a read-only mapping is a SIGSEGV. */
-export const mapShared = (fd: number, bytes: number, readOnly = false): number =>
-  mmap(`fd ${fd}`, bytes, readOnly ? PROT_READ : PROT_READ | PROT_WRITE, MAP_SHARED, fd);
+/**
+ * Maps `fd` shared, read-write or read-only. A write through a read-only mapping is a SIGSEGV. What is as long as a huge
+ * page begins where one can.
+ */
+export function mapShared(fd: number, bytes: number, readOnly = false): number {
+  const prot = readOnly ? PROT_READ : PROT_READ | PROT_WRITE;
+  if (bytes < HUGE_PAGE) return mmap(`fd ${fd}`, bytes, prot, MAP_SHARED, fd);
+  const room = mmap(`fd ${fd}`, bytes + HUGE_PAGE, 0, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+  const at = Math.ceil(room / HUGE_PAGE) * HUGE_PAGE;
+  try {
+    mmap(`fd ${fd}`, bytes, prot, MAP_SHARED | MAP_FIXED, fd, at);
+  } catch (error) {
+    libc.munmap(room as Pointer, bytes + HUGE_PAGE);
+    throw error;
+  }
+  const end = at + Math.ceil(bytes / 4096) * 4096;
+  if (at > room) libc.munmap(room as Pointer, at - room);
+  if (room + HUGE_PAGE + bytes > end) libc.munmap(end as Pointer, room + HUGE_PAGE + bytes - end);
+  return at;
+}
+
+/** Has the kernel (6.1 or later) put these whole huge pages of mapped memory together. Contents stay; it may refuse. */
+export const collapse = (address: number, bytes: number): boolean =>
+  libc.madvise(address as Pointer, bytes, MADV_COLLAPSE) === 0;
 
 /** Private, zeroed, page-aligned memory, populated at once unless `lazy`; huge pages where the kernel gives them. */
 export function mapPrivate(bytes: number, lazy = false): number {

@@ -2,7 +2,7 @@
 // The owner creates it (memfd + read-write mapping) and hands a RegionRef to each Worker in its boot message;
 // a reader opens the same memfd PROT_READ, so that a stray write faults instead of corrupting.
 import { libc } from "../../ffi/libc.ts";
-import { bufferAt, mapShared, memfd, unmap } from "../../ffi/memory.ts";
+import { bufferAt, collapse, HUGE_PAGE, mapShared, memfd, unmap } from "../../ffi/memory.ts";
 
 /** What crosses to another Worker: plain numbers, valid within this process. */
 export interface RegionRef {
@@ -35,6 +35,12 @@ export class Region implements RegionRef {
   /** Another mapping of the same memory in this process. */
   static open(ref: RegionRef, mode: "read-only" | "read-write"): Region {
     return new Region(ref, mode === "read-only");
+  }
+
+  /** Makes one huge page, for every mapping, of those pages that share one with byte `off`; for what is used all over. */
+  collapse(off: number): boolean {
+    const from = Math.floor(off / HUGE_PAGE) * HUGE_PAGE;
+    return from + HUGE_PAGE <= this.bytes && collapse(this.address + from, HUGE_PAGE);
   }
 
   get ref(): RegionRef {

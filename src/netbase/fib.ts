@@ -37,8 +37,8 @@ export class Fib4 {
   /** The next-hop record for `dst` (memory word): its word offset, 0 if there is no route. Look at NH_SPECIAL. */
   readonly lookup: (dst: number) => number;
   /**
-   * `lookup` for the `out.length` destinations from `dst[at]` on. It goes over them twice, first to have memory fetch
-   * all their cells at the same time: a quarter less where destinations are random, nothing where they are few.
+   * `lookup` for the `out.length` destinations from `dst[at]` on. It goes over them twice, first for their cells alone, so
+   * that memory fetches all of them at the same time: a third less where destinations are random.
    */
   readonly lookupAll: (dst: Int32Array, at: number, out: Int32Array) => void;
 
@@ -58,13 +58,14 @@ export class Fib4 {
     this.lookup = lookup;
     this.lookupAll = (dst, from, out) => {
       const n = out.length;
-      let touched = 0;
       for (let i = 0; i < n; i = (i + 1) | 0) {
         const ip = dst[(from + i) | 0]!;
-        touched ^= first[((ip & 0xffff) << 8) | ((ip >>> 16) & 0xff)]!;
+        out[i] = first[((ip & 0xffff) << 8) | ((ip >>> 16) & 0xff)]!;
       }
-      out[0] = touched; // or the compiler leaves the loop out
-      for (let i = 0; i < n; i = (i + 1) | 0) out[i] = lookup(dst[(from + i) | 0]!);
+      for (let i = 0; i < n; i = (i + 1) | 0) {
+        const cell = out[i]!;
+        out[i] = cell > 0 ? words[(nhIndex + (cell & CELL_NH_MASK)) | 0]! : rest(cell, dst[(from + i) | 0]!);
+      }
     };
   }
 }

@@ -26,9 +26,18 @@ export class Followed extends Aliases {
   /** Rows in tables of each rank. */
   protected readonly perRank: Int32Array = new Int32Array(3);
 
-  constructor(words: Int32Array, at: Layout, six: boolean, lines: Lines, epochs: Epochs) {
+  /** @param dense see FibTable */
+  constructor(
+    words: Int32Array,
+    at: Layout,
+    six: boolean,
+    lines: Lines,
+    epochs: Epochs,
+    dense: (at: number) => void,
+  ) {
     super(words, at, six);
-    this.fib = new FibTable(words, six ? at.fib6 : at.fib4, six ? H_DEFAULT6 : H_DEFAULT4, lines, epochs);
+    const [first, defaultAt] = six ? [at.fib6, H_DEFAULT6] : [at.fib4, H_DEFAULT4];
+    this.fib = new FibTable(words, first, defaultAt, lines, epochs, dense);
   }
 
   /** A change of the present prefix begins. Returns what it gives its addresses now; `head` is its first row or 0. */

@@ -1,5 +1,6 @@
 // netbase's shared memory: every offset in it. One region, written by the netlink Worker alone, mapped read-only by
-// everybody else. All offsets are in 32-bit words from the start of the region; sections start on pages.
+// everybody else. All offsets are in 32-bit words from the start of the region; sections start on pages, the first levels
+// of the FIBs on huge ones.
 //
 //   header | link index | links | addrs | fib4 first level | fib6 first level | rows4 | rows6 | buckets4 | buckets6
 //          | next-hop index | lines (next-hop records and FIB nodes) | neigh4 a, b | neigh6 a, b
@@ -161,6 +162,9 @@ export const NEIGH_GONE = 0xff000000 | 0;
 export const NEIGH_IFINDEX_MASK = 0xffffff;
 export const NEIGH_WINDOW = 128; // slots that a lookup visits at most
 
+/** Words of a huge page; the first levels of the FIBs begin on one. */
+export const HUGE_WORDS: number = 1 << 19;
+
 /** Where everything lies, in words; computed from the capacities alone. */
 export interface Layout {
   readonly capacity: Capacity;
@@ -189,14 +193,14 @@ const powerOfTwo = (n: number): number => 2 ** Math.ceil(Math.log2(Math.max(n, 2
 
 export function layout(capacity: Capacity): Layout {
   let next = 0;
-  const take = (words: number): number => {
-    const at = next;
-    next += Math.ceil(words / 1024) * 1024;
+  const take = (words: number, align = 1024): number => {
+    const at = Math.ceil(next / align) * align;
+    next = at + Math.ceil(words / 1024) * 1024;
     return at;
   };
   take(1024);
-  const buckets4 = powerOfTwo(capacity.routes4);
-  const buckets6 = powerOfTwo(capacity.routes6);
+  const buckets4 = powerOfTwo(capacity.routes4 / 1.5);
+  const buckets6 = powerOfTwo(capacity.routes6 / 1.5);
   // A few lines a next hop (legs), one a long IPv4 prefix, up to 13 levels of FIB nodes a long IPv6 one.
   const lineCount = 8192 + capacity.nexthops * 4 + capacity.routes4 + capacity.routes6 * 8;
   const neighs4 = powerOfTwo(capacity.neighbours4 * 4);
@@ -206,8 +210,8 @@ export function layout(capacity: Capacity): Layout {
     linkIndex: take(IFINDEX_LIMIT),
     links: take((capacity.links + 1) * LINK_WORDS),
     addrs: take((capacity.addresses + 1) * ADDR_WORDS),
-    fib4: take(1 << 24),
-    fib6: take(1 << 24),
+    fib4: take(1 << 24, HUGE_WORDS),
+    fib6: take(1 << 24, HUGE_WORDS),
     rows4: take((capacity.routes4 + ROW_SLACK) * ROW4_WORDS),
     rows6: take((capacity.routes6 + ROW_SLACK) * ROW6_WORDS),
     buckets4: take(buckets4),

@@ -7,12 +7,14 @@
 // a complete answer for its addresses.
 import type { Epochs } from "../mem/epoch.ts";
 import { runsTo } from "./fib.ts";
-import { CELL_KEY_SHIFT, NODE_CELLS, NODE_COUNTS } from "./layout.ts";
+import { CELL_KEY_SHIFT, HUGE_WORDS, NODE_CELLS, NODE_COUNTS } from "./layout.ts";
 import type { Lines } from "./lines.ts";
 
 const NODE = 0x80000000 | 0;
 const OFFSET = 0x7fffffff;
 const PAGE_SHIFT = 10; // first-level cells a page of memory: pages never written are all 0
+const HUGE_SHIFT = 9; // pages a huge page
+const DENSE = 128; // pages in use from which on a huge page is worth its memory
 
 const lineCount = (runs: number): number => (NODE_CELLS + runs + 15) >>> 4;
 
@@ -26,6 +28,8 @@ export class FibTable {
   private readonly lines: Lines;
   private readonly epochs: Epochs;
   private readonly touched = new Uint8Array(1 << (24 - PAGE_SHIFT));
+  private readonly inUse = new Uint16Array(1 << (24 - PAGE_SHIFT - HUGE_SHIFT)); // pages of each huge page
+  private readonly dense: (at: number) => void;
   // The node being changed, unpacked: runs in order, where each begins and its cell.
   private readonly starts = new Int32Array(260);
   private readonly cells = new Int32Array(260);
@@ -40,8 +44,19 @@ export class FibTable {
   private w3 = 0;
   private len = 0;
 
-  /** @param first word offset of the first level; @param defaultAt header word of the default route's cell */
-  constructor(words: Int32Array, first: number, defaultAt: number, lines: Lines, epochs: Epochs) {
+  /**
+   * @param first word offset of the first level; @param defaultAt header word of the default route's cell
+   * @param dense told of the word offset of a huge page (HUGE_WORDS) of the first level that is well used from now on
+   */
+  constructor(
+    words: Int32Array,
+    first: number,
+    defaultAt: number,
+    lines: Lines,
+    epochs: Epochs,
+    dense: (at: number) => void,
+  ) {
+    this.dense = dense;
     this.words = words;
     this.first = first;
     this.defaultAt = defaultAt;
@@ -84,7 +99,7 @@ export class FibTable {
     this.w2 = w2;
     this.w3 = w3;
     this.len = len;
-    this.touched[at >>> PAGE_SHIFT] = 1;
+    if (this.touched[at >>> PAGE_SHIFT] === 0) this.touch(at >>> PAGE_SHIFT);
     this.descend(this.first + at, 24);
   }
 
@@ -113,7 +128,7 @@ export class FibTable {
           i = next - 1; // nothing but zeros, and zeros they stay
           continue;
         }
-        touched[page] = 1;
+        this.touch(page);
       }
       const cell = words[first + i]!;
       if (cell < 0) {
@@ -121,6 +136,13 @@ export class FibTable {
         if (left !== cell) words[first + i] = left;
       } else if (this.covers(cell)) words[first + i] = this.cell;
     }
+  }
+
+  private touch(page: number): void {
+    const huge = page >>> HUGE_SHIFT;
+    this.touched[page] = 1;
+    this.inUse[huge]!++;
+    if (this.inUse[huge] === DENSE) this.dense(this.first + huge * HUGE_WORDS);
   }
 
   /** Whether the present answer `cell` (a leaf) is one that this change replaces. */
