@@ -73,10 +73,9 @@ const MANY_CONTESTED = 100_000;
 const BATCHES = 16;
 const MESSAGES = 1024;
 const PATIENCE_MS = 500; // how long dumps wait for a quiet moment of the event queue
-/** How long dumps wait after a loss: longer each time, if one follows the other. */
-const SHORTEST_REST_MS = 5;
+const SHORTEST_REST_MS = 5; // how long they wait after a loss: longer each time, if one follows the other
 const LONGEST_REST_MS = 200;
-const AGAIN_MS = 1000;
+const AGAIN_MS = 1000; // losses so close to each other follow each other
 /** How often a full table is looked at, and how full it may be for another try. */
 const RECOVER_MS = 1000;
 const ROOM = 0.95;
