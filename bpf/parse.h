@@ -134,6 +134,15 @@ INLINE int same_mac(const void *a, const void *b)
 	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2];
 }
 
+/* The destination of a frame between the tap's ingress and the card's (tc.h): where XDP is generic it sees the frame once
+ * more, and must leave it alone. From the wire it means nothing to anybody. */
+#define BACK_MAC { 0x02, 'n', 'e', 't', 'd', 0 }
+
+INLINE int is_back(const __u8 *mac)
+{
+	return mac[0] == 0x02 && mac[1] == 'n' && mac[2] == 'e' && mac[3] == 't' && mac[4] == 'd' && mac[5] == 0;
+}
+
 /* Up to two VLAN tags; id 0 is a priority tag and counts as none. */
 INLINE int parse_tags(struct cursor *c, __be16 proto, struct packet *p)
 {
@@ -393,6 +402,8 @@ INLINE int parse_link(void *data, void *end, const struct steer_config *own, int
 		__builtin_memcpy(key.mac, eth->h_dest, sizeof(key.mac));
 		p->mine = bpf_map_lookup_elem(&macs, &key) != 0;
 	}
+	if (is_back(eth->h_dest))
+		return STEER_NOT_MINE;
 	if (parse_tags(&c, eth->h_proto, p) >= 0)
 		return STEER_MALFORMED;
 	p->at = c.at - data;

@@ -106,11 +106,15 @@ int card_ingress(struct __sk_buff *skb)
 	struct packet p = {};
 	int kernels;
 
+	if (!own || !rules)
+		return TCX_NEXT;
 	if (skb->mark == STEER_MARK) {
 		skb->mark = 0;
+		bpf_skb_store_bytes(skb, 0, own->mac, sizeof(own->mac), 0);
+		bpf_skb_change_type(skb, PACKET_HOST);
 		return TCX_NEXT;
 	}
-	if (!rules || !rules->groups || !own || skb->pkt_type == PACKET_HOST)
+	if (!rules->groups || skb->pkt_type == PACKET_HOST)
 		return TCX_NEXT;
 	if (parse_skb(skb, &p) >= 0 || !p.group || p.tags || p.martian || !group_hit(&p, rules))
 		return TCX_NEXT;
@@ -126,11 +130,13 @@ int tap_ingress(struct __sk_buff *skb)
 {
 	const struct steer_config *own = get_config();
 	struct ethhdr *eth = (void *)(long)skb->data;
+	const __u8 back[6] = BACK_MAC;
 
 	if (!own || (void *)(eth + 1) > (void *)(long)skb->data_end || !same_mac(eth->h_dest, own->mac))
 		return TCX_NEXT;
 	count(STEER_GIVEN_BACK);
 	skb->mark = STEER_MARK;
+	bpf_skb_store_bytes(skb, 0, back, sizeof(back), 0);
 	return bpf_redirect(own->card, BPF_F_INGRESS);
 }
 
