@@ -146,8 +146,10 @@ function ourAnswers(mirrored: Mirrored, query: Query): string[] {
         // What is our own goes through lo; for anycast that depends on who made the route.
         const dev = type === 2 || (type === 4 && query.family === AF_INET6) ? 1 : words[leg + NH_OIF]!;
         const named = (words[leg + NH_TYPE]! & NH_PREFSRC) !== 0;
-        // What goes to an address of our own comes from it; IPv6's source is chosen elsewhere.
-        const source = named || (query.family === AF_INET && type !== 2);
+        // What goes to an address of our own comes from it; IPv6's source is chosen elsewhere, and each leg of an IPv6
+        // route may name one of its own, of which the kernel tells the first.
+        const one = query.family === AF_INET || words[record + NH_TYPE]! >>> 16 === 1;
+        const source = (named && one) || (query.family === AF_INET && type !== 2);
         return `type ${type} via ${type === 2 ? "-" : gateway} dev ${dev} src ${source ? formatAddress(query.family, words, leg + NH_SRC) : "?"}`;
       });
   });
