@@ -1,6 +1,7 @@
 // The command line, and the entry of the compiled binary. It reads arguments, makes the configuration, and hands over:
 // to the lab or the daemon (loaded only then: they open libbpf and libxdp), to `show` and `lookup`, to `config`.
 // Expected failures end with one message on stderr: exit code 2 for a wrong call, 1 for anything else.
+import { existsSync } from "node:fs";
 import { Command, CommanderError, Option } from "commander";
 import { version } from "../package.json";
 import { SysError } from "../ffi/errno.ts";
@@ -11,6 +12,7 @@ import type { Config, RunOptions } from "./config.ts";
 import { nearest } from "./nearest.ts";
 import { coloured, drained, print, style } from "./out.ts";
 import { parseLookup, QueryError } from "./query.ts";
+import { usnetdSettings } from "./usnetd.ts";
 import { ConfigError, fromEnvironment, type Loaded, loadConfig, type Setting } from "./sources.ts";
 
 /** A wrong call: exit code 2. */
@@ -65,7 +67,12 @@ function fromFlags(given: Record<string, unknown>): Setting[] {
 
 function configure(given: Record<string, unknown>): Loaded {
   const file = (given["config"] as string | undefined) ?? process.env["NETD_CONFIG"];
-  return loadConfig(file || undefined, [...fromEnvironment(process.env), ...fromFlags(given)]);
+  const usnetd = usnetdSettings(file || undefined, process.env);
+  return loadConfig(usnetd.isFile ? undefined : file || undefined, [
+    ...usnetd.settings,
+    ...fromEnvironment(process.env),
+    ...fromFlags(given),
+  ]);
 }
 
 /** How this program was called, for hints that can be copied. */
@@ -127,6 +134,8 @@ function program(finish: (code: number) => void): Command {
     .allowExcessArguments()
     .action(async (given, { args: [unknown] }: Command) => {
       if (unknown === undefined) return finish(await runNetd(given));
+      // As usnetd is called: with its configuration file.
+      if (existsSync(unknown)) return finish(await runNetd({ config: unknown, ...given }));
       const near = nearest(unknown, ["config", "show", "lookup", "capture", "filter", "dump", "monitor"]);
       throw new UsageError(
         `no command "${unknown}"${near ? `; did you mean ${near}?` : "; see netd --help"}`,

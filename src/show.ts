@@ -216,7 +216,7 @@ export function summaryText(view: SummaryView, style: Style): string {
       ["netd", `${view.version}, pid ${view.pid}, up ${grouped(view.uptimeSeconds)} s`],
       ["interface", view.netns ? `${view.interface} in ${view.netns}` : view.interface],
       ["services", view.services.join(", ") || "none"],
-      ["clients at", view.sockets.join(", ")],
+      ["clients", view.sockets.join(", ")],
       ["mirror", view.synced ? "in sync with the kernel" : "not in sync yet"],
       ...tables,
       ...counters,

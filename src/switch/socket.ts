@@ -7,7 +7,7 @@
 //
 // The main thread makes the path (a umask is the whole process's) and takes it away; the control Worker has the fd.
 // Source: unix(7), recvmsg(2).
-import { chmodSync, chownSync, lstatSync, mkdirSync, unlinkSync } from "node:fs";
+import { chmodSync, chownSync, lstatSync, mkdirSync, rmdirSync, unlinkSync } from "node:fs";
 import { dirname } from "node:path";
 import { check, errno, SysError } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
@@ -103,7 +103,8 @@ export interface Bound {
  */
 export function bindPath(path: string, group: number | undefined, type: "requests" | "channel"): Bound {
   clearPath(path);
-  mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+  const directory = dirname(path);
+  const made = mkdirSync(directory, { recursive: true, mode: 0o755 }) !== undefined;
   const op = `control socket ${path}`;
   const kind = type === "requests" ? SOCK_DGRAM : SOCK_SEQPACKET;
   const fd = check(op, libc.socket(AF_UNIX, kind | SOCK_NONBLOCK_CLOEXEC, 0));
@@ -111,6 +112,12 @@ export function bindPath(path: string, group: number | undefined, type: "request
   const close = () => {
     libc.close(fd);
     if (inode >= 0 && lstatSync(path, { throwIfNoEntry: false })?.ino === inode) unlinkSync(path);
+    if (!made) return;
+    try {
+      rmdirSync(directory);
+    } catch {
+      // Somebody else uses it by now.
+    }
   };
   try {
     const name = address(Buffer.from(path));

@@ -76,7 +76,7 @@ udp    3903f326                         dhcp        3  1234  lwip         2     
 netd       0.1.0, pid 4242, up 3,600 s
 interface  eth0 in blue
 services   echo 10.0.0.2:7
-clients at /run/usnetd.socket
+clients    /run/usnetd.socket
 mirror     in sync with the kernel
 routes4    12 of 1,048,576
 overruns   0
