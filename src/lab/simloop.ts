@@ -11,8 +11,9 @@ import { AddrRow, LinkRow, NeighRow, RouteRow } from "../netbase/rows.ts";
 import { LOOP_COUNTERS, NetLoop } from "../switch/loop.ts";
 import { MatchTable } from "../switch/match.ts";
 import { Solicitor } from "../switch/solicit.ts";
+import type { Switch, SwitchParts } from "../switch/switch.ts";
 import { Transmit } from "../switch/transmit.ts";
-import { AF_INET, parseIPv4, parseLladdr } from "../wire/address.ts";
+import { AF_INET, AF_INET6, parseIPv4, parseIPv6, parseLladdr } from "../wire/address.ts";
 import { Counters } from "../mem/counters.ts";
 
 export const CARD_IFINDEX = 2;
@@ -35,6 +36,8 @@ export interface SimLoopOptions {
   batch?: number;
   partialChecksums?: boolean;
   capacity?: Partial<Capacity>;
+  /** makes a switch over the loop's own parts */
+  switch?: (parts: Pick<SwitchParts, "link" | "services" | "netbase" | "transmit" | "solicitor">) => Switch;
 }
 
 export class SimLoop {
@@ -59,14 +62,13 @@ export class SimLoop {
     this.link = new SimLink(options.frames ?? 1024, 2048, options.hairpin ?? false);
     this.matches = new MatchTable(new ArrayBuffer(MatchTable.bytes(MATCHES)), MATCHES);
     this.solicits = new Ring(new ArrayBuffer(Ring.bytes(SOLICITS)), 0, SOLICITS);
-    this.transmit = new Transmit(
-      this.link.words,
-      this.netbase,
-      new Solicitor(this.solicits, -1),
-      CARD_IFINDEX,
-    );
-    this.loop = new NetLoop(this.link, this.matches, this.netbase, this.transmit, {
+    const { link, matches: services, netbase } = this;
+    const solicitor = new Solicitor(this.solicits, -1);
+    const transmit = new Transmit(link.words, netbase, solicitor, CARD_IFINDEX);
+    this.transmit = transmit;
+    this.loop = new NetLoop(link, services, netbase, transmit, {
       partialChecksums: options.partialChecksums ?? false,
+      switch: options.switch?.({ link, services, netbase, transmit, solicitor }),
       ...(options.batch !== undefined && { batch: options.batch }),
     });
     this.counters = new Counters(LOOP_COUNTERS, new ArrayBuffer(Counters.bytes(LOOP_COUNTERS)), 0);
@@ -130,6 +132,33 @@ export class SimLoop {
     row.dst[0] = parseIPv4(address)!;
     row.lladdr.set(bytes);
     row.lladdrLen = bytes.length;
+    this.writer.neighs.upsert(row);
+    this.commit();
+  }
+
+  /** An IPv6 route on link. @param type RTN_* */
+  route6(prefix: string, type = 1): void {
+    const [address, length] = prefix.split("/");
+    const row = new RouteRow();
+    const fields = {
+      family: AF_INET6,
+      table: RT_TABLE_MAIN,
+      dstLen: Number(length),
+      protocol: RTPROT_STATIC,
+    };
+    Object.assign(row, { ...fields, type });
+    row.dst.set(parseIPv6(address!)!);
+    row.legs.ifindex[row.legs.add()] = CARD_IFINDEX;
+    this.writer.routes.upsert(row, NLM_F_CREATE);
+    this.commit();
+  }
+
+  neigh6(address: string, lladdr: string = PEER_LLADDR, state: number = NUD_REACHABLE): void {
+    const row = new NeighRow();
+    const bytes = parseLladdr(lladdr)!;
+    Object.assign(row, { family: AF_INET6, ifindex: CARD_IFINDEX, state, lladdrLen: bytes.length });
+    row.dst.set(parseIPv6(address)!);
+    row.lladdr.set(bytes);
     this.writer.neighs.upsert(row);
     this.commit();
   }

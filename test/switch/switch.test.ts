@@ -1,0 +1,751 @@
+// The switch of one net Worker, without a kernel's network (world.ts): what reaches whom, and as what.
+import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import * as f from "./packets.ts";
+import { ALIAS4, ALIAS6, TAP_LLADDR, type TestClient, World } from "./world.ts";
+
+setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
+
+let world: World;
+let a: TestClient;
+let b: TestClient;
+const OWN = "10.77.0.50"; // addresses that client b alone has
+const OWN6 = "fd77::50";
+const OWN_MAC = "02:00:00:00:00:50";
+
+function start(options: ConstructorParameters<typeof World>[0] = {}): void {
+  world = new World(options);
+  a = world.attach();
+  b = world.attach({ mac: OWN_MAC });
+  for (const protocol of [f.UDP, f.TCP]) {
+    world.match(a, protocol, f.US, 5000);
+    world.match(a, protocol, f.US6, 5000);
+    world.match(b, protocol, OWN, 80);
+    world.match(b, protocol, OWN6, 80);
+  }
+  world.owned(b, OWN);
+  world.owned(b, OWN6);
+}
+
+beforeEach(() => start());
+afterEach(() => {
+  const missing = world.close();
+  expect(missing).toBe(0); // every frame is the link's again
+});
+
+const same = (got: Uint8Array[], ...wanted: Uint8Array[]) =>
+  expect(got.map(f.hex)).toEqual(wanted.map(f.hex));
+
+describe("from the wire", () => {
+  test("a match's packets reach its client as they are, and nobody else", () => {
+    const frames = [
+      f.udpPacket(),
+      f.tcpPacket({ sport: 1 }),
+      f.udpPacket({ src: f.THEM6, dst: f.US6 }),
+      f.tcpPacket({ src: f.THEM6, dst: f.US6 }),
+    ];
+    for (const frame of frames) world.wire(frame);
+    same(world.run());
+    same(a.receive(), ...frames);
+    same(b.receive());
+    same(world.tap.receive());
+    expect(a.counts()).toEqual({ toPackets: 4, toBytes: frames.reduce((n, frame) => n + frame.length, 0) });
+  });
+
+  test("what is nobody's goes back to the kernel; with the firewall on it is dropped", () => {
+    const frame = f.udpPacket({ dport: 5001 });
+    world.wire(frame);
+    world.run();
+    same(world.tap.receive(), frame);
+    expect(world.counts()).toMatchObject({ toKernel: 1 });
+    world.close();
+    start({ firewall: true });
+    world.wire(frame);
+    world.run();
+    same(world.tap.receive());
+    expect(world.drops()).toEqual({ no_match: 1 });
+  });
+
+  test("a frame for another machine is dropped; one for the client's own link-layer address is not", () => {
+    world.wire(f.udpPacket({ dstMac: "02:00:00:00:00:99" }));
+    const own = f.udpPacket({ dst: OWN, dport: 80, dstMac: OWN_MAC });
+    world.wire(own);
+    world.run();
+    expect(world.drops()).toEqual({ other_host: 1 });
+    same(b.receive(), own);
+  });
+
+  test("unaligned frames and priority tags are taken; other VLANs are not a client's", () => {
+    const plain = f.udpPacket();
+    const tag = (id: number) => f.concat(plain.slice(0, 12), f.u16(0x8100, id), plain.slice(12));
+    for (const at of [0, 1, 3, 4]) world.wire(plain, at);
+    world.wire(tag(0xe000));
+    world.wire(tag(5));
+    world.run();
+    same(a.receive(), plain, plain, plain, plain, plain);
+    same(world.tap.receive(), tag(5));
+  });
+
+  test("an embedded service keeps what is its own", () => {
+    world.sim.serve(f.US, 7);
+    world.wire(f.udpPacket({ dport: 7 }));
+    expect(world.run().length).toBe(1);
+    same(world.tap.receive());
+  });
+
+  test.each([
+    ["TCP", f.TCP],
+    ["UDP", f.UDP],
+  ])("completes checksums of %s that the sender's kernel left partial, v4 and v6", (_, protocol) => {
+    world.close();
+    start({ partialChecksums: true });
+    for (const [src, dst] of [
+      [f.THEM, f.US],
+      [f.THEM6, f.US6],
+    ] as const)
+      for (const payload of [[], [1], new Array(1400).fill(7)]) {
+        const whole =
+          protocol === f.TCP ? f.tcpPacket({ src, dst, payload }) : f.udpPacket({ src, dst, payload });
+        const l3 = src.includes(":") ? 54 : 34;
+        const at = l3 + (protocol === f.TCP ? 16 : 6);
+        const partial = whole.slice();
+        const length = whole.length - l3;
+        const sum = ~f.internetChecksum(f.bytesOf(src), f.bytesOf(dst), f.u16(length, protocol)) & 0xffff;
+        partial[at] = sum >> 8;
+        partial[at + 1] = sum & 255;
+        const wrong = whole.slice();
+        wrong[at]! ^= 0x55;
+        for (const frame of [partial, whole, wrong]) world.wire(frame);
+        world.run();
+        same(a.receive(), whole, whole, wrong); // what is wrong is the client's to see
+      }
+  });
+
+  test("a packet longer than the client's MTU, or from its own destination, is dropped and counted on it", () => {
+    const c = world.attach({ mtu: 600 });
+    world.match(c, f.UDP, f.US, 6000);
+    world.wire(f.udpPacket({ dport: 6000, payload: new Array(600).fill(0) }));
+    world.wire(f.udpPacket({ src: f.US, dst: f.US }));
+    world.run();
+    expect(world.drops()).toEqual({ mtu: 1, bad_source: 1 });
+    same(a.receive());
+    same(c.receive());
+  });
+
+  test("ICMP errors reach the client whose packet they quote", () => {
+    const quote = (l4: f.L4, protocol: number) =>
+      (protocol === f.TCP ? f.tcpPacket(l4) : f.udpPacket(l4)).slice(
+        14,
+        14 + (l4.src!.includes(":") ? 48 : 28),
+      );
+    const error = (quoted: Uint8Array) => f.icmpPacket(f.icmp(3, 4, f.concat(f.u16(0, 1400), quoted)));
+    const ours = error(quote({ src: f.US, sport: 5000, dst: "10.9.9.9", dport: 1 }, f.TCP));
+    const kernels = error(quote({ src: f.US, sport: 5001, dst: "10.9.9.9", dport: 1 }, f.TCP));
+    const six = f.icmpPacket(
+      f.icmp(
+        2,
+        0,
+        f.concat([0, 0, 5, 0], quote({ src: f.US6, sport: 5000, dst: "fd99::1", dport: 1 }, f.UDP)),
+        {
+          src: f.THEM6,
+          dst: f.US6,
+        },
+      ),
+      { src: f.THEM6, dst: f.US6 },
+    );
+    for (const frame of [ours, kernels, six]) world.wire(frame);
+    world.run();
+    same(a.receive(), ours, six);
+    same(world.tap.receive(), kernels);
+  });
+
+  test("broadcast and multicast reach every client that asked for the group and port", () => {
+    for (const client of [a, b]) world.group(client, f.UDP, "224.0.0.251", 5353);
+    world.group(b, f.UDP, "10.77.0.255", 137);
+    world.group(a, f.UDP, "ff02::fb", 5353);
+    const multicast = f.udpPacket({ dst: "224.0.0.251", dport: 5353, dstMac: "01:00:5e:00:00:fb" });
+    const broadcast = f.udpPacket({ dst: "10.77.0.255", dport: 137, dstMac: "ff:ff:ff:ff:ff:ff" });
+    const six = f.udpPacket({ src: f.THEM6, dst: "ff02::fb", dport: 5353, dstMac: "33:33:00:00:00:fb" });
+    const nobodys = f.udpPacket({ dst: "224.0.0.1", dport: 5353, dstMac: "01:00:5e:00:00:01" });
+    for (const frame of [multicast, broadcast, six, nobodys]) world.wire(frame);
+    world.run();
+    same(a.receive(), multicast, six);
+    same(b.receive(), multicast, broadcast);
+    same(world.tap.receive(), nobodys);
+  });
+
+  test("a DHCP answer goes to who asked with its transaction id", () => {
+    const payload = (op: number) => f.concat([op, 1, 6, 0, 0xde, 0xad, 0xbe, 0xef], new Array(232).fill(0));
+    const discover = f.udpPacket({
+      ...{ src: "0.0.0.0", dst: "255.255.255.255", sport: 68, dport: 67, payload: payload(1) },
+      ...{ srcMac: f.CARD, dstMac: "ff:ff:ff:ff:ff:ff" },
+    });
+    a.send(discover);
+    same(world.run(), discover);
+    const offer = (last: number) => {
+      const bytes = payload(2);
+      bytes[7] = last;
+      const ends = { src: "10.77.0.3", dst: "255.255.255.255", sport: 67, dport: 68, payload: bytes };
+      return f.udpPacket({ ...ends, dstMac: "ff:ff:ff:ff:ff:ff" });
+    };
+    world.wire(offer(0xef));
+    world.wire(offer(0xee));
+    world.run();
+    same(a.receive(), offer(0xef));
+    same(world.tap.receive(), offer(0xee));
+  });
+});
+
+describe("fragments from the wire", () => {
+  const payload = Array.from({ length: 64 }, (_, i) => i);
+  const whole = f.udp({ payload });
+  const four = (id: number) => [
+    f.packet({ id, fragment: 0x2000, l4: whole.slice(0, 24) }),
+    f.packet({ id, fragment: 0x2003, l4: whole.slice(24, 48) }),
+    f.packet({ id, fragment: 0x0006, l4: whole.slice(48) }),
+  ];
+  const six = (id: number) => {
+    const udp6 = f.udp({ src: f.THEM6, dst: f.US6, payload });
+    return [0, 24, 48].map((off) => {
+      const more = off < 48 ? 1 : 0;
+      const bytes = f.concat([f.UDP, 0], f.u16(off | more), [0, 0, 0, id]);
+      return f.packet({
+        src: f.THEM6,
+        dst: f.US6,
+        l4: udp6.slice(off, more ? off + 24 : undefined),
+        extensions: { first: 44, bytes },
+      });
+    });
+  };
+
+  test.each([
+    [0, 1, 2],
+    [2, 1, 0],
+    [1, 0, 2],
+  ])("follow their first one, in order %p %p %p", (...order: number[]) => {
+    for (const frames of [four(1), six(2)]) {
+      for (const i of order) world.wire(frames[i]!);
+      world.run();
+      expect(a.receive().map(f.hex).sort()).toEqual(frames.map(f.hex).sort());
+      same(world.tap.receive());
+    }
+  });
+
+  test("the kernel's fragments are the kernel's, at once or after a while", () => {
+    const [first, second] = [f.udp({ dport: 9, payload }).slice(0, 24), whole.slice(24)];
+    const frames = [
+      f.packet({ id: 5, fragment: 0x2000, l4: first }),
+      f.packet({ id: 5, fragment: 0x0003, l4: second }),
+      f.packet({ id: 6, fragment: 0x0003, l4: second }),
+    ];
+    for (const frame of frames) world.wire(frame);
+    world.run();
+    same(world.tap.receive(), frames[0]!, frames[1]!);
+    world.tick(1000);
+    same(world.tap.receive(), frames[2]!);
+  });
+
+  test("memory is bounded: more than there is room for is dropped, all is given back", () => {
+    for (let id = 0; id < 100; id++) world.wire(four(id)[1]!);
+    world.run();
+    expect(world.drops()).toEqual({ bad_fragment: 68 });
+    world.tick(1000);
+    expect(world.counts()).toMatchObject({ toKernel: 32 });
+  });
+
+  test("of a client that is gone do not reach the next one in its place", () => {
+    const frames = four(9);
+    world.wire(frames[0]!);
+    world.run();
+    world.table.removeClient(a.slot);
+    world.table.freeClient(a.slot);
+    const c = world.attach();
+    expect(c.slot).toBe(a.slot);
+    world.wire(frames[1]!);
+    world.run();
+    same(c.receive());
+    expect(world.drops()).toEqual({ client_gone: 1 });
+  });
+});
+
+describe("answered for a client's own address", () => {
+  test("ARP requests", () => {
+    world.wire(f.arp({ sha: f.PEER, spa: f.THEM, tpa: OWN }));
+    same(world.run(), f.arp({ op: 2, sha: OWN_MAC, spa: OWN, tha: f.PEER, tpa: f.THEM, dstMac: f.PEER }));
+    const kernels = f.arp({ sha: f.PEER, spa: f.THEM, tpa: f.US });
+    world.wire(kernels);
+    same(world.run());
+    same(world.tap.receive(), kernels);
+  });
+
+  test("ARP answers to its own requests reach it", () => {
+    const answer = f.arp({ op: 2, sha: f.PEER, spa: "10.99.0.1", tha: OWN_MAC, tpa: OWN, dstMac: OWN_MAC });
+    world.wire(answer);
+    world.run();
+    same(b.receive(), answer);
+  });
+
+  test("neighbour solicitations", () => {
+    world.wire(f.nd(135, { src: f.THEM6, target: OWN6, lladdr: f.PEER, srcMac: f.PEER }));
+    const answer = f.nd(136, {
+      src: OWN6,
+      dst: f.THEM6,
+      target: OWN6,
+      lladdr: OWN_MAC,
+      flags: 0x60,
+      srcMac: OWN_MAC,
+      dstMac: f.PEER,
+    });
+    same(world.run(), answer);
+    const wrong = f.nd(135, { src: f.THEM6, target: OWN6, lladdr: f.PEER, srcMac: f.PEER });
+    wrong[57]! ^= 1;
+    world.wire(wrong);
+    same(world.run());
+  });
+
+  test("one that looks for a duplicate is told so, with all", () => {
+    world.wire(f.nd(135, { src: "::", target: OWN6, srcMac: f.PEER }));
+    const dstMac = "33:33:00:00:00:01";
+    const answer = {
+      src: OWN6,
+      dst: "ff02::1",
+      target: OWN6,
+      lladdr: OWN_MAC,
+      flags: 0x20,
+      srcMac: OWN_MAC,
+      dstMac,
+    };
+    same(world.run(), f.nd(136, answer));
+  });
+
+  test("echo, unless the client takes ICMP itself", () => {
+    const ends = { src: f.THEM, dst: OWN };
+    const back = { src: OWN, dst: f.THEM };
+    world.wire(f.icmpPacket(f.echo(8, 77, ends), { ...ends, dstMac: OWN_MAC, ttl: 9 }));
+    same(world.run(), f.icmpPacket(f.echo(0, 77, back), { ...back, dstMac: f.PEER, srcMac: OWN_MAC }));
+    const ends6 = { src: f.THEM6, dst: OWN6 };
+    const back6 = { src: OWN6, dst: f.THEM6 };
+    world.wire(f.icmpPacket(f.echo(128, 77, ends6), { ...ends6, dstMac: OWN_MAC, ttl: 9 }));
+    same(world.run(), f.icmpPacket(f.echo(129, 77, back6), { ...back6, dstMac: f.PEER, srcMac: OWN_MAC }));
+    world.match(b, f.ICMP, OWN);
+    const request = f.icmpPacket(f.echo(8, 78, ends), { ...ends, dstMac: OWN_MAC });
+    world.wire(request);
+    same(world.run());
+    same(b.receive(), request);
+    const kernels = f.icmpPacket(f.echo(8, 79));
+    world.wire(kernels);
+    same(world.run());
+    same(world.tap.receive(), kernels);
+  });
+});
+
+describe("from a client", () => {
+  const sent = (l4: f.L4 & f.Spec = {}) =>
+    f.udpPacket({ src: f.US, sport: 5000, dst: f.THEM, dport: 9, srcMac: f.CARD, dstMac: f.PEER, ...l4 });
+
+  test("what is from its own address and port goes out as it is", () => {
+    const frames = [sent(), sent({ src: f.US6, dst: f.THEM6 })];
+    for (const frame of frames) a.send(frame);
+    same(world.run(), ...frames);
+    expect(a.counts()).toMatchObject({ fromPackets: 2 });
+  });
+
+  test("the first packet of a flow claims its answers before it leaves", () => {
+    const frame = sent({ sport: 40000 });
+    a.send(frame);
+    expect(world.sim.loop.turn() + world.switch.turn()).toBe(1);
+    same(world.sim.link.sent()); // it waits
+    expect(world.claims.serve()).toBe(1);
+    same(world.run(), frame);
+    const answer = f.udpPacket({ sport: 9, dport: 40000 });
+    world.wire(answer);
+    world.run();
+    same(a.receive(), answer);
+    b.send(sent({ sport: 40000, srcMac: OWN_MAC }));
+    same(world.run());
+    expect(b.counts()).toMatchObject({ not_owner: 1 });
+  });
+
+  test("echo of either family claims its identifier", () => {
+    for (const [src, dst, type] of [
+      [f.US, f.THEM, 8],
+      [f.US6, f.THEM6, 128],
+    ] as const) {
+      const request = f.icmpPacket(f.echo(type, 0x1234, { src, dst }), {
+        src,
+        dst,
+        srcMac: f.CARD,
+        dstMac: f.PEER,
+      });
+      a.send(request);
+      same(world.run(), request);
+      const ends = { src: dst, dst: src };
+      const reply = f.icmpPacket(f.echo(type === 8 ? 0 : 129, 0x1234, ends), ends);
+      world.wire(reply);
+      world.run();
+      same(a.receive(), reply);
+    }
+  });
+
+  test("a claim that is refused drops its frames", () => {
+    world.close();
+    start({ refuses: (match) => match.dport === 22 });
+    a.send(sent({ sport: 22 }));
+    a.send(sent({ sport: 23 }));
+    same(world.run(), sent({ sport: 23 }));
+    expect(a.counts()).toMatchObject({ claim_refused: 1 });
+  });
+
+  test("not what another has, nor from another link-layer address, nor what is cut off", () => {
+    b.send(sent({ srcMac: OWN_MAC })); // a's port
+    a.send(sent({ srcMac: OWN_MAC }));
+    a.send(sent().slice(0, 40));
+    a.send(sent().slice(0, 20));
+    a.send(f.ether(f.PEER, f.CARD, 0x888e, new Uint8Array(46)));
+    a.send(
+      f.packet({
+        src: f.US,
+        dst: f.THEM,
+        protocol: 47,
+        l4: new Uint8Array(20),
+        srcMac: f.CARD,
+        dstMac: f.PEER,
+      }),
+    );
+    same(world.run());
+    expect(b.counts()).toMatchObject({ not_owner: 1 });
+    expect(a.counts()).toMatchObject({ bad_mac: 1, bad_header: 1, runt: 1, not_carried: 1, not_owner: 1 });
+  });
+
+  test("a match for any address is no leave to send from any", () => {
+    const any = { family: 2, protocol: f.UDP, dst: new Int32Array(4), dstPrefix: 0, dport: 7777 } as const;
+    const more = { src: new Int32Array(4), srcPrefix: 0, sport: -1 };
+    expect(world.table.add({ ...any, ...more }, a.slot, "match")).toBeGreaterThan(0);
+    a.send(sent({ sport: 7777, src: "10.77.0.9" }));
+    a.send(sent({ sport: 7777 }));
+    same(world.run(), sent({ sport: 7777 }));
+    expect(a.counts()).toMatchObject({ not_owner: 1 });
+  });
+
+  test("a packet longer than the MTU is answered with how long it may be", () => {
+    const long = sent({ payload: new Array(1500).fill(5) });
+    a.send(long);
+    same(world.run());
+    const ends = { src: ALIAS4, dst: f.US };
+    const quoted = long.slice(14, 14 + 548);
+    same(
+      a.receive(),
+      f.icmpPacket(f.icmp(3, 4, f.concat(f.u16(0, 1500), quoted)), { ...ends, id: 0, srcMac: f.PEER }),
+    );
+    const long6 = sent({ src: f.US6, dst: f.THEM6, payload: new Array(1500).fill(5) });
+    a.send(long6);
+    same(world.run());
+    const ends6 = { src: ALIAS6, dst: f.US6 };
+    const body = f.icmp(2, 0, f.concat([0, 0], f.u16(1500), long6.slice(14, 14 + 1232)), ends6);
+    same(a.receive(), f.icmpPacket(body, { ...ends6, srcMac: f.PEER }));
+    expect(a.counts()).toMatchObject({ mtu: 2 });
+    a.send(f.concat(long.slice(0, 1514), new Array(10000).fill(5))); // longer than a frame's memory
+    world.run();
+    expect(a.receive().length).toBe(1);
+  });
+
+  test("an ICMP error is let through if it is about what the client got", () => {
+    const got = f.udpPacket().slice(14, 42);
+    const error = (quoted: Uint8Array, dst = f.THEM) =>
+      f.icmpPacket(f.icmp(3, 3, f.concat([0, 0, 0, 0], quoted)), {
+        src: f.US,
+        dst,
+        srcMac: f.CARD,
+        dstMac: f.PEER,
+      });
+    a.send(error(got));
+    a.send(error(got, "10.77.0.9"));
+    a.send(error(f.udpPacket({ dport: 22 }).slice(14, 42)));
+    same(world.run(), error(got));
+    expect(a.counts()).toMatchObject({ not_owner: 2 });
+  });
+
+  test("fragments follow their first one, even if that waits for a claim", () => {
+    const l4 = f.udp({ src: f.US, sport: 41000, dst: f.THEM, dport: 9, payload: new Array(40).fill(1) });
+    const ends = { src: f.US, dst: f.THEM, srcMac: f.CARD, dstMac: f.PEER };
+    const frames = [
+      f.packet({ ...ends, id: 3, fragment: 0x2000, l4: l4.slice(0, 24) }),
+      f.packet({ ...ends, id: 3, fragment: 0x0003, l4: l4.slice(24) }),
+    ];
+    for (const frame of frames) a.send(frame);
+    same(world.run(), ...frames);
+    b.send(f.packet({ ...ends, srcMac: OWN_MAC, id: 3, fragment: 0x0003, l4: l4.slice(24) })); // another's
+    world.run();
+    world.tick(1000);
+    expect(b.counts()).toMatchObject({ bad_fragment: 1 });
+  });
+
+  test("one that floods waits with its own frames; the others are served in turn", () => {
+    for (let i = 0; i < 100; i++) a.send(sent({ payload: [i] }));
+    const its = f.udpPacket({ src: OWN, sport: 80, dst: f.THEM, dport: 9, srcMac: OWN_MAC, dstMac: f.PEER });
+    b.send(its);
+    world.switch.turn();
+    expect(world.sim.link.sent().map(f.hex)).toContain(f.hex(its));
+    world.run();
+  });
+
+  test("a rate holds, and nothing is lost but time", () => {
+    const c = world.attach({ ratePps: 1000 });
+    world.match(c, f.UDP, f.US, 6000);
+    world.tick(1000);
+    for (let i = 0; i < 200; i++) c.send(sent({ sport: 6000, payload: [i] }));
+    let out = 0;
+    for (let i = 0; i < 50; i++) {
+      world.switch.turn();
+      out += world.sim.link.sent().length;
+    }
+    expect(out).toBe(100); // a tenth of a second's
+    world.tick(50);
+    for (let i = 0; i < 50; i++) {
+      world.switch.turn();
+      out += world.sim.link.sent().length;
+    }
+    expect(out).toBe(150);
+  });
+
+  test("a full channel is its client's loss alone, and a closed one is told to control", () => {
+    const c = world.attach({ sndbuf: 4608 });
+    world.match(c, f.UDP, f.US, 6000);
+    for (let i = 0; i < 60; i++)
+      world.wire(f.udpPacket({ dport: i % 2 ? 6000 : 5000, payload: new Array(500).fill(i) }));
+    world.run();
+    expect(a.receive().length).toBe(30);
+    const got = c.receive().length;
+    expect(got).toBeGreaterThan(0);
+    expect(c.counts()).toMatchObject({ toPackets: got, channel_full: 30 - got });
+    c.close();
+    world.wire(f.udpPacket({ dport: 6000 }));
+    world.run();
+    expect(world.gone).toEqual([c.slot]);
+    expect(c.counts()).toMatchObject({ client_gone: 1 });
+  });
+
+  test("a full transmit ring drops and counts, and no frame is lost", () => {
+    world.sim.link.tx.put(new Int32Array(256), new Int32Array(256), 250);
+    for (let i = 0; i < 20; i++) a.send(sent({ payload: [i] }));
+    world.switch.turn();
+    expect(a.counts()).toMatchObject({ tx_full: 14 });
+    const off = new Int32Array(256);
+    world.sim.link.tx.take(off, new Int32Array(256), 250);
+    world.sim.link.sent();
+  });
+});
+
+describe("a client's ARP and neighbour discovery", () => {
+  test("is answered from the netbase", () => {
+    a.send(f.arp({ tpa: f.THEM }));
+    a.send(f.nd(135, { target: f.THEM6, lladdr: f.CARD }));
+    same(world.run());
+    same(
+      a.receive(),
+      f.arp({ op: 2, sha: f.PEER, spa: f.THEM, tha: f.CARD, tpa: f.US, dstMac: f.CARD }),
+      f.nd(136, {
+        src: f.THEM6,
+        dst: f.US6,
+        target: f.THEM6,
+        lladdr: f.PEER,
+        flags: 0xe0,
+        srcMac: f.PEER,
+        dstMac: f.CARD,
+      }),
+    );
+  });
+
+  test("waits for a neighbour that is asked for, and is answered when it is known", () => {
+    a.send(f.arp({ tpa: "10.77.0.3" }));
+    a.send(f.nd(135, { target: "fd77::3", lladdr: f.CARD }));
+    world.run();
+    same(a.receive());
+    expect(world.sim.solicits.length).toBe(2);
+    world.sim.neigh("10.77.0.3", "02:00:00:00:00:03");
+    world.sim.neigh6("fd77::3", "02:00:00:00:00:03");
+    world.tick(10);
+    expect(a.receive().length).toBe(2);
+    a.send(f.arp({ tpa: "10.77.0.4" }));
+    world.run();
+    world.tick(5000);
+    same(a.receive());
+    expect(a.counts()).toMatchObject({ no_neighbour: 1 });
+  });
+
+  test("about this host and its other clients is answered too", () => {
+    const tell = (client: TestClient, tpa: string, own: string, spa: string) => {
+      client.send(f.arp({ sha: own, spa, tpa }));
+      same(world.run());
+      return client.receive().map((frame) => f.hex(frame.slice(22, 28)));
+    };
+    const mac = (text: string) => [text.replaceAll(":", "")];
+    expect(tell(b, f.US, OWN_MAC, OWN)).toEqual(mac(f.CARD));
+    expect(tell(a, OWN, f.CARD, f.US)).toEqual(mac(OWN_MAC));
+    expect(tell(a, ALIAS4, f.CARD, f.US)).toEqual(mac(f.CARD));
+    expect(tell(a, f.US, f.CARD, f.US)).toEqual([]); // announces what is the host's already
+    expect(tell(a, f.US, f.CARD, "0.0.0.0")).toEqual([]); // and looks for it
+  });
+
+  test("goes out only where it tells what the client alone has", () => {
+    const mine = [
+      f.arp({ sha: OWN_MAC, spa: OWN, tpa: OWN }),
+      f.arp({ sha: OWN_MAC, spa: "0.0.0.0", tpa: OWN }),
+      f.arp({ op: 2, sha: OWN_MAC, spa: OWN, tha: f.PEER, tpa: f.THEM, dstMac: f.PEER }),
+      f.arp({ sha: OWN_MAC, spa: OWN, tpa: "10.99.0.1" }), // of a subnet that the kernel does not know
+      f.nd(136, {
+        src: OWN6,
+        dst: "ff02::1",
+        target: OWN6,
+        lladdr: OWN_MAC,
+        flags: 0x20,
+        srcMac: OWN_MAC,
+        dstMac: "33:33:00:00:00:01",
+      }),
+      f.nd(135, { src: "::", target: OWN6, srcMac: OWN_MAC }),
+    ];
+    for (const frame of mine) b.send(frame);
+    same(world.run(), ...mine);
+    same(b.receive());
+    const lies = [
+      f.arp({ op: 2, spa: f.US, tpa: f.THEM }),
+      f.arp({ op: 2, spa: OWN, tpa: f.THEM }),
+      f.arp({ spa: OWN, tpa: f.THEM }),
+      f.arp({ spa: f.THEM, tpa: f.THEM }),
+      f.arp({ sha: OWN_MAC, srcMac: f.CARD, tpa: f.THEM }),
+      f.arp({ tpa: f.THEM }).slice(0, 41),
+      f.nd(136, { src: OWN6, dst: "ff02::1", target: OWN6, lladdr: f.CARD }),
+      f.nd(136, { src: f.US6, dst: "ff02::1", target: f.US6, lladdr: f.CARD }),
+      f.nd(135, { target: f.THEM6, lladdr: f.PEER }),
+      f.nd(135, { src: OWN6, target: f.THEM6, lladdr: f.CARD }),
+      f.icmpPacket(f.icmp(134, 0, new Uint8Array(12), { src: f.US6, dst: "ff02::1" }), {
+        src: f.US6,
+        dst: "ff02::1",
+        srcMac: f.CARD,
+        ttl: 255,
+      }),
+    ];
+    for (const frame of lies) a.send(frame);
+    same(world.run());
+    same(a.receive());
+    expect(a.counts()).toMatchObject({ bad_arp: lies.length });
+  });
+});
+
+describe("on this host", () => {
+  test("clients reach each other", () => {
+    const there = f.udpPacket({
+      src: f.US,
+      sport: 5000,
+      dst: OWN,
+      dport: 80,
+      srcMac: f.CARD,
+      dstMac: OWN_MAC,
+    });
+    a.send(there);
+    same(world.run());
+    same(b.receive(), there);
+    const back = f.udpPacket({
+      src: OWN,
+      sport: 80,
+      dst: f.US,
+      dport: 5000,
+      srcMac: OWN_MAC,
+      dstMac: f.CARD,
+    });
+    b.send(back);
+    same(world.run());
+    same(a.receive(), back);
+  });
+
+  test("where both have one address each sees the other as the alias", () => {
+    const c = world.attach();
+    world.match(c, f.TCP, f.US, 8080);
+    const card = { srcMac: f.CARD, dstMac: f.CARD };
+    c.send(f.tcpPacket({ src: f.US, sport: 8080, dst: ALIAS4, dport: 45000, ...card })); // nobody there: the kernel's
+    world.run();
+    expect(world.tap.receive().length).toBe(1);
+    a.send(f.tcpPacket({ src: f.US, sport: 45000, dst: ALIAS4, dport: 8080, ...card }));
+    same(world.run());
+    same(c.receive(), f.tcpPacket({ src: ALIAS4, sport: 45000, dst: f.US, dport: 8080, ...card }));
+    c.send(f.tcpPacket({ src: f.US, sport: 8080, dst: ALIAS4, dport: 45000, ...card }));
+    same(world.run());
+    same(a.receive(), f.tcpPacket({ src: ALIAS4, sport: 8080, dst: f.US, dport: 45000, ...card }));
+  });
+
+  test.each([
+    [f.US, ALIAS4],
+    [f.US6, ALIAS6],
+  ])("a client and the kernel, both %s, reach each other", (us, alias) => {
+    const lo = { srcMac: "00:00:00:00:00:00", dstMac: "00:00:00:00:00:00" };
+    for (const make of [f.udpPacket, f.tcpPacket]) {
+      world.tap.send(make({ src: us, sport: 33000, dst: us, dport: 5000, ...lo }));
+      world.run();
+      same(
+        a.receive(),
+        make({ src: alias, sport: 33000, dst: us, dport: 5000, srcMac: f.CARD, dstMac: f.CARD }),
+      );
+      a.send(make({ src: us, sport: 5000, dst: alias, dport: 33000, srcMac: f.CARD, dstMac: f.PEER }));
+      same(world.run());
+      same(
+        world.tap.receive(),
+        make({ src: us, sport: 5000, dst: us, dport: 33000, srcMac: f.CARD, dstMac: TAP_LLADDR }),
+      );
+    }
+  });
+
+  test("an error about what a client sent to the alias says the alias", () => {
+    a.send(f.udpPacket({ src: f.US, sport: 5000, dst: ALIAS4, dport: 9, srcMac: f.CARD, dstMac: f.CARD }));
+    world.run();
+    const [got] = world.tap.receive();
+    const error = f.icmpPacket(f.icmp(3, 3, f.concat([0, 0, 0, 0], got!.slice(14, 42))), {
+      src: f.US,
+      dst: f.US,
+    });
+    world.tap.send(error);
+    world.run();
+    const quoted = f.udpPacket({ src: f.US, sport: 5000, dst: ALIAS4, dport: 9 }).slice(14, 42);
+    quoted.set(got!.slice(40, 42), 26); // the quoted UDP checksum is what went to the kernel
+    const ends = { src: ALIAS4, dst: f.US };
+    same(
+      a.receive(),
+      f.icmpPacket(f.icmp(3, 3, f.concat([0, 0, 0, 0], quoted)), { ...ends, srcMac: f.CARD }),
+    );
+  });
+
+  test("a client with its own address and the kernel reach each other", () => {
+    const there = { src: OWN, sport: 80, dst: f.US, dport: 33000, srcMac: OWN_MAC };
+    b.send(f.udpPacket({ ...there, dstMac: f.CARD }));
+    same(world.run());
+    same(world.tap.receive(), f.udpPacket({ ...there, dstMac: TAP_LLADDR }));
+    const back = { src: f.US, sport: 33000, dst: OWN, dport: 80, dstMac: OWN_MAC };
+    world.tap.send(f.udpPacket({ ...back, srcMac: f.CARD }));
+    world.run();
+    same(b.receive(), f.udpPacket({ ...back, srcMac: f.CARD }));
+    world.tap.send(f.arp({ sha: f.CARD, spa: f.US, tpa: OWN }));
+    same(world.run());
+    same(
+      world.tap.receive(),
+      f.arp({ op: 2, sha: OWN_MAC, spa: OWN, tha: f.CARD, tpa: f.US, dstMac: f.CARD }),
+    );
+  });
+
+  test("what the kernel sends that is nobody's is dropped, not given back", () => {
+    world.tap.send(f.udpPacket({ src: f.US, dst: f.US, dport: 1 }));
+    same(world.run());
+    same(world.tap.receive());
+    expect(world.drops()).toEqual({ no_match: 1 });
+  });
+
+  test("a client's packet to a group reaches the others of the group, and the wire", () => {
+    for (const client of [a, b]) world.group(client, f.UDP, "224.0.0.251", 5353);
+    world.match(a, f.UDP, f.US, 5353);
+    const frame = f.udpPacket({
+      ...{ src: f.US, sport: 5353, dst: "224.0.0.251", dport: 5353 },
+      ...{ srcMac: f.CARD, dstMac: "01:00:5e:00:00:fb" },
+    });
+    a.send(frame);
+    same(world.run(), frame);
+    same(b.receive(), frame);
+    same(a.receive());
+  });
+});
