@@ -10,7 +10,8 @@
 //
 // The pattern: byte k is byte k % 4 of the little-endian word w(k / 4), w(i) = (i * 0x9e3779b1) ^ (i >> 13).
 // One thread takes frames and commands, lwIP's own runs the timers; lwIP's core lock is between them.
-//   lwip SERVER PATH IFNAME MAC MTU ADDRESS/LEN[,GATEWAY] [ADDRESS6]
+//   lwip SERVER PATH IFNAME MAC MTU ADDRESS/LEN[,GATEWAY] [ADDRESS6[,GATEWAY6]]
+// lwIP learns IPv6 routers from advertisements alone: the one of GATEWAY6 (link-local) is made here.
 #include "attach.h"
 
 #include <stdarg.h>
@@ -118,6 +119,30 @@ static bool receive(void) {
   }
   UNLOCK_TCPIP_CORE();
   return true;
+}
+
+// A router's advertisement, as if it had come from the wire (RFC 4861 section 4.2).
+static void advertise(const ip6_addr_t *router) {
+  static const u8_t everyone[6] = {0x33, 0x33, 0, 0, 0, 1};
+  ip6_addr_t nodes;
+  ip6_addr_set_allnodes_linklocal(&nodes);
+  u8_t frame[14 + 40 + 16] = {0};
+  memcpy(frame, everyone, 6);
+  frame[6] = 2;
+  frame[12] = 0x86, frame[13] = 0xdd;
+  u8_t *ip = frame + 14, *icmp = ip + 40;
+  ip[0] = 0x60, ip[5] = 16, ip[6] = IP6_NEXTH_ICMP6, ip[7] = 255;
+  memcpy(ip + 8, router->addr, 16);
+  memcpy(ip + 24, nodes.addr, 16);
+  icmp[0] = ICMP6_TYPE_RA, icmp[4] = 64, icmp[6] = 0x23; // lifetime: 2.5 hours
+  struct pbuf *p = pbuf_alloc(PBUF_RAW, sizeof frame, PBUF_RAM);
+  struct pbuf *body = pbuf_alloc(PBUF_RAW, 16, PBUF_RAM);
+  memcpy(body->payload, icmp, 16);
+  u16_t sum = ip6_chksum_pseudo(body, IP6_NEXTH_ICMP6, 16, router, &nodes);
+  memcpy(icmp + 2, &sum, 2);
+  pbuf_free(body);
+  memcpy(p->payload, frame, sizeof frame);
+  if (ethernet_input(p, &card) != ERR_OK) pbuf_free(p);
 }
 
 // ---- HTTP, both sides
@@ -410,7 +435,7 @@ static bool commands(void) {
 
 int main(int argc, char **argv) {
   if (argc < 7) {
-    fprintf(stderr, "usage: lwip SERVER PATH IFNAME MAC MTU ADDRESS/LEN[,GATEWAY] [ADDRESS6]\n");
+    fprintf(stderr, "usage: lwip SERVER PATH IFNAME MAC MTU ADDRESS/LEN[,GATEWAY] [ADDRESS6[,GATEWAY6]]\n");
     return 2;
   }
   for (int i = 0; i < 6; i++) lladdr[i] = strtol(argv[4] + i * 3, NULL, 16);
@@ -432,11 +457,14 @@ int main(int argc, char **argv) {
   netif_set_default(&card);
   netif_set_up(&card);
   if (argc > 7) {
-    ip6_addr_t address6;
+    ip6_addr_t address6, router;
     s8_t slot;
+    char *gateway6 = strchr(argv[7], ',');
+    if (gateway6) *gateway6++ = 0;
     if (!ip6addr_aton(argv[7], &address6)) return 2;
     netif_add_ip6_address(&card, &address6, &slot);
     netif_ip6_addr_set_state(&card, slot, IP6_ADDR_PREFERRED);
+    if (gateway6 && ip6addr_aton(gateway6, &router)) advertise(&router);
   }
   UNLOCK_TCPIP_CORE();
 

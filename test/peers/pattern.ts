@@ -39,7 +39,7 @@ export interface Fetched {
 export async function curl(
   url: string,
   before: readonly string[],
-  { seconds = 60, args = [] as readonly string[], progress = (_bytes: number): void => {} } = {},
+  { seconds = 20, args = [] as readonly string[], progress = (_bytes: number): void => {} } = {},
 ): Promise<Fetched> {
   const child = Bun.spawn([...before, "curl", "-sS", "-g", "-m", String(seconds), ...args, url], {
     stdin: "ignore",

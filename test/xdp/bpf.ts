@@ -1,17 +1,21 @@
 // The bpf(2) system call, for what tests need beyond libbpf: a program that is not ours, and whether an object still exists.
 import { readdirSync, readFileSync } from "node:fs";
-import { check } from "../../ffi/errno.ts";
+import { check, errno } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
 import { ptr } from "../../ffi/memory.ts";
 
 const SYS_BPF = process.arch === "arm64" ? 280 : 321;
 const BPF_PROG_LOAD = 5;
 const BPF_PROG_GET_FD_BY_ID = 13;
+const BPF_PROG_QUERY = 16;
 const BPF_MAP_GET_FD_BY_ID = 14;
 const BPF_LINK_CREATE = 28;
 const BPF_LINK_GET_FD_BY_ID = 30;
 const BPF_PROG_TYPE_XDP = 6;
-const BPF_XDP = 37;
+const ENOENT = 2;
+export const BPF_XDP = 37;
+export const BPF_TCX_INGRESS = 46;
+export const BPF_TCX_EGRESS = 47;
 const ATTR_BYTES = 128;
 
 function bpf(command: number, fill: (attr: DataView) => void): number {
@@ -44,18 +48,31 @@ export function attachStranger(ifindex: number, mode: "native" | "skb"): { close
   return { close: () => void libc.close(link) };
 }
 
+/** How many programs are attached by tcx to an interface of the calling thread's namespace. */
+export function attachedPrograms(ifindex: number, type: number): number {
+  let query!: DataView;
+  const result = bpf(BPF_PROG_QUERY, (attr) => {
+    attr.setUint32(0, ifindex, true);
+    attr.setUint32(4, type, true);
+    query = attr;
+  });
+  if (result < 0 && errno() === ENOENT) return 0; // there never was one
+  check("query programs", result);
+  return query.getUint32(24, true);
+}
+
 export interface BpfIds {
   map: number[];
   prog: number[];
   link: number[];
 }
 
-/** Ids of the BPF maps, programs and links that this process has fds of. */
-export function bpfIds(): BpfIds {
+/** Ids of the BPF maps, programs and links that a process has fds of, this one if no other is given. */
+export function bpfIds(pid: number | "self" = "self"): BpfIds {
   const ids: BpfIds = { map: [], prog: [], link: [] };
-  for (const fd of readdirSync("/proc/self/fdinfo"))
+  for (const fd of readdirSync(`/proc/${pid}/fdinfo`))
     try {
-      const info = readFileSync(`/proc/self/fdinfo/${fd}`, "latin1");
+      const info = readFileSync(`/proc/${pid}/fdinfo/${fd}`, "latin1");
       // A link's fdinfo names its program too: the link is what the fd is.
       const kind = (["link", "map", "prog"] as const).find((name) => info.includes(`${name}_id:`));
       if (kind) ids[kind].push(Number(info.match(`${kind}_id:\\s*(\\d+)`)![1]));
