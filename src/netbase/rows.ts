@@ -86,6 +86,7 @@ export class RouteRow {
   pref = 0; // RTA_PREF (IPv6)
   srcLen = 0; // IPv6 source-specific routes: the mirror reports them, it does not follow them
   hasPrefsrc = 0;
+  expires = 0; // IPv6, of RTA_CACHEINFO: 10 ms each from now, negative if it is over, 0 never
   readonly dst: Int32Array = new Int32Array(4);
   readonly prefsrc: Int32Array = new Int32Array(4);
   readonly legs: Legs = new Legs();

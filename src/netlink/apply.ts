@@ -17,6 +17,7 @@ import { ADDED, CHANGED, SAME } from "../netbase/stats.ts";
 import { decodeAddr } from "./addr.ts";
 import type { Agenda, Kind } from "./agenda.ts";
 import * as nl from "./constants.ts";
+import { Expiry } from "./expiry.ts";
 import { decodeLink } from "./link.ts";
 import { messageFlags } from "./message.ts";
 import { decodeNeigh } from "./neigh.ts";
@@ -45,6 +46,7 @@ const STATE = nl.IFF_UP | nl.IFF_RUNNING | nl.IFF_LOWER_UP;
 
 export class Apply {
   readonly rules: Rules = new Rules();
+  readonly expiry: Expiry;
   rulesChanged = true;
   /** Messages whose lengths did not fit. */
   malformed = 0;
@@ -82,6 +84,7 @@ export class Apply {
   /** @param wanted interfaces whose neighbours are mirrored; all that have any if missing */
   constructor(writer: NetbaseWriter, agenda: Agenda, wanted?: ReadonlySet<number>) {
     this.netconf = new Netconf(writer);
+    this.expiry = new Expiry(agenda);
     this.writer = writer;
     this.agenda = agenda;
     this.wanted = wanted;
@@ -144,6 +147,7 @@ export class Apply {
       if (this.twins.size > 0 && this.twins.has(keyOf(route))) this.agenda.whole("routes4");
       writer.routes.remove(route);
     } else {
+      if (route.expires !== 0 && !this.expiry.lives(route)) return;
       if ((flags & nl.NLM_F_REPLACE) !== 0) this.replaces();
       if (route.family === nl.AF_INET6 && route.legs.n > 1 && (flags & nl.NLM_F_MULTI) === 0) this.joins();
       // Where it stands among others of its prefix, only events and dumps of all routes tell.

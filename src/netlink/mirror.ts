@@ -18,6 +18,7 @@ import { Events, type EventSink } from "./events.ts";
 import { getLink } from "./link.ts";
 import { messageType, type Requests } from "./message.ts";
 import type { Netns } from "./netns.ts";
+import { MirrorCounts } from "./counts.ts";
 import { HashPolicy } from "./policy.ts";
 import type { NetlinkSocket } from "./socket.ts";
 
@@ -34,32 +35,6 @@ export interface MirrorOptions {
   onNeighbour?: (type: number) => void;
   /** the policy rules that the mirror does not follow, in words, whenever they change */
   onRules?: (beyond: string[]) => void;
-}
-
-/** Totals since the start, by the names that metrics have. */
-export class MirrorCounts {
-  events = 0;
-  overruns = 0;
-  /** times that everything was put on the agenda */
-  resyncs = 0;
-  dumps = 0;
-  /** of one interface's routes */
-  targeted = 0;
-  /** dumps that were not quiet */
-  interrupted = 0;
-  /** dumps that the kernel refused or broke off */
-  failed = 0;
-  sweeps = 0;
-  /** rows that sweeps removed */
-  swept = 0;
-  malformed = 0;
-  /** requests sent on the event socket that the kernel refused */
-  refused = 0;
-  /** policy rules that the mirror does not follow */
-  rulesBeyond = 0;
-  /** how long it took after the last and the worst loss until everything was right again, in ms */
-  convergedMs = 0;
-  slowestMs = 0;
 }
 
 const ENOENT = 2;
@@ -190,6 +165,7 @@ export class Mirror implements EventSink, DumpSink {
     const calm = this.drain(BATCHES);
     if (calm) this.busySince = -1;
     else if (this.busySince < 0) this.busySince = this.now;
+    const expiry = this.apply.expiry.turn(this.now);
     // A dump under a flood of events is hardly ever quiet: wait a while, but not for ever.
     if (this.now >= this.restUntil && (calm || this.now - this.busySince > PATIENCE_MS)) {
       const job = this.agenda.next(this.now);
@@ -205,7 +181,7 @@ export class Mirror implements EventSink, DumpSink {
     }
     if (!calm) return 0;
     const look = this.looked + (this.missing ? RECOVER_MS : POLICY_MS);
-    const due = Math.min(Math.max(this.agenda.due, this.restUntil), look);
+    const due = Math.min(Math.max(this.agenda.due, this.restUntil), look, expiry);
     return Math.max(0, Math.ceil(due - performance.now()));
   }
 

@@ -30,7 +30,7 @@ export function decodeRoute(
   row.scope = (second >>> 16) & 0xff;
   row.type = second >>> 24;
   row.flags = flags;
-  row.priority = row.nhid = row.mtu = row.pref = row.hasPrefsrc = 0;
+  row.priority = row.nhid = row.mtu = row.pref = row.hasPrefsrc = row.expires = 0;
   const { dst, prefsrc, legs } = row;
   dst[0] = dst[1] = dst[2] = dst[3] = 0;
   prefsrc[0] = prefsrc[1] = prefsrc[2] = prefsrc[3] = 0;
@@ -100,6 +100,10 @@ export function decodeRoute(
       case 9: // RTA_MULTIPATH
         if (!decodeLegs(words, bytes, (w + 1) * 4, payload, legs)) return false;
         multipath = true;
+        break;
+      case 12: // RTA_CACHEINFO: struct rta_cacheinfo, clntref | lastuse | expires...
+        if (payload < 12) return false;
+        row.expires = words[w + 3]!;
         break;
       case 15: // RTA_TABLE
         if (payload < 4) return false;

@@ -14,7 +14,8 @@ import type { Capacity } from "../netbase/layout.ts";
 import { NetbaseWriter } from "../netbase/netbase.ts";
 import { Around } from "./around.ts";
 import { RTM_DELNEIGH } from "./constants.ts";
-import { Mirror, MirrorCounts } from "./mirror.ts";
+import { MirrorCounts } from "./counts.ts";
+import { Mirror } from "./mirror.ts";
 import { Netns } from "./netns.ts";
 import { SolicitCounts, type SolicitLimits, Solicitor } from "./solicit.ts";
 

@@ -164,6 +164,25 @@ test("IPv6: an address that is gone before the kernel told of it: a route forget
   expect(routes(mirrored, "fd50::/32")[0]).toContain("src - ");
 });
 
+test("an IPv6 route whose time is over is gone before the kernel collects it; one that was prolonged is not", () => {
+  const { host, mirrored } = world(1);
+  const ip = (...args: string[]) =>
+    expect(Bun.spawnSync(host.command("ip", "-6", "route", ...args)).exitCode).toBe(0);
+  ip("add", "fd50::/32", "via", "fd00::2", "expires", "1");
+  ip("add", "fd52::/32", "via", "fd00::2", "expires", "1");
+  mirrored.settle();
+  const there = () => ["fd50", "fd52"].filter((net) => routes(mirrored, `${net}::/32`).length > 0);
+  expect(there()).toEqual(["fd50", "fd52"]);
+  ip("replace", "fd52::/32", "via", "fd00::2", "expires", "1000");
+  for (let tries = 0; tries < 10 && there().length > 1; tries++) {
+    mirrored.wait(Math.min(mirrored.mirror.turn(), 1000));
+    mirrored.settle();
+  }
+  // It is in the kernel's table still, and in none of its answers.
+  expect(Bun.spawnSync(host.command("ip", "route", "get", "fd50::1")).exitCode).not.toBe(0);
+  expect(there()).toEqual(["fd52"]);
+});
+
 test("a smaller MTU of the link lowers that of its IPv6 routes", () => {
   const { host, ifindex, mirrored } = world();
   host.route({ dst: "fd50::/32", via: "fd00::2", mtu: 1400 });
