@@ -12,6 +12,7 @@ import { version } from "../package.json";
 import { clearSocket, serveAdmin } from "./admin.ts";
 import { Captures } from "./capture/capture.ts";
 import { captureBytes } from "./capture/region.ts";
+import { captureFile } from "./capture/stream.ts";
 import type { Config } from "./config.ts";
 import { Log } from "./log.ts";
 import { epochBytes } from "./mem/epoch.ts";
@@ -269,9 +270,18 @@ async function start(
   if (switchboard) {
     const loIfindex = netns.run(() => libc.if_nametoindex(ptr(cstring("lo"))));
     const devices = { cardIfindex: ifindex, tapIfindex: switchboard.tap.ifindex, loIfindex };
-    netns.run(() => program.attachTc(devices));
+    try {
+      netns.run(() => program.attachTc(devices));
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+      switchboard.warnings = [`no client is reached from this host, and no groups: ${error.message}`];
+    }
   }
   const frameBytes = Math.min(...queues.map(({ socket }) => socket.ref.umem.frameBytes));
+  if (config.log.capture !== undefined) {
+    const file = captureFile(captures, config.log.capture);
+    stack.defer(() => file.close());
+  }
   const watch = new Watch({ ifname, ifindex, netbase, program, services, frameBytes });
   stack.defer(() => watch.stop());
   stack.defer(() => program.detach());

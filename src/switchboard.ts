@@ -95,6 +95,8 @@ export class Sockets {
 export class Switchboard {
   readonly thread: Thread<(typeof CONTROL_COUNTERS)[number]>;
   readonly tap: Tap;
+  /** What does not work on this host. */
+  warnings: readonly string[] = [];
   /** Set once the control Worker is ready. */
   table!: TableReader;
   private readonly parts: SwitchParts;

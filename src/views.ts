@@ -271,7 +271,7 @@ export class Views implements DaemonView {
   }
 
   private warnings(): string[] {
-    const { netbase, attached, rules, watch } = this.parts;
+    const { netbase, attached, rules, watch, switchboard } = this.parts;
     const full = Object.entries(netbase.stats)
       .filter(([, { missing }]) => missing)
       .map(([kind, { refused, capacity, entries }]) => {
@@ -282,6 +282,7 @@ export class Views implements DaemonView {
     return [
       ...full,
       ...watch.warnings,
+      ...(switchboard?.warnings ?? []),
       ...rules.map((rule) => `policy rule not followed: ${rule}`),
       ...(attached.fallback ? [`SKB mode, which is slow: ${attached.fallback.message}`] : []),
     ];

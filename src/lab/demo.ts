@@ -1,7 +1,6 @@
 // `netd` without an interface: the lab. Two namespaces joined by veth; the daemon on one side, for real; the other
 // side's kernel sends UDP to the echo service in three ways: from the same subnet, from behind a gateway, and from a
 // neighbour that the daemon's side has never heard of. What it prints is measured, what it made is gone afterwards.
-import { dirname, join } from "node:path";
 import { type Config, defaultConfig, type RunOptions } from "../config.ts";
 import { Daemon } from "../daemon.ts";
 import { Live, type Sample } from "../live.ts";
@@ -14,6 +13,7 @@ import { inventory, leftovers } from "./leftovers.ts";
 import { TRAFFIC_COUNTERS } from "./worker.ts";
 
 const ECHO_PORT = 7;
+const SOCKET_PATH = 107; // bytes of a Unix socket's path
 
 /** The three ways, each with so many datagrams in the air. */
 const FLOWS: FlowSpec[] = [
@@ -36,11 +36,12 @@ const hints = (peer: string, self: string): string[] => [
   `  ${self} show neighs; ${self} lookup 10.78.0.9; ${self} show drops`,
 ];
 
-/** Clients of the lab: beside its admin socket, and not at the paths of a daemon on a card. */
-const labSockets = ({ admin, switch: { sockets } }: Config): string[] =>
-  sockets.join() === defaultConfig().switch.sockets.join()
-    ? [join(dirname(admin.socket), "lab.sock")]
-    : sockets;
+/** Clients of the lab: beside its admin socket ("admin.lab.sock"), and not at the paths of a daemon on a card. */
+function labSockets({ admin, switch: { sockets } }: Config): string[] {
+  if (sockets.join() !== defaultConfig().switch.sockets.join()) return sockets;
+  const path = `${admin.socket.replace(/\.sock$/, "")}.lab.sock`;
+  return Buffer.byteLength(path) <= SOCKET_PATH ? [path] : [];
+}
 
 /** Runs the lab until its time is over or it is interrupted. Returns the exit code. */
 export async function runLab(given: Config, options: RunOptions): Promise<number> {

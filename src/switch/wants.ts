@@ -59,9 +59,12 @@ export function readWant(wire: WireMatch, local: Local): Want {
   if (dstPrefix > 0 && Local.isLoopback(family, dst.words))
     throw new Refusal("bad_address", "a loopback address is never seen on a card");
   if (dstPrefix === whole(family) && local.isGroup(family, dst.words)) {
-    if (wire.dstPort === undefined || srcPrefix > 0 || wire.srcPort !== undefined)
-      throw new Refusal("bad_match", "a group is an address and a destination port, without a source");
-    return { kind: "group", group: { family, protocol, address: dst.words, port: wire.dstPort } };
+    if ((wire.dstPort === undefined) !== echo || srcPrefix > 0 || wire.srcPort !== undefined)
+      throw new Refusal(
+        "bad_match",
+        "a group is an address and a port (but ICMP has none), without a source",
+      );
+    return { kind: "group", group: { family, protocol, address: dst.words, port: wire.dstPort ?? 0 } };
   }
   if (src && srcPrefix === whole(family) && local.isGroup(family, src.words))
     throw new Refusal("bad_address", "an address of many hosts is no source");
