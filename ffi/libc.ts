@@ -50,6 +50,7 @@ export const libc = dlopen("libc.so.6", {
 
   setns: { args: [I, I], returns: I },
   unshare: { args: [I], returns: I },
+  setpriority: { args: [I, U, I], returns: I },
   gettid: { args: [], returns: I },
   sched_setaffinity: { args: [I, UL, P], returns: I },
   sched_getaffinity: { args: [I, UL, P], returns: I },

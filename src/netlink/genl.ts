@@ -8,7 +8,7 @@ import type { Options } from "./collection.ts";
 import { NETLINK_GENERIC, NLM_F_DUMP } from "./constants.ts";
 import { CTRL_ATTR, CTRL_ATTR_MCAST_GRP, CTRL_ATTR_OP } from "./genlattribute.ts";
 import { messageLength, type Requests } from "./message.ts";
-import { Feed, Stream, walk } from "./monitor.ts";
+import { Feed, Stream } from "./monitor.ts";
 import type { Netns } from "./netns.ts";
 import { as, list, nested, Schema, text, u16, u32, type Unnamed, type Writing } from "./object/codec.ts";
 import { Bits, type HexBit } from "./object/kind.ts";
@@ -86,6 +86,14 @@ export interface GenlNotice {
   version: number;
   /** by type: decoded by the schema that was given, otherwise as bytes */
   attributes: object;
+  overrun?: undefined;
+}
+/** The kernel dropped notifications here: nobody knows which. */
+export interface GenlOverrun {
+  overrun: true;
+  command?: undefined;
+  version?: undefined;
+  attributes?: undefined;
 }
 
 /** Generic netlink in one namespace. Sockets are opened when they are needed. */
@@ -95,7 +103,7 @@ export class Genl {
   private requests: Rtnetlink | undefined;
   private puller: Puller | undefined;
   private readonly ids = new Map<string, number>([["nlctrl", GENL_ID_CTRL]]);
-  private readonly streams = new Set<Stream<GenlNotice>>();
+  private readonly streams = new Set<Stream<GenlNotice | GenlOverrun>>();
 
   constructor(netns: Netns, to: Writing) {
     this.netns = netns;
@@ -152,7 +160,7 @@ export class Genl {
     familyName: string,
     group: string,
     { signal, schema = nothing }: Options & { schema?: Schema } = {},
-  ): Promise<Stream<GenlNotice>> {
+  ): Promise<Stream<GenlNotice | GenlOverrun>> {
     signal?.throwIfAborted();
     const { groups = [] } = await this.family(familyName);
     const id = groups.find(({ name }) => name === group)?.id;
@@ -163,17 +171,18 @@ export class Genl {
         groups.map(({ name }) => name).join(", "),
       );
     const feed = new Feed({ netns: this.netns, protocol: NETLINK_GENERIC, groups: [id] });
-    const stream: Stream<GenlNotice> = new Stream<GenlNotice>(
+    const stream: Stream<GenlNotice | GenlOverrun> = new Stream<GenlNotice | GenlOverrun>(
       () => {
-        const found: GenlNotice[] = [];
-        for (let taken = feed.take(); taken !== undefined && found.length === 0; taken = feed.take()) {
-          if (taken === "overrun") continue;
-          walk(taken, (_type, words, bytes, off, len) => {
+        const found: (GenlNotice | GenlOverrun)[] = [];
+        let taken: ReturnType<Feed["take"]>;
+        do {
+          taken = feed.take((_type, words, bytes, off, len) => {
             if (len < 20) return;
             const attributes = decode(schema, words, bytes, off, len);
             found.push({ command: bytes[off + 16]!, version: bytes[off + 17]!, attributes });
           });
-        }
+          if (taken === "overrun") found.push({ overrun: true });
+        } while (taken !== "nothing" && found.length === 0);
         return found;
       },
       () => {

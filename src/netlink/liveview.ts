@@ -9,8 +9,9 @@ import type { Definition } from "./collection.ts";
 import { type Rows, type RowEvent, rowsOf } from "./liverows.ts";
 import { Feed, Stream } from "./monitor.ts";
 import type { Netns } from "./netns.ts";
-import { definitions, type KindName, notices, type ObjectNotice, type Objects } from "./notice.ts";
+import { definitions, type KindName, noticeOf, type ObjectNotice, type Objects } from "./notice.ts";
 import type { Writing } from "./object/codec.ts";
+import type { Visit } from "./inbox.ts";
 import { getLink } from "./link.ts";
 import { messageLength, type Requests } from "./message.ts";
 import { pass, Puller } from "./pull.ts";
@@ -32,6 +33,8 @@ const CAUSES: { readonly [K in KindName]?: readonly number[] } = {
 /** How long causes are collected before the dump; disturbed dumps wait longer each time, to the second. */
 const SETTLE_MS = 5;
 const LONGEST_MS = 1000;
+/** Times that the feed is asked before others have their turn: some 50,000 notifications. */
+const TURN = 64;
 /** A row that so many disturbed dumps in a row lacked is gone. */
 const MISSES = 4;
 
@@ -84,9 +87,7 @@ export class Live<K extends KindName> implements AsyncIterable<LiveEvent<Objects
     this.feed = new Feed({ netns, groups, ...(receiveBytes !== undefined && { receiveBytes }) });
     this.puller = new Puller(netns, nl.NETLINK_ROUTE);
     this.closing = closing;
-    this.feed.onData = () => {
-      if (!this.dumping) this.follow();
-    };
+    this.feed.onData = () => this.turn();
     this.feed.onError = (error) => this.fail(error);
     this.signal = signal;
     this.stop = () => this.close();
@@ -165,16 +166,25 @@ export class Live<K extends KindName> implements AsyncIterable<LiveEvent<Objects
     if (this.stream) this.events.push(event);
   };
 
-  /** Applies what the feed has. Returns whether something of the kind was among it, or lost. */
+  /** What the feed has, as far as nobody else sees to it. */
+  private turn(): void {
+    if (this.dumping || this.closed) return;
+    if (this.follow()) setImmediate(() => this.turn());
+  }
+
+  /** Applies what the feed has, and lets others have their turn meanwhile. */
+  private async catchUp(): Promise<void> {
+    while (!this.closed && this.follow()) await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  /** Applies what the feed has, some of it. Returns whether there may be more. */
   private follow(): boolean {
-    let disturbed = false;
-    for (let taken = this.feed.take(); taken !== undefined; taken = this.feed.take()) {
-      if (taken === "overrun") {
-        disturbed = true;
-        continue;
-      }
-      for (const notice of notices(taken)) if (this.notice(notice)) disturbed = true;
-    }
+    const visit: Visit = (type, words, bytes, off, len) => {
+      const notice = noticeOf(type, words, bytes, off, len);
+      if (notice) this.notice(notice);
+    };
+    let left = TURN;
+    while (left > 0 && this.feed.take(visit) !== "nothing") left--;
     if (this.feed.overruns !== this.overruns) {
       this.overruns = this.feed.overruns;
       this.resyncs++;
@@ -182,24 +192,23 @@ export class Live<K extends KindName> implements AsyncIterable<LiveEvent<Objects
       this.unsettle();
     }
     this.stream?.wake();
-    return disturbed;
+    return left === 0;
   }
 
-  private notice(notice: ObjectNotice): boolean {
+  private notice(notice: ObjectNotice): void {
     if (notice.kind !== this.kind) {
       if (isCause(notice, this.linkStates)) this.unsettle();
-      return false;
+      return;
     }
     const object = notice.object as Objects[K];
-    if (!this.concerns(object)) return false;
+    if (!this.concerns(object)) return;
     if (notice.kind === "links" && this.kind === "links") this.linkStates.clear();
     if (!this.matches(object)) {
       // It may have been one of ours until now.
       if (notice.event === "new") this.rows.remove(this.rows.id(object), this.emit);
-      return true;
+      return;
     }
     if (!this.rows.apply(notice.event, object, notice.flags, this.emit)) this.unsettle();
-    return true;
   }
 
   /** A dump is due. */
@@ -221,8 +230,8 @@ export class Live<K extends KindName> implements AsyncIterable<LiveEvent<Objects
     try {
       for (let tries = 1; !this.closed; tries++) {
         await this.fence();
-        while (!this.feed.drain());
-        this.follow();
+        while (!this.feed.drain()) await this.catchUp();
+        await this.catchUp();
         this.due = false;
         const objects: Objects[K][] = [];
         const before = this.feed.overruns;
@@ -230,11 +239,15 @@ export class Live<K extends KindName> implements AsyncIterable<LiveEvent<Objects
         for (const fill of this.definition.dumps(this.filter, this.to))
           if ((await this.read(fill, objects)) !== "whole") whole = false;
         if (this.closed) return;
-        while (!this.feed.drain());
+        if (!this.feed.drain()) {
+          // So many that nobody knows what this dump is worth.
+          await this.catchUp();
+          continue;
+        }
         const quiet = whole && this.feed.overruns === before && !this.heard();
         if (quiet) this.rows.replace(objects, this.emit);
         else suspects = this.merge(objects, suspects, tries >= MISSES);
-        this.follow();
+        await this.catchUp();
         if (!this.due && (quiet || tries >= MISSES)) break;
         await Bun.sleep(Math.min(2 ** tries, LONGEST_MS));
       }
@@ -246,6 +259,7 @@ export class Live<K extends KindName> implements AsyncIterable<LiveEvent<Objects
       this.fail(error);
     } finally {
       this.dumping = false;
+      this.turn();
       if (this.due && !this.closed) this.unsettle();
     }
   }

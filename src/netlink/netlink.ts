@@ -41,7 +41,7 @@ export type {
 } from "./kinds.ts";
 export type { Live, LiveEvent, LiveOptions } from "./liveview.ts";
 export type { Channels, ChannelsSpec, Ethtool, Feature, LinkState, Rings, RingsSpec } from "./ethtool.ts";
-export type { Command, Genl, GenlFamily, GenlNotice, OperationFlag } from "./genl.ts";
+export type { Command, Genl, GenlFamily, GenlNotice, GenlOverrun, OperationFlag } from "./genl.ts";
 export type { Netdev, NetDevice, NetQueue, XdpFeature, XdpMetadata, XskFeature } from "./netdev.ts";
 export type { ChangeFlags, Stream } from "./monitor.ts";
 export type { MonitorGroup, MonitorOptions, Notice, ObjectNotice, OverrunNotice } from "./notice.ts";

@@ -1,7 +1,7 @@
 // nl.monitor(): notifications of chosen kinds, in the kernel's order.
 import * as nl from "./constants.ts";
 import { addrs, links, neighs, nexthops, routes, rules } from "./kinds.ts";
-import { type ChangeFlags, changeFlags, Feed, Stream, walk } from "./monitor.ts";
+import { type ChangeFlags, changeFlags, Feed, Stream } from "./monitor.ts";
 import type { Netns } from "./netns.ts";
 import type { Addr } from "./object/addr.ts";
 import type { Kind } from "./object/kind.ts";
@@ -10,7 +10,6 @@ import type { Neigh } from "./object/neigh.ts";
 import type { Nexthop } from "./object/nexthop.ts";
 import type { Route } from "./object/routespec.ts";
 import type { Rule } from "./object/rule.ts";
-import type { Blocks } from "./pull.ts";
 
 export interface Objects {
   links: Link;
@@ -65,18 +64,20 @@ const byType = new Map<number, [KindName, Kind]>();
 for (const [name, { kind }] of Object.entries(definitions))
   byType.set(kind.type, [name as KindName, kind as Kind]);
 
-/** Messages as notices; those of other kinds are left out. */
-export function notices(blocks: Blocks): ObjectNotice[] {
-  const found: ObjectNotice[] = [];
-  walk(blocks, (type, words, bytes, off, len) => {
-    const known = byType.get(type & ~3);
-    if (!known || (type & 3) > 1) return;
-    const object = known[1].decode(words, bytes, off, len);
-    if (object === undefined) return;
-    const event = type & 1 ? "delete" : "new";
-    found.push({ kind: known[0], event, object, flags: changeFlags(words, off) } as ObjectNotice);
-  });
-  return found;
+/** A message as a notice; undefined if it is of another kind. */
+export function noticeOf(
+  type: number,
+  words: Int32Array,
+  bytes: Uint8Array,
+  off: number,
+  len: number,
+): ObjectNotice | undefined {
+  const known = byType.get(type & ~3);
+  if (!known || (type & 3) > 1) return undefined;
+  const object = known[1].decode(words, bytes, off, len);
+  if (object === undefined) return undefined;
+  const event = type & 1 ? "delete" : "new";
+  return { kind: known[0], event, object, flags: changeFlags(words, off) } as ObjectNotice;
 }
 
 /** Subscribed when this returns. @throws SysError, TypeError */
@@ -94,13 +95,16 @@ export function monitor(
   const feed = new Feed({ netns, groups: numbers, ...(receiveBytes !== undefined && { receiveBytes }) });
   const stream: Stream<Notice> = new Stream<Notice>(
     () => {
-      for (;;) {
-        const taken = feed.take();
-        if (taken === undefined) return [];
-        if (taken === "overrun") return [{ kind: "overrun", event: "overrun" }];
-        const found = notices(taken);
-        if (found.length > 0) return found;
-      }
+      const found: Notice[] = [];
+      let taken: ReturnType<Feed["take"]>;
+      do {
+        taken = feed.take((type, words, bytes, off, len) => {
+          const notice = noticeOf(type, words, bytes, off, len);
+          if (notice) found.push(notice);
+        });
+        if (taken === "overrun") found.push({ kind: "overrun", event: "overrun" });
+      } while (taken !== "nothing" && found.length === 0);
+      return found;
     },
     () => {
       feed.close();

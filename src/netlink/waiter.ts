@@ -1,22 +1,31 @@
-// Being told when a netlink socket has something to read: one epoll and one thread (wait.ts) for all of them, there only
-// while something is waited for. A fd is armed for one notice at a time (EPOLLONESHOT), and armed anew once it was read
-// empty, so the thread never spins.
+// The owners' side of the thread that reads netlink sockets (wait.ts): one epoll and one thread for all of them, there
+// only while something is waited for.
+//
+// Who closes an inbox closes its socket at once. Its memory stays until the thread says that it was nudged: an event that
+// it had got before may still name it.
 import { check } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
 import { ptr } from "../../ffi/memory.ts";
+import { add, arm, NUDGES_END, remove } from "./arm.ts";
+import { DATAGRAMS, type Filled, Inbox, type Visit } from "./inbox.ts";
+import { SLOT_BYTES, Slots } from "./slots.ts";
 
-const EPOLL_CTL_ADD = 1;
-const EPOLL_CTL_DEL = 2;
-const EPOLL_CTL_MOD = 3;
-const EPOLLIN = 1;
-const EPOLLONESHOT = 1 << 30;
 const EPOLL_CLOEXEC = 0o2000000;
 const EFD_CLOEXEC = 0o2000000;
 
-/** One fd that is waited for. */
+const BEGINNING_MS = 4;
+/** Of 32 notifications: what is read at once, here. */
+const MOST_RECEIVES = 4096;
+const FEW_RECEIVES = 64;
+
+/** One socket that is read. */
 export interface Watch {
-  /** Asks for one more notice. */
-  arm(): void;
+  readonly inbox: Inbox;
+  /** Reads what the socket holds, now. False if it could not be read empty. */
+  drain(): boolean;
+  /** As the inbox's; what the reader may have no room for, it reads when there is some again. */
+  take(visit: Visit): ReturnType<Inbox["take"]>;
+  /** Before the fd is closed; nothing of this is used any more. */
   close(): void;
 }
 
@@ -31,18 +40,24 @@ class Thread {
   private readonly wake = check("eventfd", libc.eventfd(0, EFD_CLOEXEC));
   private readonly worker: Worker;
   private readonly ready = new Map<number, () => void>();
+  /** Closed, but the thread may not know. */
+  private readonly closed: Inbox[] = [];
+  private slots: Slots | undefined;
   private next = 1;
+  private readonly watches = new Set<Watch>();
+  /** Until the thread has begun, its work is done here: now and then, and before anything is taken. */
+  private readonly beginning = setInterval(() => this.begin(), BEGINNING_MS);
 
   constructor() {
-    this.control(EPOLL_CTL_ADD, this.wake, EPOLLIN, 0);
+    add(this.epoll, this.wake, 0);
     this.worker = new Worker(entry, { name: "netlink-wait" });
-    this.worker.onmessage = ({ data }: MessageEvent<number[] | "ended">) => {
-      if (data === "ended") {
-        libc.close(this.epoll);
-        libc.close(this.wake);
-      } else for (const token of data) this.ready.get(token)?.();
+    this.worker.onmessage = ({ data }: MessageEvent<number[] | number | "ended">) => {
+      clearInterval(this.beginning);
+      if (typeof data === "number") for (const inbox of this.closed.splice(0, data)) inbox.free();
+      else if (data === "ended") this.end();
+      else for (const token of data) this.ready.get(token)?.();
     };
-    this.worker.postMessage({ epoll: this.epoll });
+    this.worker.postMessage({ epoll: this.epoll, wake: this.wake });
   }
 
   get idle(): boolean {
@@ -51,41 +66,77 @@ class Thread {
 
   watch(fd: number, ready: () => void): Watch {
     const token = this.next++;
-    this.ready.set(token, ready);
-    this.control(EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLONESHOT, token);
-    return {
-      arm: () => this.control(EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLONESHOT, token),
+    const inbox = Inbox.create(fd, token);
+    const { address } = inbox;
+    try {
+      add(this.epoll, fd, address);
+    } catch (error) {
+      inbox.free();
+      throw error;
+    }
+    this.ready.set(token, () => {
+      inbox.heard();
+      ready();
+    });
+    const watch: Watch = {
+      inbox,
+      drain: () => this.read(inbox, MOST_RECEIVES) === "empty",
+      take: (visit) => {
+        try {
+          if (!inbox.served) this.read(inbox, FEW_RECEIVES);
+          return inbox.take(visit);
+        } finally {
+          if (inbox.resume()) arm(this.epoll, fd, address);
+        }
+      },
       close: () => {
-        if (!this.ready.delete(token)) return;
-        this.control(EPOLL_CTL_DEL, fd, 0, token);
-        release(this);
+        this.ready.delete(token);
+        this.watches.delete(watch);
+        inbox.seize();
+        inbox.close();
+        remove(this.epoll, fd);
+        inbox.yield();
+        this.closed.push(inbox);
+        this.nudge(this.idle ? NUDGES_END + 1 : 1);
+        if (this.idle && thread === this) thread = undefined;
       },
     };
+    this.watches.add(watch);
+    return watch;
   }
 
-  /** Its last message closes what it waited on. */
-  end(): void {
-    libc.write(this.wake, ptr(new BigUint64Array(new ArrayBuffer(8)).fill(1n)), 8);
+  private begin(): void {
+    for (const { inbox } of this.watches) {
+      this.read(inbox, MOST_RECEIVES);
+      if (!inbox.empty || inbox.error !== 0) this.ready.get(inbox.token)?.();
+    }
   }
 
-  private control(op: number, fd: number, events: number, token: number): void {
-    const event = new Int32Array(new ArrayBuffer(12));
-    event[0] = events;
-    event[1] = token;
-    check("epoll_ctl", libc.epoll_ctl(this.epoll, op, fd, ptr(event)));
+  private read(inbox: Inbox, receives: number): Filled {
+    this.slots ??= new Slots(DATAGRAMS, SLOT_BYTES);
+    inbox.seize();
+    try {
+      return inbox.fill(this.slots, receives);
+    } finally {
+      inbox.yield();
+    }
+  }
+
+  private nudge(times: number): void {
+    libc.write(this.wake, ptr(new BigUint64Array(new ArrayBuffer(8)).fill(BigInt(times))), 8);
+  }
+
+  private end(): void {
+    this.slots?.free();
+    libc.close(this.epoll);
+    libc.close(this.wake);
   }
 }
 
 let thread: Thread | undefined;
 
-/** Calls `ready` once, soon after `fd` has become readable; then again after each `arm`. Close it before the fd. */
+/** Reads `fd` from now on; calls `ready` when there is something to take, or an error. */
 export function watch(fd: number, ready: () => void): Watch {
   thread ??= new Thread();
   return thread.watch(fd, ready);
-}
-
-function release(from: Thread): void {
-  if (!from.idle) return;
-  if (thread === from) thread = undefined;
-  from.end();
 }
