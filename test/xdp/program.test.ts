@@ -156,7 +156,7 @@ test("fifty starts and stops leave no fd, map, program, link, mapping or memory"
       for (const { ref } of sockets) program.setSocket(ref.queue, ref.fd);
       program.testRun(new Uint8Array(64), { ifindex: card.ifindex, queue: 0 });
       const ids = bpfIds();
-      expect([ids.prog.length, ids.map.length, ids.link.length]).toEqual([1, 4, 1]);
+      expect([ids.prog.length, ids.map.length, ids.link.length]).toEqual([5, 16, 1]);
       seen.push(ids);
       program.detach();
       for (const socket of sockets) socket.close();
