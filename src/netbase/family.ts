@@ -169,8 +169,9 @@ export class RouteFamily extends Followed {
     return true;
   }
 
-  beginSweep(): number {
-    this.gauge.clearMissing();
+  /** @param whole everything will come again, also what found no room; else only a part of it */
+  beginSweep(whole: boolean): number {
+    if (whole) this.gauge.clearMissing();
     return ++this.stamp;
   }
 
@@ -201,14 +202,23 @@ export class RouteFamily extends Followed {
   /** Gives the prefixes that use these next hops a new answer: their usability changed. */
   refresh(nexthops: ReadonlySet<number>): void {
     const { words, rowWords } = this;
+    // What others fall back to comes first.
+    for (let row = this.find(0, 0, 0, 0, 0); row !== 0; row = words[row + ROW_NEXT]!)
+      if (nexthops.has(words[row + ROW_NH]!)) this.again(row);
     for (let row = this.rows + rowWords; row < this.top; row += rowWords) {
       const meta = words[row + ROW_META]!;
-      if (meta === 0 || !nexthops.has(words[row + ROW_NH]!)) continue;
-      this.setPrefixOf(row);
-      const rank = this.rankOf((meta >>> 8) & 0xff);
-      this.begin(0, rank);
-      this.end(rank, -1);
+      if (meta === 0 || (meta & 0xff) === 0 || !nexthops.has(words[row + ROW_NH]!)) continue;
+      this.epochs.relieve();
+      this.again(row);
     }
+  }
+
+  /** Gives a row's prefix its answer anew. */
+  private again(row: number): void {
+    this.setPrefixOf(row);
+    const rank = this.rankOf((this.words[row + ROW_META]! >>> 8) & 0xff);
+    this.begin(0, rank);
+    this.end(rank, -1);
   }
 
   /** IPv4's local table is a table of its own from now on: a policy rule was seen (rib.ts). There is no way back. */

@@ -73,8 +73,8 @@ export class RouteTable {
   }
 
   /** Begins a mark and sweep of one family; returns the number that `endSweep` wants. */
-  beginSweep(family: number): number {
-    return this.of(family).beginSweep();
+  beginSweep(family: number, whole = true): number {
+    return this.of(family).beginSweep(whole);
   }
 
   /** Removes what was not upserted since `sweep` began, of those routes that `only` is about; returns how many. */

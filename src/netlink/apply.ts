@@ -335,9 +335,9 @@ export class Apply {
         return writer.nexthops.beginSweep();
       case "routes4":
         if (oif === 0) this.twins.clear();
-        return writer.routes.beginSweep(nl.AF_INET);
+        return writer.routes.beginSweep(nl.AF_INET, !this.partial);
       case "routes6":
-        return writer.routes.beginSweep(nl.AF_INET6);
+        return writer.routes.beginSweep(nl.AF_INET6, !this.partial);
       case "neighs4":
         return writer.neighs.beginSweep(nl.AF_INET);
       case "neighs6":

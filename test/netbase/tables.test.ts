@@ -164,6 +164,26 @@ test("what a removed default route of table local reveals: main's default, and n
   expect(answers()).toEqual([4, 2, 0]);
 });
 
+test("a link that takes a prefix and its default route along leaves nothing of table default behind", () => {
+  using nb = makeNetbase();
+  const { writer, reader } = nb;
+  const last = route("0.0.0.0/0", [], { table: 253, type: 7 });
+  writer.routes.upsert(route("10.1.0.0/16", [[2]]), CREATE);
+  writer.routes.upsert(route("0.0.0.0/0", [[2]]), CREATE);
+  writer.routes.upsert(last, CREATE);
+  const types = () =>
+    ["10.1.0.1", "192.0.2.1"].map((text) => reader.words[lookup(reader, text) + NH_TYPE]! & 0xff);
+  expect(types()).toEqual([1, 1]);
+  writer.links.upsert(link(2, { flags: 0x11002 }));
+  writer.commit();
+  expect(types()).toEqual([7, 7]);
+  writer.routes.remove(last);
+  expect([lookup(reader, "10.1.0.1"), lookup(reader, "192.0.2.1")]).toEqual([0, 0]);
+  writer.links.upsert(link(2));
+  writer.commit();
+  expect(types()).toEqual([1, 1]);
+});
+
 test("a dump puts aliases into the order in which it tells them", () => {
   using nb = makeNetbase();
   const { writer } = nb;
@@ -187,6 +207,21 @@ test("the sweep removes what its filter is about, and only that", () => {
   expect(["10.1.0.1", "10.2.0.1", "10.3.0.1", "10.4.0.1"].map((text) => oifOf(nb, text))).toEqual([
     2, 0, 0, 2,
   ]);
+});
+
+test("what found no room is missing until everything comes again: a dump of a part does not have it", () => {
+  using nb = makeNetbase({ routes4: 1 });
+  const { writer } = nb;
+  const missing = () => writer.stats.routes4.missing;
+  writer.routes.upsert(route("10.1.0.0/16", [[2]]), CREATE);
+  writer.routes.upsert(route("10.2.0.0/16", [[3]]), CREATE);
+  expect(missing()).toBe(true);
+  const sweep = writer.routes.beginSweep(2, false);
+  writer.routes.upsert(route("10.1.0.0/16", [[2]]), DUMP);
+  writer.routes.endSweep(2, sweep, { oif: 2 });
+  expect(missing()).toBe(true);
+  writer.routes.beginSweep(2);
+  expect(missing()).toBe(false);
 });
 
 test("multipath legs share 31 bits by weight, as fib_rebalance gives them", () => {
