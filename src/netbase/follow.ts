@@ -88,6 +88,7 @@ export class Followed extends Aliases {
     const own = base >>> CELL_KEY_SHIFT >= this.key(rank, 0) && base !== 0; // a shorter prefix of the same rank
     if (!own && len < this.maxLen && this.below(rank) > 0) this.reveal(rank, key, base >>> CELL_KEY_SHIFT);
     if (len === 0) fib.defaultCell = base;
+    // Whatever default route there is: its cell is not written out, even where it is about to change itself.
     else
       fib.paint(
         w0,
@@ -97,8 +98,13 @@ export class Followed extends Aliases {
         len,
         key,
         true,
-        base >>> CELL_KEY_SHIFT === fib.defaultCell >>> CELL_KEY_SHIFT ? 0 : base,
+        base >>> CELL_KEY_SHIFT === this.key(this.rankIn(base), 0) ? 0 : base,
       );
+  }
+
+  /** The rank of what a cell says. */
+  private rankIn(cell: number): number {
+    return cell >>> (CELL_KEY_SHIFT + (this.six ? 8 : 6));
   }
 
   /** Rows in tables of lower rank. */

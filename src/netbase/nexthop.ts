@@ -138,7 +138,7 @@ export class NexthopTable {
     } else if (!this.legsOfObject(row.nhid | 0)) {
       // The object's own message is still to come: the route's is the latest word.
       this.write(row);
-      this.publish(id);
+      this.republish(id);
     }
     return id;
   }
@@ -162,14 +162,12 @@ export class NexthopTable {
     for (let i = 0; i < legs.n; i++)
       same &&= (words[record + i * LINE_WORDS + NH_LINK]! & (TOLD_DEAD << 8)) === this.told(legs, i) << 8;
     if (same) return;
-    const wasDead = words[record + NH_TYPE]! & NH_DEAD;
     this.copy(record);
     for (let i = 0; i < legs.n; i++) {
       const at = i * LINE_WORDS + NH_LINK;
       this.scratch[at] = (this.scratch[at]! & ~(TOLD_DEAD << 8)) | (this.told(legs, i) << 8);
     }
-    this.publish(id);
-    if ((words[words[this.nhIndex + id]! + NH_TYPE]! & NH_DEAD) !== wasDead) this.turned.add(id);
+    this.republish(id);
   }
 
   private told(legs: Legs, i: number): number {
@@ -284,10 +282,7 @@ export class NexthopTable {
    */
   settle(): Set<number> | undefined {
     const { links, addrs, dirtyObjects, words } = this;
-    const turned = this.turned;
-    this.turned = new Set();
-    if (links.dirty.size === 0 && !addrs.dirty && dirtyObjects.size === 0)
-      return turned.size > 0 ? turned : undefined;
+    if (links.dirty.size === 0 && !addrs.dirty && dirtyObjects.size === 0 && this.turned.size === 0) return;
     // A group changes with its members.
     for (const [id, object] of this.known)
       if (object.group)
@@ -299,12 +294,12 @@ export class NexthopTable {
       const nhid = words[record + NH_NHID]!;
       const rewrite = nhid !== 0 && dirtyObjects.has(nhid);
       if (!rewrite && !addrs.dirty && !this.usesDirtyLink(record)) continue;
-      const wasDead = words[record + NH_TYPE]! & NH_DEAD;
       if (rewrite) this.expand(record);
       else this.copy(record);
-      this.publish(id);
-      if ((words[words[this.nhIndex + id]! + NH_TYPE]! & NH_DEAD) !== wasDead) turned.add(id);
+      this.republish(id);
     }
+    const { turned } = this;
+    this.turned = new Set();
     links.dirty.clear();
     addrs.dirty = false;
     dirtyObjects.clear();
@@ -446,6 +441,14 @@ export class NexthopTable {
     const n = Math.max(legsOf(this.words, record), 1) * LINE_WORDS;
     if (n > this.scratch.length) this.scratch = new Int32Array(n * 2);
     for (let i = 0; i < n; i++) this.scratch[i] = this.words[record + i]!;
+  }
+
+  /** `publish` of an id that routes use already. */
+  private republish(id: number): void {
+    const { words, nhIndex } = this;
+    const wasDead = words[words[nhIndex + id]! + NH_TYPE]! & NH_DEAD;
+    this.publish(id);
+    if ((words[words[nhIndex + id]! + NH_TYPE]! & NH_DEAD) !== wasDead) this.turned.add(id);
   }
 
   /** Works out what follows from links and addresses in scratch, and makes it id's record unless it is that already. */

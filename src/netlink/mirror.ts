@@ -57,8 +57,8 @@ const ROOM = 0.95;
 /** How often sysctls are read that nobody tells of. */
 const POLICY_MS = 5000;
 
-/** What a nexthop object's routes are depends on what comes first: while one of these is dumped, events of all wait. */
-const ORDERED: ReadonlySet<Kind> = new Set(["nexthops", "routes4", "routes6"]);
+/** What becomes of routes when an object or an address goes depends on what came first: events of all these wait for one. */
+const ORDERED: ReadonlySet<Kind> = new Set(["addrs", "nexthops", "routes4", "routes6"]);
 
 /** What must be dumped again once a table that refused rows has room. */
 const NEEDS: Record<TableKind, readonly Kind[]> = {

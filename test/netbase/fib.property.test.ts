@@ -121,7 +121,7 @@ const step = (draft: fc.Arbitrary<Draft>, splits = 0): fc.Arbitrary<Step> =>
     { weight: 5, arbitrary: fc.record({ do: fc.constant("remove" as const), which: fc.nat() }) },
     { weight: 1, arbitrary: fc.record({ do: fc.constant("leg" as const), which: fc.nat(), leg: fc.nat() }) },
     {
-      weight: 1,
+      weight: 3,
       arbitrary: fc.record({
         do: fc.constant("link" as const),
         ifindex: fc.constantFrom(...LINKS),
