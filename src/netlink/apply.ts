@@ -162,21 +162,22 @@ export class Apply {
 
   /**
    * The kernel replaced the first of several equal routes. IPv4: which of ours that was is not known while some may be
-   * gone in silence. IPv6: the new one may be there already, and is there twice then; or none was replaced, but its
-   * nexthop object.
+   * gone in silence. IPv6: ours stand in the order of preference, the kernel's do not; the new one may be there already,
+   * and is there twice then; or none was replaced, but its nexthop object.
    */
   private replaces(): void {
-    const { route, agenda, writer } = this;
+    const { route, other, agenda, writer } = this;
     const four = route.family === nl.AF_INET;
     if (four && !agenda.jobs.routes4.pending) return;
+    const { four: rows4, six: rows6 } = writer.routes;
     let rows = 0;
-    for (const _ of (four ? writer.routes.four : writer.routes.six).rowsOf(route)) rows++;
-    if (rows < 2) return;
-    if (four) agenda.whole("routes4");
-    else {
-      this.mixed.add(keyOf(route));
-      if (route.nhid !== 0) agenda.whole("routes6");
+    for (const row of (four ? rows4 : rows6).rowsOf(route)) {
+      if (!four) rows6.load(row, other);
+      if (four || (other.table === route.table && other.priority === route.priority)) rows++;
     }
+    if (rows < 2) return;
+    agenda.whole(four ? "routes4" : "routes6");
+    if (!four) this.mixed.add(keyOf(route));
   }
 
   /** A leg has joined an IPv6 route: whether it brought attributes of its own. */

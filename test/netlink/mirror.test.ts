@@ -296,6 +296,18 @@ test("IPv6: a replaced nexthop object and a replaced route are told alike: the o
   expect(routes(mirrored, "fd50::/32")).toHaveLength(1);
 });
 
+test("IPv6: the route that is replaced is the first that came, not the preferred one", () => {
+  const { host, ifindex, mirrored } = world(1);
+  const dst = "fd50::/32";
+  host.nl.call((m) => newNexthop(m, { id: 1, via: "fd00::2", oif: ifindex[0]! }));
+  host.route({ dst, type: nl.RTN_UNREACHABLE });
+  host.nl.call((m) => newRoute(m, { dst, nhid: 1, pref: 1 }, nl.NLM_F_CREATE | nl.NLM_F_APPEND));
+  same(mirrored, host);
+  host.nl.call((m) => newRoute(m, { dst, type: nl.RTN_THROW }, nl.NLM_F_REPLACE));
+  same(mirrored, host);
+  expect(routes(mirrored, dst)).toHaveLength(2);
+});
+
 test("IPv6: one leg deleted, one appended; IPv4: APPEND, prepend, REPLACE keep the kernel's order", () => {
   const { host, mirrored } = world();
   const six = (via: string) => ({ dst: "fd50::/32", via });
