@@ -128,7 +128,10 @@ export class Requests {
     const off = this.length;
     const next = off + ((bytes + 3) & ~3);
     if (next > this.bytes.length) this.grow(next);
-    this.words.fill(0, off >> 2, next >> 2);
+    const { words } = this;
+    // A call of `fill` costs more than most attributes are long.
+    if (bytes > 64) words.fill(0, off >> 2, next >> 2);
+    else for (let w = off >> 2; w < next >> 2; w++) words[w] = 0;
     this.length = next;
     this.words[this.start >> 2] = next - this.start;
   }

@@ -214,15 +214,28 @@ function quick(m: Requests, type: number, messageFlags: number, route: RouteKey,
   const by = protocol === undefined ? (adding ? 4 : 0) : protocolNumber(protocol);
   const reach = scope !== undefined ? scopeNumber(scope) : adding ? scopeOf(kind ?? "unicast", route) : 255;
   const link = oif === undefined ? 0 : to.ifindex(oif);
-  const off = m.begin(type, messageFlags, 12);
-  const w = off >> 2;
-  m.words[w] = AF_INET | (length << 8);
-  m.words[w + 1] = (id < 256 ? id : 0) | (by << 8) | (reach << 16) | (number << 24);
-  if (id > 255) m.u32(RTA.TABLE, id);
-  if (length > 0) m.u32(RTA.DST, word);
-  if (priority !== undefined) m.u32(RTA.PRIORITY, priority);
-  if (hop !== undefined) m.u32(RTA.GATEWAY, gatewayWord);
-  if (oif !== undefined) m.u32(RTA.OIF, link);
+  const attributes =
+    (id > 255 ? 8 : 0) +
+    (length > 0 ? 8 : 0) +
+    (priority !== undefined ? 8 : 0) +
+    (hop !== undefined ? 8 : 0) +
+    (oif !== undefined ? 8 : 0);
+  // All of it at once: attributes one by one take twice as long.
+  let w = m.begin(type, messageFlags, 12 + attributes) >> 2;
+  const { words } = m;
+  const put = (attribute: number, value: number): void => {
+    words[w] = 8 | (attribute << 16);
+    words[w + 1] = value;
+    w += 2;
+  };
+  words[w] = AF_INET | (length << 8);
+  words[w + 1] = (id < 256 ? id : 0) | (by << 8) | (reach << 16) | (number << 24);
+  w += 3;
+  if (id > 255) put(RTA.TABLE, id);
+  if (length > 0) put(RTA.DST, word);
+  if (priority !== undefined) put(RTA.PRIORITY, priority);
+  if (hop !== undefined) put(RTA.GATEWAY, gatewayWord);
+  if (oif !== undefined) put(RTA.OIF, link);
   return true;
 }
 const QUICK = new Set(["dst", "via", "oif", "table", "priority", "protocol", "scope", "type"]);
