@@ -58,7 +58,7 @@ export class SwitchRig implements AsyncDisposable {
   /** lwIP with the card's own address and MAC. */
   async lwip({
     address = `${OWN}/24,${PEER}`,
-    address6 = OWN6,
+    address6 = `${OWN6},${ROUTER6}`,
     lladdr = LAB_LLADDR,
   } = {}): Promise<PeerHost> {
     const { usnetd: server, scratch, lab } = this;

@@ -18,11 +18,16 @@ const FIRST_PORT = 10_000;
 /** Client `i`'s matches: its own ports, of TCP or UDP. */
 function attach(i: number): RawClient {
   const client = RawClient.attach(server, directory, ifname);
-  for (let k = 0; k < each; k++) {
-    const n = i * each + k;
-    client.match({ protocol: n % 2 ? 6 : 17, dst: address, dport: FIRST_PORT + (n >> 1) });
+  try {
+    for (let k = 0; k < each; k++) {
+      const n = i * each + k;
+      client.match({ protocol: n % 2 ? 6 : 17, dst: address, dport: FIRST_PORT + (n >> 1) });
+    }
+    return client;
+  } catch (error) {
+    client.close();
+    throw error;
   }
-  return client;
 }
 
 const crowd = Array.from({ length: count }, (_, i) => attach(i));

@@ -11,7 +11,7 @@
 // The pattern: byte k is byte k % 4 of the little-endian word w(k / 4), w(i) = (i * 0x9e3779b1) ^ (i >> 13).
 // One thread takes frames and commands, lwIP's own runs the timers; lwIP's core lock is between them.
 //   lwip SERVER PATH IFNAME MAC MTU ADDRESS/LEN[,GATEWAY] [ADDRESS6[,GATEWAY6]]
-// lwIP learns IPv6 routers from advertisements alone: the one of GATEWAY6 (link-local) is made here.
+// lwIP learns IPv6 routers from advertisements alone: that of GATEWAY6 (link-local, made of its MAC) is made here.
 #include "attach.h"
 
 #include <stdarg.h>
@@ -126,19 +126,23 @@ static void advertise(const ip6_addr_t *router) {
   static const u8_t everyone[6] = {0x33, 0x33, 0, 0, 0, 1};
   ip6_addr_t nodes;
   ip6_addr_set_allnodes_linklocal(&nodes);
-  u8_t frame[14 + 40 + 16] = {0};
+  enum { BODY = 16 + 8 }; // with its link-layer address: without a link-local one of its own lwIP would not ask for it
+  u8_t frame[14 + 40 + BODY] = {0};
   memcpy(frame, everyone, 6);
   frame[6] = 2;
   frame[12] = 0x86, frame[13] = 0xdd;
   u8_t *ip = frame + 14, *icmp = ip + 40;
-  ip[0] = 0x60, ip[5] = 16, ip[6] = IP6_NEXTH_ICMP6, ip[7] = 255;
+  ip[0] = 0x60, ip[5] = BODY, ip[6] = IP6_NEXTH_ICMP6, ip[7] = 255;
   memcpy(ip + 8, router->addr, 16);
   memcpy(ip + 24, nodes.addr, 16);
   icmp[0] = ICMP6_TYPE_RA, icmp[4] = 64, icmp[6] = 0x23; // lifetime: 2.5 hours
+  const u8_t *id = (const u8_t *)router->addr + 8;
+  const u8_t option[8] = {1, 1, id[0] ^ 2, id[1], id[2], id[5], id[6], id[7]};
+  memcpy(icmp + 16, option, 8);
   struct pbuf *p = pbuf_alloc(PBUF_RAW, sizeof frame, PBUF_RAM);
-  struct pbuf *body = pbuf_alloc(PBUF_RAW, 16, PBUF_RAM);
-  memcpy(body->payload, icmp, 16);
-  u16_t sum = ip6_chksum_pseudo(body, IP6_NEXTH_ICMP6, 16, router, &nodes);
+  struct pbuf *body = pbuf_alloc(PBUF_RAW, BODY, PBUF_RAM);
+  memcpy(body->payload, icmp, BODY);
+  u16_t sum = ip6_chksum_pseudo(body, IP6_NEXTH_ICMP6, BODY, router, &nodes);
   memcpy(icmp + 2, &sum, 2);
   pbuf_free(body);
   memcpy(p->payload, frame, sizeof frame);
