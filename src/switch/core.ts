@@ -18,6 +18,7 @@ import type { Accounts } from "./account.ts";
 import type { Deliver } from "./deliver.ts";
 import type { TableReader } from "./find.ts";
 import { CLIENT_GEN, CLIENT_MAC0, CLIENT_MAC1, ENTRY_META, ENTRY_WORDS } from "./layout.ts";
+import { FOUND_TOUCH } from "./search.ts";
 import type { Solicitor } from "./solicit.ts";
 import { PORT_SRC_HEAD, PORT_SRC_TAIL, type Transmit } from "./transmit.ts";
 
@@ -103,7 +104,7 @@ export class Core {
 
   /** The entry found last has a frame: it does not expire. */
   touch(): void {
-    this.touches[this.table.found[0]!] = this.now;
+    this.touches[this.table.found[FOUND_TOUCH]!] = this.now;
   }
 
   /** How many bits of the destination the entry found last gives. */

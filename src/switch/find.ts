@@ -1,9 +1,7 @@
 // The switch table as readers have it, over a mapping that they may only read: which client gets a packet, without a
-// lock and without ever waiting for the writer. A search is good if the version is the same after it as before
-// (slots.ts); if not, the writer has changed something meanwhile, and it is made again.
-//
-// `found` is written between the two looks at the version, which also keeps the compiler from taking the second for the
-// first. Plain loads are in order on x86; elsewhere this would need acquires.
+// lock and without ever waiting for the writer. search.ts says how.
+import { AF_INET, AF_INET6 } from "../wire/address.ts";
+import { type Ahead, makeAhead } from "./ahead.ts";
 import type { SwitchCapacity } from "./boot.ts";
 import { type Entry, isEntry, readEntry } from "./entry.ts";
 import { hash4, hash6 } from "./hash.ts";
@@ -15,137 +13,51 @@ import {
   ENTRY_NEXT,
   ENTRY_OWNER,
   ENTRY_PORTS,
-  ENTRY_SRC,
+  ENTRY_SHIFT,
   ENTRY_WORDS,
   entryCount,
   H_ANSWERED,
   H_NOW,
-  H_PATTERNS,
   H_SEED,
   H_VERSION,
   layout,
   type Layout,
   OWNER_CLIENT,
-  PATTERN_DST,
-  PATTERN_PORTS,
-  PATTERN_SRC,
-  PATTERN_WORDS,
 } from "./layout.ts";
 import { groupMeta, META_DHCP, META_OWNED, META_SIX } from "./pattern.ts";
-import { AF_INET, AF_INET6 } from "../wire/address.ts";
+import {
+  FOUND_ENTRY,
+  FOUND_TOUCH,
+  FOUND_WORDS,
+  makeSearch4,
+  makeSearch6,
+  type Search4,
+  type Search6,
+} from "./search.ts";
 
 export class TableReader {
   readonly words: Int32Array;
   readonly layout: Layout;
-  /** Word 0: the entry that the last `find` found, for touching; 0 if it found none. */
-  readonly found: Int32Array = new Int32Array(1);
+  /** What the last `find` found: FOUND_ENTRY, FOUND_TOUCH (search.ts). */
+  readonly found: Int32Array = new Int32Array(FOUND_WORDS);
   /**
    * Whose IPv4 packet this is: the client's slot, or -1. Addresses are memory words.
    * @param ports as they lie in the header: source port in the low half, destination port in the high one
    */
-  readonly find4: (protocol: number, dst: number, src: number, ports: number) => number;
+  readonly find4: Search4;
   /** The same for IPv6: the addresses are four words each of `header`, at `dst` and `src`. */
-  readonly find6: (header: Int32Array, dst: number, src: number, protocol: number, ports: number) => number;
-  /** Whose DHCP answer has this transaction id (memory word): the client's slot, or -1. */
-  readonly findDhcp: (xid: number) => number;
+  readonly find6: Search6;
+  /** Loads what the searches for a batch will look at (ahead.ts). */
+  readonly ahead: Ahead;
 
   /** @param buffer the table's memory, which its writer has already set up */
   constructor(buffer: ArrayBuffer, capacity: SwitchCapacity) {
     this.layout = layout(capacity);
     this.words = new Int32Array(buffer, 0, this.layout.bytes >> 2);
     const { words, found } = this;
-    const { slots, slotMask, numberMask, entries } = this.layout;
-    const seed = words[H_SEED]!;
-
-    this.find4 = (protocol, dst, src, ports) => {
-      for (;;) {
-        const version = words[H_VERSION]!;
-        let at = 0;
-        let pattern = words[H_PATTERNS]!;
-        search: for (let form = words[pattern]!; form !== 0; form = words[pattern]!) {
-          const meta = form | protocol;
-          const p = ports & words[pattern + PATTERN_PORTS]!;
-          const d = dst & words[pattern + PATTERN_DST]!;
-          const s = src & words[pattern + PATTERN_SRC]!;
-          const hash = hash4(seed, d, s, p, meta);
-          let i = hash & slotMask;
-          for (let word = words[slots + i]!; word !== 0; word = words[slots + i]!) {
-            if (((word ^ hash) & ~numberMask) === 0) {
-              at = entries + (word & numberMask) * ENTRY_WORDS;
-              if (
-                words[at + ENTRY_DST] === d &&
-                words[at + ENTRY_META] === meta &&
-                words[at + ENTRY_PORTS] === p &&
-                words[at + ENTRY_SRC] === s
-              )
-                break search;
-              at = 0;
-            }
-            i = (i + 1) & slotMask;
-          }
-          pattern += PATTERN_WORDS;
-        }
-        const client = at === 0 ? -1 : words[at + ENTRY_OWNER]! & OWNER_CLIENT;
-        found[0] = at === 0 ? 0 : ((at - entries) / ENTRY_WORDS) | 0;
-        if (words[H_VERSION] === version) return client;
-      }
-    };
-
-    this.find6 = (header, dst, src, protocol, ports) => {
-      for (;;) {
-        const version = words[H_VERSION]!;
-        let at = 0;
-        let pattern = words[H_PATTERNS + 1]!;
-        search: for (let form = words[pattern]!; form !== 0; form = words[pattern]!) {
-          const meta = form | protocol;
-          const p = ports & words[pattern + PATTERN_PORTS]!;
-          const d0 = header[dst]! & words[pattern + PATTERN_DST]!;
-          const d1 = header[dst + 1]! & words[pattern + PATTERN_DST + 1]!;
-          const d2 = header[dst + 2]! & words[pattern + PATTERN_DST + 2]!;
-          const d3 = header[dst + 3]! & words[pattern + PATTERN_DST + 3]!;
-          const s0 = header[src]! & words[pattern + PATTERN_SRC]!;
-          const s1 = header[src + 1]! & words[pattern + PATTERN_SRC + 1]!;
-          const s2 = header[src + 2]! & words[pattern + PATTERN_SRC + 2]!;
-          const s3 = header[src + 3]! & words[pattern + PATTERN_SRC + 3]!;
-          const hash = hash6(seed, d0, d1, d2, d3, s0, s1, s2, s3, p, meta);
-          let i = hash & slotMask;
-          for (let word = words[slots + i]!; word !== 0; word = words[slots + i]!) {
-            if (((word ^ hash) & ~numberMask) === 0) {
-              at = entries + (word & numberMask) * ENTRY_WORDS;
-              if (
-                words[at + ENTRY_DST + 3] === d3 &&
-                words[at + ENTRY_META] === meta &&
-                words[at + ENTRY_PORTS] === p &&
-                words[at + ENTRY_DST + 2] === d2 &&
-                words[at + ENTRY_DST + 1] === d1 &&
-                words[at + ENTRY_DST] === d0 &&
-                words[at + ENTRY_SRC + 3] === s3 &&
-                words[at + ENTRY_SRC + 2] === s2 &&
-                words[at + ENTRY_SRC + 1] === s1 &&
-                words[at + ENTRY_SRC] === s0
-              )
-                break search;
-              at = 0;
-            }
-            i = (i + 1) & slotMask;
-          }
-          pattern += PATTERN_WORDS;
-        }
-        const client = at === 0 ? -1 : words[at + ENTRY_OWNER]! & OWNER_CLIENT;
-        found[0] = at === 0 ? 0 : ((at - entries) / ENTRY_WORDS) | 0;
-        if (words[H_VERSION] === version) return client;
-      }
-    };
-
-    this.findDhcp = (xid) => {
-      for (;;) {
-        const version = words[H_VERSION]!;
-        const at = this.place4(xid, 0, META_DHCP);
-        const client = at === 0 ? -1 : words[at + ENTRY_OWNER]! & OWNER_CLIENT;
-        found[0] = at === 0 ? 0 : ((at - entries) / ENTRY_WORDS) | 0;
-        if (words[H_VERSION] === version) return client;
-      }
-    };
+    this.find4 = makeSearch4(words, this.layout, found);
+    this.find6 = makeSearch6(words, this.layout, found);
+    this.ahead = makeAhead(words, this.layout);
   }
 
   /** Another one whenever anything has changed. */
@@ -183,7 +95,7 @@ export class TableReader {
       for (let again = true; again && isEntry(words, at); ) {
         const version = this.version;
         const one = readEntry(words, at, entry);
-        found[0] = 0;
+        found[FOUND_ENTRY] = 0;
         again = this.version !== version || !isEntry(words, at);
         if (!again && one.kind !== "owned") yield one;
       }
@@ -196,7 +108,7 @@ export class TableReader {
     for (;;) {
       const { version } = this;
       const n = this.members(this.place4(address, ports & ~0xffff, meta), out);
-      this.found[0] = 0;
+      this.found[FOUND_ENTRY] = 0;
       if (this.version === version) return n;
     }
   }
@@ -207,8 +119,18 @@ export class TableReader {
     for (;;) {
       const { version } = this;
       const n = this.members(this.place6(header, address, ports & ~0xffff, meta), out);
-      this.found[0] = 0;
+      this.found[FOUND_ENTRY] = 0;
       if (this.version === version) return n;
+    }
+  }
+
+  /** Whose DHCP answer has this transaction id (memory word): the client's slot, or -1. */
+  findDhcp(xid: number): number {
+    for (;;) {
+      const { version } = this;
+      const at = this.place4(xid, 0, META_DHCP);
+      const client = this.ownerAt(at);
+      if (this.version === version) return client;
     }
   }
 
@@ -217,8 +139,7 @@ export class TableReader {
     for (;;) {
       const { version } = this;
       const at = this.place4(address, 0, META_OWNED);
-      const client = at === 0 ? -1 : this.words[at + ENTRY_OWNER]! & OWNER_CLIENT;
-      this.found[0] = 0;
+      const client = this.ownerAt(at);
       if (this.version === version) return client;
     }
   }
@@ -228,10 +149,15 @@ export class TableReader {
     for (;;) {
       const { version } = this;
       const at = this.place6(header, address, 0, META_OWNED | META_SIX);
-      const client = at === 0 ? -1 : this.words[at + ENTRY_OWNER]! & OWNER_CLIENT;
-      this.found[0] = 0;
+      const client = this.ownerAt(at);
       if (this.version === version) return client;
     }
+  }
+
+  private ownerAt(at: number): number {
+    const entry = at === 0 ? 0 : (at - this.layout.entries) >>> ENTRY_SHIFT;
+    this.found[FOUND_ENTRY] = this.found[FOUND_TOUCH] = entry;
+    return at === 0 ? -1 : this.words[at + ENTRY_OWNER]! & OWNER_CLIENT;
   }
 
   /** Of an entry without a source: its place, or 0. */

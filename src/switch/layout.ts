@@ -8,7 +8,7 @@
 //   entries     16 words an entry, numbered from 1: one cache line. As many as matches, and one more a client: addresses
 //               that clients alone have
 //
-// A search that finds nothing costs one cache line of slots, sixteen a line and little more than half of them taken; one that finds
+// A search that finds nothing costs one cache line of slots, sixteen a line and a third of them taken at most; one that finds
 // something costs that and the entry.
 import type { SwitchCapacity } from "./boot.ts";
 
@@ -18,6 +18,7 @@ export const H_SEED = 1;
 export const H_NOW = 2; // seconds, turned by the control Worker: what touches are measured in
 export const H_PATTERNS = 3; // word offset of the active list, IPv4; IPv6 in the next word
 export const H_EPOCH = 5; // for mem/epoch.ts
+export const H_ENTRIES = 6; // how many are taken
 export const H_ANSWERED = 16; // requests answered so far, a word a net Worker
 export const WORKERS = 64;
 
@@ -32,7 +33,8 @@ export const WILD_PATTERNS = 32;
 const LIST_WORDS = (WILD_PATTERNS + 3) * PATTERN_WORDS;
 
 // Words of an entry. Values are masked by the pattern; IPv4 addresses have three words 0.
-export const ENTRY_WORDS = 16;
+export const ENTRY_SHIFT = 4;
+export const ENTRY_WORDS: number = 1 << ENTRY_SHIFT;
 export const ENTRY_DST = 0;
 export const ENTRY_SRC = 4;
 export const ENTRY_PORTS = 8; // source port in the low half, destination port in the high one, as in a header
@@ -93,7 +95,7 @@ export function layout(capacity: SwitchCapacity): Layout {
   };
   const count = entryCount(capacity);
   const bits = Math.ceil(Math.log2(count + 1));
-  const slots = 2 ** Math.max(Math.ceil(Math.log2(count * 1.75)), 4);
+  const slots = 2 ** Math.max(Math.ceil(Math.log2(count * 3)), 4);
   return {
     capacity,
     patterns: [take(LIST_WORDS), take(LIST_WORDS), take(LIST_WORDS), take(LIST_WORDS)],

@@ -3,10 +3,13 @@
 //
 // Nobody takes what another has: a match is refused if it would get packets that another client's match gets now. One that
 // comes after the other's in the order is allowed, and gets what the other leaves.
+import { HUGE_PAGE } from "../../ffi/memory.ts";
+import type { Region } from "../mem/region.ts";
 import { AF_INET6 } from "../wire/address.ts";
 import type { SwitchCapacity } from "./boot.ts";
 import { type ClientRow, Clients } from "./clients.ts";
 import { Conflicts } from "./conflict.ts";
+import { LARGE } from "./ahead.ts";
 import { type Entry, readEntry } from "./entry.ts";
 import {
   ENTRY_META,
@@ -17,6 +20,7 @@ import {
   ENTRY_WORDS,
   entryCount,
   H_ANSWERED,
+  H_ENTRIES,
   H_NOW,
   H_SEED,
   KIND_CLAIM,
@@ -74,6 +78,7 @@ export class TableWriter {
   private readonly spare: Int32Array;
   private spares: number;
   private owned = 0;
+  private gathered = 0; // bytes from the beginning that are in huge pages
   private readonly key = new Int32Array(ENTRY_WORDS);
 
   /** @param buffer tableBytes(capacity) of zeroed memory; @param seed a random word */
@@ -103,6 +108,14 @@ export class TableWriter {
 
   get now(): number {
     return this.words[H_NOW]!;
+  }
+
+  /** Now and then: has a large table's memory put into huge pages; a search then waits for memory, not for addresses too. */
+  gather(region: Region): void {
+    const taken = this.words[H_ENTRIES]!;
+    if (taken < LARGE) return;
+    for (const end = this.place(taken) * 4; this.gathered < end; this.gathered += HUGE_PAGE)
+      region.collapse(this.gathered);
   }
 
   /** Tells net Worker `worker` that its requests up to `sequence` are answered. */
@@ -222,6 +235,7 @@ export class TableWriter {
     if (owner >>> OWNER_KIND_SHIFT === KIND_OWNED) this.owned--;
     this.lists.remove(this.listOf(owner & OWNER_CLIENT, owner >>> OWNER_KIND_SHIFT), entry);
     this.spare[this.spares++] = entry;
+    words[H_ENTRIES]!--;
   }
 
   get(entry: number): Entry {
@@ -283,6 +297,7 @@ export class TableWriter {
     const entry = this.spare[--this.spares]!;
     const at = this.place(entry);
     this.words.set(this.key, at);
+    this.words[H_ENTRIES]!++;
     this.words[at + ENTRY_OWNER] = client | (kind << OWNER_KIND_SHIFT);
     this.words[at + ENTRY_SINCE] = this.now;
     this.lists.append(this.listOf(client, kind), entry);
