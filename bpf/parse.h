@@ -136,11 +136,14 @@ INLINE int same_mac(const void *a, const void *b)
 
 /* The destination of a frame between the tap's ingress and the card's (tc.h): where XDP is generic it sees the frame once
  * more, and must leave it alone. From the wire it means nothing to anybody. */
-#define BACK_MAC { 0x02, 'n', 'e', 't', 'd', 0 }
+#define BACK_MAC_LOW 0x74656e02 /* 02:6e:65:74:64:00 */
+#define BACK_MAC_HIGH 0x0064
 
 INLINE int is_back(const __u8 *mac)
 {
-	return mac[0] == 0x02 && mac[1] == 'n' && mac[2] == 'e' && mac[3] == 't' && mac[4] == 'd' && mac[5] == 0;
+	const __u16 *x = (const void *)mac;
+
+	return x[0] == (BACK_MAC_LOW & 0xffff) && x[1] == BACK_MAC_LOW >> 16 && x[2] == BACK_MAC_HIGH;
 }
 
 /* Up to two VLAN tags; id 0 is a priority tag and counts as none. */

@@ -13,7 +13,7 @@
  *   {family, protocol, destination address, destination port, VLAN ids} is in `matches`; the queue is in `xsks`.
  * Checksums are not looked at: user space does, and a frame from a local veth peer may rightly have none yet.
  *
- * With a switch also, untagged frames only:
+ * With a switch or a firewall also, untagged frames only:
  *   destination MAC in `macs`; SCTP, DCCP, UDP-Lite, ICMP, ICMPv6; hits in `flows` and `wild`;
  *   ICMP errors if the packet that they quote is of such a flow;
  *   ARP, neighbour discovery and ICMP for addresses in `owned`; DHCP answers with a transaction id in `dhcp`;
@@ -31,7 +31,7 @@ PARSER(xdp_md)
 /* What to do with an IP packet, the firewall aside; STEER_REDIRECTED means: look for the socket. */
 INLINE int decide(struct packet *p, const struct steer_policy *rules)
 {
-	int switching = (rules->flags & STEER_SWITCH) && !p->tags;
+	int switching = rules->flags && !p->tags;
 	struct match_key key = {};
 
 	if (!p->mine && (!p->group || !switching || p->fragment))
@@ -49,7 +49,7 @@ INLINE int decide(struct packet *p, const struct steer_policy *rules)
 		return rules->owned && neighbour_owned(p) ? STEER_REDIRECTED : STEER_OTHER;
 	if (p->martian)
 		return STEER_MARTIAN;
-	if (!(rules->flags & STEER_SWITCH) && p->t.proto != IPPROTO_UDP && p->t.proto != IPPROTO_TCP)
+	if (!rules->flags && p->t.proto != IPPROTO_UDP && p->t.proto != IPPROTO_TCP)
 		return STEER_OTHER;
 	if (p->l4 >= 0)
 		return p->l4;
@@ -95,6 +95,8 @@ INLINE int classify(struct xdp_md *ctx)
 	if (p.kind == ERROR && rules->flags)
 		xdp_md_quoted(ctx, &p);
 	verdict = decide(&p, rules);
+	if (!p.mine && verdict != STEER_REDIRECTED)
+		verdict = STEER_NOT_MINE;
 	if (verdict != STEER_REDIRECTED && (rules->flags & STEER_DROP) && !firewall_passes(&p, rules) &&
 	    !(p.group && rules->groups && group_hit(&p, rules))) /* the program at the card's ingress clones and drops it */
 		verdict = STEER_DROPPED;

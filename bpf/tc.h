@@ -130,13 +130,13 @@ int tap_ingress(struct __sk_buff *skb)
 {
 	const struct steer_config *own = get_config();
 	struct ethhdr *eth = (void *)(long)skb->data;
-	const __u8 back[6] = BACK_MAC;
+	__u32 back[2] = { BACK_MAC_LOW, BACK_MAC_HIGH };
 
 	if (!own || (void *)(eth + 1) > (void *)(long)skb->data_end || !same_mac(eth->h_dest, own->mac))
 		return TCX_NEXT;
 	count(STEER_GIVEN_BACK);
 	skb->mark = STEER_MARK;
-	bpf_skb_store_bytes(skb, 0, back, sizeof(back), 0);
+	bpf_skb_store_bytes(skb, 0, back, 6, 0);
 	return bpf_redirect(own->card, BPF_F_INGRESS);
 }
 

@@ -157,6 +157,7 @@ export class SteerMaps {
       while (this.#patterns.length > 0 && this.#patterns.at(-1) === undefined) this.#patterns.pop();
       this.#set("patterns", this.#patterns.length);
     }
+    this.#flags();
     return true;
   }
 
