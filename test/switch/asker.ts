@@ -47,12 +47,13 @@ export class Asker implements Disposable {
     check(`bind ${path}`, libc.bind(this.fd, ptr(name), name.length));
   }
 
-  /** Returns 0 or -errno. */
+  /** Waits while the server's queue is full. Returns 0 or -errno. */
   send(to: string, request: string | Uint8Array): number {
     const name = sockaddr(to);
-    const bytes = new Uint8Array(new ArrayBuffer(Buffer.byteLength(request)));
+    const length = Buffer.byteLength(request);
+    const bytes = new Uint8Array(new ArrayBuffer(length + 1));
     bytes.set(typeof request === "string" ? Buffer.from(request) : request);
-    const sent = libc.sendto(this.fd, ptr(bytes), bytes.length, MSG_DONTWAIT, ptr(name), name.length);
+    const sent = libc.sendto(this.fd, ptr(bytes), length, 0, ptr(name), name.length);
     return Number(sent) < 0 ? -errno() : 0;
   }
 
@@ -68,7 +69,7 @@ export class Asker implements Disposable {
     view.setInt32(520, 1, true);
     view.setInt32(524, 1, true);
     for (const [i, fd] of fds.entries()) view.setInt32(528 + 4 * i, fd, true);
-    return Number(libc.sendmsg(this.fd, memory as Pointer, MSG_DONTWAIT)) < 0 ? -errno() : 0;
+    return Number(libc.sendmsg(this.fd, memory as Pointer, 0)) < 0 ? -errno() : 0;
   }
 
   /** The next answer, or undefined if none comes in time. Its fds are closed with the asker. */
