@@ -87,15 +87,16 @@ export class RouteFamily extends Followed {
       if (same !== 0) {
         this.nexthops.release(nh);
         const dump = (flags & NLM_F_MULTI) !== 0;
-        this.twin = dump ? words[same + ROW_STAMP] === this.stamp : (flags & NLM_F_REPLACE) === 0;
+        const other = replaced !== 0 && replaced !== same && row.nhid === 0;
+        this.twin = dump ? words[same + ROW_STAMP] === this.stamp : other || (flags & NLM_F_REPLACE) === 0;
         words[same + ROW_STAMP] = this.stamp;
         words[same + ROW_META] = meta;
         if (replaced === 0 || replaced === same) {
           if (dump) return this.reorder(head, same, rank);
           return replaced === 0 && !this.six ? this.moved(head, same, rank, flags) : SAME;
         }
-        // A nexthop object was replaced and its routes are told of, in whatever place they are. (IPv4: the kernel refuses
-        // to replace a route by one that it has already. IPv6: it may mean the other; the mirror asks for a dump.)
+        // A nexthop object was replaced and its routes are told of, in whatever place they are; or it means the other:
+        // of routes with an object IPv4 refuses that. Where it is not known the mirror asks for a dump.
         if (!this.six || row.nhid !== 0) return SAME;
         // IPv6: the other goes, this one takes its place.
         const before = this.begin(head, rank);

@@ -294,6 +294,8 @@ export class NexthopTable {
       const nhid = words[record + NH_NHID]!;
       const rewrite = nhid !== 0 && dirtyObjects.has(nhid);
       if (!rewrite && !addrs.dirty && !this.usesDirtyLink(record)) continue;
+      // Many records need twice their room, unless what readers have let go of is used again on the way.
+      if (!this.lines.room) this.epochs.advance();
       if (rewrite) this.expand(record);
       else this.copy(record);
       this.republish(id);

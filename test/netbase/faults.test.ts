@@ -219,3 +219,22 @@ test("fault 13: tos, multipath, RTA_VIA, dead legs; unreachable, prohibit and bl
   writer.routes.upsert(route("10.0.0.0/8", [[4]], { table: 253 }), CREATE);
   expect(oif("10.2.5.1")).toBe(4);
 });
+
+test("many next hops of many legs follow a link that comes and goes, in memory that is nearly full", () => {
+  using nb = makeNetbase({ nexthops: 2000, routes4: 2000, routes6: 1, neighbours4: 1, neighbours6: 1 });
+  const { writer, reader } = nb;
+  const legs = (n: number) =>
+    Array.from({ length: 8 }, (_, i): [number, string] => [2 + (i & 1), ip(n * 8 + i)]);
+  let n = 0;
+  while (writer.routes.upsert(route(`${ip(n * 256)}/24`, legs(n)), CREATE) === 1) n++;
+  writer.commit();
+  expect(writer.stats.lines.entries).toBeGreaterThan(8000);
+  // A reader that goes on all the while, as one in another thread does.
+  reader.offline();
+  for (const flags of [0x11002, 0x11043, 0x11002, 0x11043]) {
+    writer.links.upsert(link(2, { flags }));
+    writer.commit();
+  }
+  reader.online();
+  for (let i = 0; i < n; i++) expect(lookup(reader, ip(i * 256 + 1))).not.toBe(0);
+});

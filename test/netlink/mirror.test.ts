@@ -350,6 +350,17 @@ test("IPv4 routes that differ in nothing that is told: one deleted, the other is
   expect(gateways()).toEqual(["10.0.1.2"]);
 });
 
+test("IPv4: a route is replaced by one that looks like another that is there", () => {
+  const { host, mirrored } = world(1);
+  const dst = "10.50.0.0/16";
+  host.route({ dst, type: nl.RTN_UNREACHABLE });
+  host.nl.call((m) => newRoute(m, { dst, via: "10.0.0.2" }, nl.NLM_F_CREATE | nl.NLM_F_APPEND));
+  same(mirrored, host);
+  host.nl.call((m) => newRoute(m, { dst, nexthops: [{ via: "10.0.0.2", weight: 5 }] }, nl.NLM_F_REPLACE));
+  same(mirrored, host);
+  expect(routes(mirrored, dst)).toHaveLength(1);
+});
+
 test("a link moves away and back, is renamed, and its index is used again", () => {
   const { host, far, ifindex, mirrored } = world();
   host.nl.call((m) => setLink(m, { ifindex: ifindex[0]!, netnsFd: far.netns.fd }));
