@@ -24,12 +24,12 @@ import { Transmit } from "../src/switch/transmit.ts";
 import { AF_INET, parseIPv4, parseLladdr } from "../src/wire/address.ts";
 import { type UdpFrame, udpFrame } from "../src/wire/frame.ts";
 
-const IFINDEX = 7;
+export const IFINDEX = 7;
 const FLOWS = 256;
 const GATEWAYS = 16;
 const MATCH_SLOTS = 2048;
 const SOLICIT_SLOTS = 1024;
-const OWN = parseLladdr("02:00:00:00:00:01")!;
+export const OWN = parseLladdr("02:00:00:00:00:01")!;
 const NUD_PERMANENT = 0x80;
 const UP_RUNNING = 0x41;
 const RT_TABLE_MAIN = 254;
@@ -155,7 +155,8 @@ export function readFrames(bytes: Uint8Array): Uint8Array[] {
   return frames;
 }
 
-const refOf = (path: string): RegionRef => {
+/** The region behind a path of a World. */
+export const refOf = (path: string): RegionRef => {
   const fd = libc.open(cstring(path), 0o2000002, 0); // O_RDWR | O_CLOEXEC
   return { name: path, fd, bytes: statSync(path).size };
 };
