@@ -4,7 +4,7 @@ import { SysError } from "../../ffi/errno.ts";
 import { Host } from "../../src/lab/host.ts";
 import { NetlinkError, readAck } from "../../src/netlink/ack.ts";
 import { newAddr } from "../../src/netlink/addr.ts";
-import { IFLA, IFLA_INFO, IFLA_MACVLAN, NDA, RTA } from "../../src/netlink/attribute.ts";
+import { FRA, IFA, IFLA, IFLA_INFO, IFLA_MACVLAN, NDA, NHA, RTA } from "../../src/netlink/attribute.ts";
 import * as nl from "../../src/netlink/constants.ts";
 import { delLink, newLink, setLink } from "../../src/netlink/link.ts";
 import { Requests } from "../../src/netlink/message.ts";
@@ -180,6 +180,43 @@ test.each(refused)("%s", (_name, fill, want) => {
   expect(error.message).toContain(want.code!);
   if (want.text) expect(error.message).toContain(want.text);
   if (want.attribute) expect(error.message).toContain(want.attribute);
+});
+
+/** One attribute of the wrong length behind another, in a request of each kind: named, and where it is. */
+const policies: [string, number, number, number, number, string][] = [
+  ["RTM_NEWLINK", nl.RTM_NEWLINK, 16, IFLA.MTU, 1, "IFLA_MTU"],
+  ["RTM_NEWLINK", nl.RTM_NEWLINK, 16, IFLA.TXQLEN, 2, "IFLA_TXQLEN"],
+  ["RTM_NEWLINK", nl.RTM_NEWLINK, 16, IFLA.NET_NS_FD, 3, "IFLA_NET_NS_FD"],
+  ["RTM_NEWADDR", nl.RTM_NEWADDR, 8, IFA.FLAGS, 1, "IFA_FLAGS"],
+  ["RTM_NEWADDR", nl.RTM_NEWADDR, 8, IFA.RT_PRIORITY, 2, "IFA_RT_PRIORITY"],
+  ["RTM_NEWROUTE", nl.RTM_NEWROUTE, 12, RTA.PRIORITY, 1, "RTA_PRIORITY"],
+  ["RTM_NEWROUTE", nl.RTM_NEWROUTE, 12, RTA.TABLE, 2, "RTA_TABLE"],
+  ["RTM_DELROUTE", nl.RTM_DELROUTE, 12, RTA.PREFSRC, 1, "RTA_PREFSRC"],
+  ["RTM_NEWNEIGH", nl.RTM_NEWNEIGH, 12, NDA.FLAGS_EXT, 1, "NDA_FLAGS_EXT"],
+  ["RTM_NEWNEIGH", nl.RTM_NEWNEIGH, 12, NDA.LLADDR, 33, "NDA_LLADDR"],
+  ["RTM_NEWNEXTHOP", nl.RTM_NEWNEXTHOP, 8, NHA.ID, 1, "NHA_ID"],
+  ["RTM_NEWNEXTHOP", nl.RTM_NEWNEXTHOP, 8, NHA.OIF, 2, "NHA_OIF"],
+  ["RTM_NEWRULE", nl.RTM_NEWRULE, 12, FRA.FWMARK, 1, "FRA_FWMARK"],
+  ["RTM_NEWRULE", nl.RTM_NEWRULE, 12, FRA.TABLE, 3, "FRA_TABLE"],
+];
+/** What strictly parsed kinds, and rules, say instead. */
+const TEXTS: Record<string, string> = {
+  NDA_FLAGS_EXT: "invalid attribute length",
+  NHA_ID: "invalid attribute length",
+  NHA_OIF: "invalid attribute length",
+  FRA_FWMARK: "Error parsing msg",
+  FRA_TABLE: "Error parsing msg",
+};
+test.each(policies)("%s: the length of an attribute", (op, type, header, attribute, length, name) => {
+  const error = refusal((m) => {
+    m.begin(type, 0, header);
+    m.bytes[16] = nl.AF_INET;
+    m.raw(attribute, new Uint8Array(4)); // well-formed
+    m.raw(attribute, new Uint8Array(length));
+  });
+  expect(error).toMatchObject({ op, attribute: name, offset: 16 + header + 8 });
+  expect(["ERANGE", "EINVAL"]).toContain(error.code);
+  expect(error.text).toBe(TEXTS[name] ?? "Attribute failed policy validation");
 });
 
 test("a whole message, as people read it", () => {
