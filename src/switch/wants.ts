@@ -5,7 +5,8 @@
 // subnet of one. A destination of many hosts (multicast, broadcast) is a group: any number of clients may be in it.
 import { AF_INET, parseAddress } from "../wire/address.ts";
 import { Local, samePrefix } from "./local.ts";
-import type { Match } from "./pattern.ts";
+import { type Match, readKey, writeKey } from "./pattern.ts";
+import { ENTRY_WORDS } from "./layout.ts";
 import { type Address, readAddress, Refusal, type WireMatch, writeAddress } from "./protocol.ts";
 import type { Group } from "./table.ts";
 
@@ -70,19 +71,20 @@ export function readWant(wire: WireMatch, local: Local): Want {
     throw new Refusal("bad_address", "an address of many hosts is no source");
   const dport = wire.dstPort ?? -1;
   const exactEcho = echo && dport >= 0 && srcPrefix === whole(family);
-  return {
-    kind: "match",
-    match: {
-      family,
-      protocol,
-      dst: dst.words,
-      dstPrefix,
-      dport,
-      src: src?.words ?? NONE,
-      srcPrefix,
-      sport: exactEcho ? 0 : (wire.srcPort ?? -1),
-    },
+  const match: Match = {
+    family,
+    protocol,
+    dst: dst.words,
+    dstPrefix,
+    dport,
+    src: src?.words ?? NONE,
+    srcPrefix,
+    sport: exactEcho ? 0 : (wire.srcPort ?? -1),
   };
+  // As the table keeps it: no bits behind a prefix.
+  const key = new Int32Array(ENTRY_WORDS);
+  writeKey(match, key, 0);
+  return { kind: "match", match: readKey(key, 0) };
 }
 
 /** As usnetd writes a match, with our fields where they say more. */

@@ -66,7 +66,8 @@ function run(boot: Boot): void {
   const { settings, capacity } = boot;
   const reins = new Reins(open(boot.control, "read-write"), CONTROL_COUNTERS);
   const seed = crypto.getRandomValues(new Int32Array(1))[0]!;
-  const table = new TableWriter(open(boot.table, "read-write").buffer, capacity, seed);
+  const region = open(boot.table, "read-write");
+  const table = new TableWriter(region.buffer, capacity, seed);
   const owns = boot.own.map((ref) => new Own(open(ref, "read-only").buffer, capacity));
   const netbase = NetbaseReader.open(boot.netbase, boot.netbaseEpochs, boot.reader);
   stack.defer(() => netbase.close());
@@ -196,6 +197,7 @@ function run(boot: Boot): void {
   /** What is due once a second. */
   function tick(now: number): void {
     table.setNow(Math.floor(now / 1000) + 1);
+    table.gather(region);
     claims.expire();
     if (local.refresh(now)) {
       steering.follow();

@@ -1,0 +1,269 @@
+// The control protocol under hostile requests: bytes, requests that are nearly right, and sequences of right ones, against
+// Control as it is, with a table, and maps that a model watches. It never throws, a refused request changes nothing, table
+// and maps are the same set after each step, and all is given back at the end. No kernel in it but for the channels.
+// NETD_FUZZ_SECONDS runs longer, NETD_SEED repeats a run.
+import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
+import { readdirSync } from "node:fs";
+import { check } from "../../ffi/errno.ts";
+import { libc } from "../../ffi/libc.ts";
+import { epochBytes } from "../../src/mem/epoch.ts";
+import { Control } from "../../src/switch/control.ts";
+import { Guard } from "../../src/switch/guard.ts";
+import { tableBytes } from "../../src/switch/layout.ts";
+import { Local } from "../../src/switch/local.ts";
+import type { Match } from "../../src/switch/pattern.ts";
+import { pidfdOpen } from "../../src/switch/peer.ts";
+import { Roster } from "../../src/switch/roster.ts";
+import type { KernelSocket, SockDiag } from "../../src/switch/sockdiag.ts";
+import { type Maps, Steering } from "../../src/switch/steering.ts";
+import { TableWriter } from "../../src/switch/table.ts";
+import { writeMatch } from "../../src/switch/wants.ts";
+import { defaultConfig } from "../../src/config.ts";
+import { parseAddress } from "../../src/wire/address.ts";
+
+setDefaultTimeout(120_000);
+
+const SECONDS = Number(process.env["NETD_FUZZ_SECONDS"] ?? 1);
+const SEED = Number(process.env["NETD_SEED"] ?? Date.now() & 0x7fffffff);
+const CLIENTS = 12;
+const MATCHES = 200;
+
+/** xorshift32 */
+let state = SEED || 1;
+function random(below: number): number {
+  state ^= state << 13;
+  state ^= state >>> 17;
+  state ^= state << 5;
+  return (state >>> 0) % below;
+}
+const pick = <T>(list: readonly T[]): T => list[random(list.length)]!;
+
+/** What is in the programs' maps, by name; full now and then. */
+class ModelMaps {
+  readonly entries = new Map<string, unknown>();
+  full = false;
+
+  private put(name: string, value: unknown): boolean {
+    if (this.full && random(4) === 0) throw new Error("the map is full");
+    expect(this.entries.has(name), `${name} is there already`).toBe(false);
+    this.entries.set(name, value);
+    return true;
+  }
+  private take(name: string): boolean {
+    expect(this.entries.delete(name), `${name} is not there`).toBe(true);
+    return true;
+  }
+  readonly maps: Maps = {
+    add: (match) => this.put(`match ${JSON.stringify(writeMatch(match as Match))}`, match),
+    remove: (match) => this.take(`match ${JSON.stringify(writeMatch(match as Match))}`),
+    addGroup: ({ protocol, dst, dport }) => this.put(`group ${protocol} ${dst} ${dport}`, true),
+    removeGroup: ({ protocol, dst, dport }) => this.take(`group ${protocol} ${dst} ${dport}`),
+    addOwned: (family, words) => this.put(`owned ${family} ${words}`, true),
+    removeOwned: (family, words) => this.take(`owned ${family} ${words}`),
+    addDhcp: (xid) => this.put(`dhcp ${xid}`, true),
+    removeDhcp: (xid) => this.take(`dhcp ${xid}`),
+  };
+  setMac(mac: Uint8Array, on: boolean): void {
+    if (on) this.put(`mac ${mac}`, true);
+    else this.take(`mac ${mac}`);
+  }
+}
+
+/** The kernel: two addresses and three sockets. */
+const address = (text: string) => ({ local: parseAddress(text)!.words, family: parseAddress(text)!.family });
+const addrs = ["10.0.0.1", "fd00::1", "127.0.0.1"].map((text) => ({
+  ...address(text),
+  ifindex: text.startsWith("127") ? 1 : 3,
+  prefixLen: text.includes(":") ? 64 : 24,
+}));
+const netbase = {
+  online() {},
+  offline() {},
+  addrs: { all: () => addrs },
+  links: { get: () => ({ lladdr: Uint8Array.of(2, 0, 0, 0, 0, 1), mtu: 1500 }) },
+};
+const socket = (text: string, port: number, both = false): KernelSocket => ({
+  family: address(text).family,
+  protocol: 6,
+  local: Int32Array.from(address(text).local),
+  localPort: port,
+  remote: new Int32Array(4),
+  remotePort: 0,
+  listening: true,
+  both,
+  uid: 0,
+});
+const held = [socket("10.0.0.1", 22), socket("::", 80, true), socket("fd00::1", 443)];
+const sockets = {
+  holders: (protocol: number, port: number) =>
+    held.filter((one) => one.protocol === protocol && (port === 0 || one.localPort === port)),
+  receiver: () => undefined,
+};
+
+const settings = {
+  ...defaultConfig().switch,
+  clientsPerUser: 8,
+  matchesPerClient: 40,
+  matchesPerUser: 120,
+  static: ["udp:99"],
+  addresses: [] as string[],
+};
+
+const fds = () => readdirSync("/proc/self/fd").length;
+const before = fds();
+const epoll = check("epoll_create1", libc.epoll_create1(0o2000000));
+const table = new TableWriter(
+  new ArrayBuffer(tableBytes({ clients: CLIENTS, matches: MATCHES })),
+  { clients: CLIENTS, matches: MATCHES },
+  SEED,
+);
+const roster = new Roster({ table, epochs: new Int32Array(epochBytes(1) / 4), epollFds: [epoll], settings });
+const local = new Local(netbase as unknown as ConstructorParameters<typeof Local>[0], 3);
+const model = new ModelMaps();
+const steering = new Steering(model.maps, table, local);
+const guard = new Guard(local, sockets as unknown as SockDiag, settings, [{ port: 7 }]);
+let there = 0;
+const control = new Control({
+  ifname: "eth0",
+  table,
+  roster,
+  steering,
+  guard,
+  local,
+  macs: [],
+  setMac: (mac, on) => model.setMac(mac, on),
+  changed: (_, come) => void (there += come ? 1 : -1),
+});
+afterAll(() => {
+  libc.close(epoll);
+});
+
+const addresses = [
+  "10.0.0.1",
+  "10.0.0.2",
+  "10.0.0.0",
+  "0.0.0.0",
+  "255.255.255.255",
+  "224.0.0.1",
+  "127.0.0.1",
+  "x",
+];
+const addresses6 = ["fd00::1", "fd00::2", "::", "ff02::1", "::1", "fd00::1%eth0"];
+const wire = (six: boolean) => (six ? { Ipv6: pick(addresses6) } : { Ipv4: pick(addresses) });
+function match(): object {
+  const six = random(4) === 0;
+  return {
+    dst_addr: wire(six),
+    dst_port: pick([null, 22, 80, 443, 8080, 8081, 99, 7]),
+    src_addr: random(3) ? null : wire(random(10) === 0 ? !six : six),
+    src_port: pick([null, null, null, 1, 2]),
+    protocol: pick([6, 6, 6, 17, 17, 1, 58, 132, 47]),
+    ...(random(5) === 0 && { dst_prefix: random(140) }),
+    ...(random(8) === 0 && { src_prefix: random(40) }),
+  };
+}
+function request(): string {
+  switch (random(16)) {
+    case 0:
+    case 1:
+      return JSON.stringify({ RequestUDS: [pick(["eth0", "eth0", "eth0", "eth1"]), random(99999)] });
+    case 2:
+      return pick([
+        '"DeleteClient"',
+        '"WhoAmI"',
+        '"ListMatches"',
+        '"QueryUsedPorts"',
+        '{"RequestNetmapPipe":["eth0",1]}',
+      ]);
+    case 3:
+      return JSON.stringify({
+        SetMac: pick([
+          "02:00:00:00:00:02",
+          "02:00:00:00:00:03",
+          "02:00:00:00:00:01",
+          "01:",
+          "00:11:22:33:44:55",
+        ]),
+      });
+    case 4:
+    case 5:
+    case 6:
+      return JSON.stringify({ RemoveMatch: match() });
+    default:
+      return JSON.stringify({ AddMatch: match() });
+  }
+}
+/** A request with something wrong in it. */
+function broken(): Uint8Array {
+  const bytes = Buffer.from(request());
+  for (let n = 1 + random(4); n > 0; n--) {
+    const at = random(bytes.length);
+    if (random(3) === 0) bytes.copyWithin(at, random(bytes.length));
+    else bytes[at] = random(2) ? random(256) : pick([...Buffer.from('{}[]",:0-.en\\u')]);
+  }
+  return random(4) === 0 ? bytes.subarray(0, random(bytes.length)) : bytes;
+}
+
+/** The table's view of the set, as the maps name it. */
+function expected(): string[] {
+  const names = new Set<string>();
+  for (const { slot, mac, ownMac } of roster.all()) {
+    if (ownMac) names.add(`mac ${mac}`);
+    for (const entry of table.matchesOf(slot)) {
+      const { kind, match: one } = table.get(entry);
+      if (kind === "group") {
+        names.add(`group ${one.protocol} ${one.dst} ${one.dport}`);
+        continue;
+      }
+      names.add(`match ${JSON.stringify(writeMatch(one))}`);
+      const full = one.dstPrefix === (one.family === 2 ? 32 : 128);
+      if (full && !local.has(one.family, one.dst)) names.add(`owned ${one.family} ${one.dst}`);
+    }
+  }
+  return [...names].toSorted();
+}
+
+test(`control requests, seed ${SEED}`, () => {
+  const end = performance.now() + SECONDS * 1000;
+  const peers = [
+    { pid: process.pid, uid: 0, gid: 0 },
+    { pid: process.pid, uid: 1000, gid: 1000 },
+  ];
+  let steps = 0;
+  let ok = 0;
+  for (; performance.now() < end || steps < 2000; steps++) {
+    model.full = random(50) < 5;
+    const bytes = random(4) === 0 ? broken() : Buffer.from(request());
+    const asker = {
+      path: `/client-${random(16)}`,
+      peer: pick(peers),
+      usnetd: random(2) === 0,
+      pidfd: pidfdOpen(process.pid),
+    };
+    const was = [...model.entries.keys()].toSorted().join("\n");
+    const entries = table.entries;
+    const refused = control.counts.refused;
+    const answer = control.answer(bytes, asker);
+    if (asker.pidfd >= 0) libc.close(asker.pidfd);
+    if (answer?.fd !== undefined) libc.close(answer.fd);
+    const now = [...model.entries.keys()].toSorted();
+    const text = Buffer.from(bytes).toString("latin1");
+    if (control.counts.refused > refused && !text.includes("RequestUDS")) {
+      expect(now.join("\n"), `a refused request changed the maps: ${text}`).toBe(was);
+      expect(table.entries, `a refused request changed the table: ${text}`).toBe(entries);
+    }
+    if (steps % 16 === 0 || steps < 500) expect(now, `after ${text}`).toEqual(expected());
+    if (answer?.text === "OK") ok++;
+    if (answer !== undefined && !["OK", "ER", "$"].includes(answer.text)) JSON.parse(answer.text);
+    expect(roster.size).toBe(there);
+    roster.reclaim();
+  }
+  expect(ok).toBeGreaterThan(steps / 100);
+  expect(there).toBeGreaterThan(0);
+  model.full = false;
+  for (const client of [...roster.all()]) control.drop(client);
+  roster.reclaim();
+  expect([...model.entries.keys()]).toEqual([]);
+  expect(table.entries).toBe(0);
+  expect(fds()).toBeLessThanOrEqual(before + 1);
+});
