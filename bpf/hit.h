@@ -6,6 +6,7 @@
 
 #include "parse.h"
 
+#define FRAGMENT_HELD STEER_COUNTERS /* later fragments were redirected, the first one was not seen yet */
 #define FRAGMENT_SECONDS 30 /* as the kernel keeps them: net.ipv4.ipfrag_time */
 
 INLINE void set_address(struct address_key *key, const __u32 *address, __u32 family)
@@ -149,7 +150,7 @@ INLINE void remember_fragment(const struct packet *p, __u32 verdict)
 	bpf_map_update_elem(&fragments, &key, &fate, BPF_ANY);
 }
 
-/* What became of the first fragment of this packet, -1 if it is not known. */
+/* What became of the first fragment of this packet, or FRAGMENT_HELD, -1 if it is not known. */
 INLINE int fragment_fate(const struct packet *p)
 {
 	struct fragment_fate *fate;

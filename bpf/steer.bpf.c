@@ -18,7 +18,8 @@
  *   ICMP errors if the packet that they quote is of such a flow;
  *   ARP, neighbour discovery and ICMP for addresses in `owned`; DHCP answers with a transaction id in `dhcp`;
  *   fragments: the first by its ports, later ones as the first; later ones that come first, if any match has their
- *     protocol and destination: user space holds them, and gives them back if they turn out to be the kernel's.
+ *     protocol and destination: user space holds them until the first one comes, which is redirected then in any case,
+ *     and gives all of them back if they turn out to be the kernel's.
  * Reassembly is never done here.
  *
  * A NIC that strips VLAN tags hides them from XDP, so stripping must be off (src/xdp/queues.ts).
@@ -42,8 +43,11 @@ INLINE int decide(struct packet *p, const struct steer_policy *rules)
 		int fate = fragment_fate(p);
 
 		if (fate >= 0)
-			return fate;
-		return destination_hit(p, rules) ? STEER_REDIRECTED : STEER_FRAGMENT;
+			return fate == FRAGMENT_HELD ? STEER_REDIRECTED : fate;
+		if (!destination_hit(p, rules))
+			return STEER_FRAGMENT;
+		remember_fragment(p, FRAGMENT_HELD);
+		return STEER_REDIRECTED;
 	}
 	if (switching && is_link(p))
 		return rules->owned && neighbour_owned(p) ? STEER_REDIRECTED : STEER_OTHER;
@@ -100,8 +104,12 @@ INLINE int classify(struct xdp_md *ctx)
 	if (verdict != STEER_REDIRECTED && (rules->flags & STEER_DROP) && !firewall_passes(&p, rules) &&
 	    !(p.group && rules->groups && group_hit(&p, rules))) /* the program at the card's ingress clones and drops it */
 		verdict = STEER_DROPPED;
-	if (p.fragment == FIRST && rules->flags && !p.tags)
+	if (p.fragment == FIRST && p.mine && rules->flags && !p.tags) {
+		/* User space has others of this packet already, and must know that they are the kernel's. */
+		if (verdict != STEER_DROPPED && fragment_fate(&p) == FRAGMENT_HELD)
+			verdict = STEER_REDIRECTED;
 		remember_fragment(&p, verdict == STEER_REDIRECTED || verdict == STEER_DROPPED ? verdict : STEER_FRAGMENT);
+	}
 	return verdict;
 }
 

@@ -62,11 +62,9 @@ for (const family of FAMILIES)
           for (const dport of [5353, 5354]) {
             if (kind === "wild" && dport === 5354) continue;
             id++;
-            let seen = false;
             for (const part of order) {
-              seen ||= part === 0;
-              // Before the first, nobody knows; user space holds what could be a client's.
-              const theirs = !seen || dport === 5353;
+              // Before the first, nobody knows; user space holds what could be a client's, and gets the first one too.
+              const theirs = order[0] !== 0 || dport === 5353;
               const expected = theirs ? "redirected" : part === 0 ? "noMatch" : "fragment";
               expect([kind, protocol, order, dport, part, hit(protocol, part, dport)]).toEqual([
                 kind,
@@ -112,20 +110,21 @@ test("IPv6: the chain may go on behind the fragment header, and later fragments 
   bpf.maps.add(listener(AF_INET6, UDP));
   const body = extension(UDP, concat(l4(UDP), new Uint8Array(4)));
   body.set(u16(100), 12);
-  for (const dport of [5353, 5354]) {
-    body.set(u16(dport), 10);
-    id++;
-    expect(bpf.verdict(fragment(AF_INET6, 60, id, 24, false, REST))).toBe("redirected");
-    const first = bpf.verdict(fragment(AF_INET6, 60, id, 0, true, body));
-    expect(first).toBe(dport === 5353 ? "redirected" : "noMatch");
-    expect(bpf.verdict(fragment(AF_INET6, 60, id, 24, false, REST))).toBe(
-      dport === 5353 ? "redirected" : "fragment",
-    );
-    // RFC 8200: only the first fragment's next header counts.
-    expect(bpf.verdict(fragment(AF_INET6, TCP, id, 24, false, REST))).toBe(
-      dport === 5353 ? "redirected" : "fragment",
-    );
-  }
+  for (const order of ["first", "later"])
+    for (const dport of [5353, 5354]) {
+      body.set(u16(dport), 10);
+      id++;
+      const held = order === "later";
+      if (held) expect(bpf.verdict(fragment(AF_INET6, 60, id, 24, false, REST))).toBe("redirected");
+      const theirs = held || dport === 5353;
+      const first = bpf.verdict(fragment(AF_INET6, 60, id, 0, true, body));
+      expect(first).toBe(theirs ? "redirected" : "noMatch");
+      // RFC 8200: only the first fragment's next header counts.
+      for (const next of [60, TCP])
+        expect(bpf.verdict(fragment(AF_INET6, next, id, 24, false, REST))).toBe(
+          theirs ? "redirected" : "fragment",
+        );
+    }
   // To an address without any match.
   const dst = [...remote(AF_INET6).slice(0, 15), 99];
   expect(bpf.verdict(fragment(AF_INET6, 60, ++id, 24, false, REST, { dst }))).toBe("fragment");
@@ -173,6 +172,7 @@ test("echo in fragments, and ICMP to an address that only a client has", () => {
     bpf.maps.addOwned(family, key(dst));
     id++;
     expect(bpf.verdict(fragment(family, protocol, id, 16, false, REST, { dst }))).toBe("redirected");
+    id++;
     expect(bpf.verdict(fragment(family, UDP, id, 16, false, REST, { dst }))).toBe("fragment");
     bpf.maps.removeOwned(family, key(dst));
     bpf.maps.remove(match(family, protocol, { dport: 7, sport: 0 }));
