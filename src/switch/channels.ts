@@ -129,7 +129,7 @@ export class Channels {
     if (rate !== 0) this.allowance[slot]! -= n;
     this.fromClients += n;
     core.deliver.flush();
-    wire.flush();
+    wire.flush(); // before anybody else's: who floods fills its own batch
     this.refill();
     return n;
   }

@@ -57,6 +57,7 @@ export class Host {
     const { core } = this;
     const { words, table } = core;
     const ip = p[P_IP]!;
+    if (this.isFromAlias(p)) return Drop.bad_source; // nobody but us says that
     if (p[P_BYTES]! > table.words[table.client(slot) + CLIENT_MTU]!) return Drop.mtu;
     if (origin === FROM_KERNEL || this.partial) completeChecksum(words, p);
     if (this.isToItself(p)) {
@@ -92,12 +93,21 @@ export class Host {
 
   /** Whether a client's packet is to the alias; then it is to the client's own address from now on. */
   isToAlias(p: Int32Array): boolean {
+    if (!this.isAlias(p, p[P_DST]!)) return false;
+    setAddress(this.core.words, p, p[P_DST]!, this.core.words, p[P_SRC]!);
+    return true;
+  }
+
+  /** Whether somebody claims to be who a client knows by the alias. */
+  isFromAlias(p: Int32Array): boolean {
+    return this.isAlias(p, p[P_SRC]!);
+  }
+
+  private isAlias(p: Int32Array, at: number): boolean {
     const { words } = this.core;
     const four = p[P_FAMILY] === AF_INET;
     const alias = four ? this.alias4 : this.alias6;
-    const dst = p[P_DST]!;
-    for (let i = 0; i < (four ? 1 : 4); i++) if (words[dst + i] !== alias[i]) return false;
-    setAddress(words, p, dst, words, p[P_SRC]!);
+    for (let i = 0; i < (four ? 1 : 4); i++) if (words[at + i] !== alias[i]) return false;
     return true;
   }
 

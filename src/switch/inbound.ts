@@ -150,7 +150,7 @@ export class Inbound {
     if (p[P_FRAGMENT] === FIRST) this.fragments.remember(p, words, NOBODY, NOBODY, 0);
     if (p[P_KIND] === ECHO_REQUEST && p[P_FRAGMENT] === WHOLE) {
       const owner = core.ownerOf(p[P_FAMILY] === AF_INET, words, p[P_DST]!);
-      if (owner >= 0) {
+      if (owner >= 0 && (core.isToCard(ip) || core.isOurs(ip, owner))) {
         this.to = owner;
         this.answerBytes = p[P_BYTES]! + ETHERNET;
         answerEcho(words, p);

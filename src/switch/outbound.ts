@@ -15,7 +15,7 @@ import {
   isGroupMac,
 } from "../wire/ether.ts";
 import {
-  ECHO_REPLY,
+  ECHO_REQUEST,
   ERROR,
   FIRST,
   IPPROTO_ICMP,
@@ -23,7 +23,6 @@ import {
   IPPROTO_UDP,
   LATER,
   NEIGHBOUR,
-  OTHER,
   P_BYTES,
   P_DST,
   P_FAMILY,
@@ -136,7 +135,8 @@ export class Outbound {
     const isLong = len > mtu + ETHERNET;
     if (!parseIp(words, p, type === ETHERTYPE_IPV6, ip, len - ETHERNET, isLong)) return Drop.bad_header;
     if (isLong || p[P_BYTES]! > mtu) return this.tooLong(slot, p, off, len, mtu);
-    if (p[P_KIND] === NEIGHBOUR && p[P_FRAGMENT] === WHOLE) {
+    if (p[P_KIND] === NEIGHBOUR) {
+      if (p[P_FRAGMENT] !== WHOLE) return Drop.bad_arp; // RFC 6980
       const result = this.discovery.fromClient(slot, p, off);
       return result === ASKED ? this.wait(slot, off, len, time) : result;
     }
@@ -163,6 +163,7 @@ export class Outbound {
   private isOwn(slot: number, p: Int32Array, off: number, len: number, time: number): number {
     const { core } = this;
     const { words } = core;
+    if (this.host.isFromAlias(p)) return Drop.not_owner;
     if (p[P_KIND] === ERROR) return this.isOwnError(slot, p) ? 0 : Drop.not_owner;
     const four = p[P_FAMILY] === AF_INET;
     const owner = core.findAnswers(p);
@@ -205,9 +206,9 @@ export class Outbound {
 
   /** Whether the first packet of a flow can be of this kind. */
   private mayClaim(p: Int32Array): boolean {
-    if (p[P_KIND] === OTHER || p[P_KIND] === ECHO_REPLY) return false;
     const protocol = p[P_PROTOCOL];
-    return p[P_KIND] !== PLAIN || (protocol !== IPPROTO_ICMP && protocol !== IPPROTO_ICMPV6);
+    if (p[P_KIND] === ECHO_REQUEST) return true;
+    return p[P_KIND] === PLAIN && protocol !== IPPROTO_ICMP && protocol !== IPPROTO_ICMPV6;
   }
 
   /** Whether an ICMP error is about a packet that the client has got, and goes to who sent it. */

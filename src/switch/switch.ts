@@ -102,7 +102,7 @@ export class Switch {
     this.core = core;
     const tap = new TapQueue(parts.tapFd, base);
     this.host = new Host(core, tap, parts.tapIfindex, alias4, alias6, parts.partialChecksums);
-    this.wire = new Wire(link, this.stock, accounts, transmit.port);
+    this.wire = new Wire(link, this.stock, this.deliver, accounts, transmit.port);
     const arp = new Arp(core, alias4[0]!);
     const discovery = new Discovery(core, alias6);
     this.held = new Held(requests, table.layout.capacity.clients);
@@ -208,7 +208,7 @@ export class Switch {
       this.asked = this.requests.asked;
       this.wake();
     }
-    this.stock.settle();
+    this.settle();
     return received;
   }
 
@@ -233,6 +233,11 @@ export class Switch {
       this.second = Math.trunc(milliseconds / 1000);
       this.held.tick();
     }
+    this.settle();
+  }
+
+  /** Everything that is on its way goes there; frames that are not used any more are the link's. */
+  private settle(): void {
     this.deliver.flush();
     this.wire.flush();
     this.stock.settle();
@@ -258,7 +263,6 @@ export class Switch {
       held.release();
       this.resume(slot, waiting.generation[place]!, off, waiting.len[place]!);
     }
-    this.wire.flush();
   }
 
   /** Questions about neighbours that are known by now, or were asked for too long ago. */
@@ -286,7 +290,6 @@ export class Switch {
       fragments.leave(i);
       this.resume(slot, fragments.generation[i]!, off, fragments.len[i]!);
     }
-    this.wire.flush();
   }
 
   /** Takes up a client's frame that was kept. */

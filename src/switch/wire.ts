@@ -2,6 +2,7 @@
 // for are given back, and are their client's loss.
 import { Batch, BATCH, type Link } from "../link/link.ts";
 import type { Accounts } from "./account.ts";
+import type { Deliver } from "./deliver.ts";
 import { Drop } from "./drops.ts";
 import type { Stock } from "./stock.ts";
 import { PORT_LONGEST } from "./transmit.ts";
@@ -13,14 +14,16 @@ export class Wire {
   full = 0;
   private readonly link: Link;
   private readonly stock: Stock;
+  private readonly deliver: Deliver;
   private readonly accounts: Accounts;
   private readonly port: Int32Array;
   private readonly batch = new Batch(BATCH);
   private readonly slots = new Int32Array(BATCH);
 
-  /** @param port the card's state (transmit.ts) */
-  constructor(link: Link, stock: Stock, accounts: Accounts, port: Int32Array) {
+  /** @param deliver may refer to the same frames; @param port the card's state (transmit.ts) */
+  constructor(link: Link, stock: Stock, deliver: Deliver, accounts: Accounts, port: Int32Array) {
     this.link = link;
+    this.deliver = deliver;
     this.stock = stock;
     this.accounts = accounts;
     this.port = port;
@@ -42,6 +45,7 @@ export class Wire {
   flush(): void {
     const { batch } = this;
     if (batch.n === 0) return;
+    this.deliver.flush(); // a group's frame is the clients' first
     const sent = this.link.transmit(batch);
     for (let i = 0; i < sent; i++) this.bytes += batch.len[i]!;
     this.packets += sent;

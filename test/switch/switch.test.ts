@@ -613,6 +613,11 @@ describe("a client's ARP and neighbour discovery", () => {
       f.nd(136, { src: f.US6, dst: "ff02::1", target: f.US6, lladdr: f.CARD }),
       f.nd(135, { target: f.THEM6, lladdr: f.PEER }),
       f.nd(135, { src: OWN6, target: f.THEM6, lladdr: f.CARD }),
+      f.packet({
+        ...{ src: f.US6, dst: f.THEM6, srcMac: f.CARD, ttl: 255 }, // in a fragment: RFC 6980
+        extensions: { first: 44, bytes: f.concat([f.ICMPV6, 0], f.u16(1), [0, 0, 0, 1]) },
+        l4: f.nd(136, { dst: f.THEM6, target: f.US6, lladdr: f.CARD }).slice(54),
+      }),
       f.icmpPacket(f.icmp(134, 0, new Uint8Array(12), { src: f.US6, dst: "ff02::1" }), {
         src: f.US6,
         dst: "ff02::1",
@@ -723,6 +728,16 @@ describe("on this host", () => {
       world.tap.receive(),
       f.arp({ op: 2, sha: OWN_MAC, spa: OWN, tha: f.CARD, tpa: f.US, dstMac: f.CARD }),
     );
+  });
+
+  test("nobody else can be the alias", () => {
+    world.wire(f.udpPacket({ src: ALIAS4 }));
+    world.wire(f.udpPacket({ src: ALIAS6, dst: f.US6 }));
+    a.send(f.udpPacket({ src: ALIAS4, dst: OWN, dport: 80, srcMac: f.CARD, dstMac: OWN_MAC }));
+    same(world.run());
+    same(a.receive());
+    same(b.receive());
+    expect(world.drops()).toEqual({ bad_source: 2, not_owner: 1 });
   });
 
   test("what the kernel sends that is nobody's is dropped, not given back", () => {

@@ -93,6 +93,7 @@ export interface WorldOptions {
   partialChecksums?: boolean;
   firewall?: boolean;
   perClient?: number;
+  matches?: number;
   /** what control refuses to claim */
   refuses?: (match: Match, client: number) => boolean;
 }
@@ -111,7 +112,7 @@ export class World {
   private now = 1000;
 
   constructor(options: WorldOptions = {}) {
-    const capacity = { clients: 16, matches: 256 };
+    const capacity = { clients: 16, matches: options.matches ?? 256 };
     const { frames = 256, partialChecksums = false, firewall = false } = options;
     this.frames = frames;
     const memory = new ArrayBuffer(tableBytes(capacity));
