@@ -80,13 +80,22 @@ export class RawClient {
 
   static attach(server: string, directory: string, ifname: string): RawClient {
     const client = new RawClient(server, directory);
-    const { text, fd } = client.ask({ RequestUDS: [ifname, process.pid] });
-    if (text !== "$" || fd < 0) {
+    try {
+      client.open(ifname);
+      return client;
+    } catch (error) {
       client.close();
-      throw new Error(`no channel: ${text}`);
+      throw error;
     }
-    client.channel = fd;
-    return client;
+  }
+
+  /** Asks for a channel; if it has one, it begins anew. @throws Error with what came instead */
+  open(ifname: string): void {
+    if (this.channel >= 0) libc.close(this.channel);
+    this.channel = -1;
+    const { text, fd } = this.ask({ RequestUDS: [ifname, process.pid] });
+    if (text !== "$" || fd < 0) throw new Error(`no channel: ${text}`);
+    this.channel = fd;
   }
 
   tell(request: unknown): void {

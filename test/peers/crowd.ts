@@ -15,20 +15,16 @@ const count = Number(clients);
 const each = Number(matches);
 const FIRST_PORT = 10_000;
 
-/** Client `i`'s matches: its own ports, of TCP or UDP. */
-function attach(i: number): RawClient {
-  const client = RawClient.attach(server, directory, ifname);
-  try {
-    for (let k = 0; k < each; k++) {
-      const n = i * each + k;
-      client.match({ protocol: n % 2 ? 6 : 17, dst: address, dport: FIRST_PORT + (n >> 1) });
-    }
-    return client;
-  } catch (error) {
-    client.close();
-    throw error;
+/** Gives client `i` its matches: ports of its own, of TCP or UDP. */
+function match(client: RawClient, i: number): RawClient {
+  for (let k = 0; k < each; k++) {
+    const n = i * each + k;
+    client.match({ protocol: n % 2 ? 6 : 17, dst: address, dport: FIRST_PORT + (n >> 1) });
   }
+  return client;
 }
+
+const attach = (i: number): RawClient => match(RawClient.attach(server, directory, ifname), i);
 
 const crowd = Array.from({ length: count }, (_, i) => attach(i));
 console.log("ready");
@@ -41,18 +37,15 @@ async function churn(rate: number, seconds: number): Promise<object> {
     if (now >= seconds * 1000) break;
     for (const due = (now * rate) / 1000; done < due; done++) {
       const i = (done * 7919) % count;
-      // Half of them say goodbye, the others just go.
-      if (done % 2) crowd[i]!.tell('"DeleteClient"');
-      crowd[i]!.close();
-      for (;;)
-        try {
-          crowd[i] = attach(i);
-          break;
-        } catch (error) {
-          // The one that just went is noticed a moment later, and its ports are still its own.
-          if (!/ER/.test(String(error))) throw error;
-          await Bun.sleep(1);
-        }
+      // Half of them say goodbye, and others come. The other half begin anew at the same path, without a word.
+      if (done % 2) {
+        crowd[i]!.tell('"DeleteClient"');
+        crowd[i]!.close();
+        crowd[i] = attach(i);
+      } else {
+        crowd[i]!.open(ifname);
+        match(crowd[i]!, i);
+      }
     }
     await Bun.sleep(1);
   }
