@@ -1,6 +1,6 @@
 // netbase's shared memory: every offset in it. One region, written by the netlink Worker alone, mapped read-only by
 // everybody else. All offsets are in 32-bit words from the start of the region; sections start on pages, the first levels
-// of the FIBs on huge ones.
+// of the FIBs and large neighbour tables on huge ones.
 //
 //   header | link index | links | addrs | fib4 first level | fib6 first level | rows4 | rows6 | buckets4 | buckets6
 //          | next-hop index | lines (next-hop records and FIB nodes) | neigh4 a, b | neigh6 a, b
@@ -162,7 +162,7 @@ export const NEIGH_GONE = 0xff000000 | 0;
 export const NEIGH_IFINDEX_MASK = 0xffffff;
 export const NEIGH_WINDOW = 128; // slots that a lookup visits at most
 
-/** Words of a huge page; the first levels of the FIBs begin on one. */
+/** Words of a huge page; the first levels of the FIBs begin on one, and neighbour tables that are as large. */
 export const HUGE_WORDS: number = 1 << 19;
 
 /** Where everything lies, in words; computed from the capacities alone. */
@@ -198,6 +198,7 @@ export function layout(capacity: Capacity): Layout {
     next = at + Math.ceil(words / 1024) * 1024;
     return at;
   };
+  const area = (words: number): number => take(words, words >= 2 * HUGE_WORDS ? HUGE_WORDS : 1024);
   take(1024);
   const buckets4 = powerOfTwo(capacity.routes4 / 1.5);
   const buckets6 = powerOfTwo(capacity.routes6 / 1.5);
@@ -221,9 +222,9 @@ export function layout(capacity: Capacity): Layout {
     nhIndex: take(capacity.nexthops + 2),
     lines: take(lineCount * LINE_WORDS),
     lineCount,
-    neigh4: take(2 * neighs4 * NEIGH4_WORDS),
+    neigh4: area(2 * neighs4 * NEIGH4_WORDS),
     neighMask4: neighs4 - 1,
-    neigh6: take(2 * neighs6 * NEIGH6_WORDS),
+    neigh6: area(2 * neighs6 * NEIGH6_WORDS),
     neighMask6: neighs6 - 1,
     bytes: next * 4,
   };

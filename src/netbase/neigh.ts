@@ -23,6 +23,7 @@ import {
   H_NEIGH_SEED,
   H_NEIGH4,
   H_NEIGH6,
+  HUGE_WORDS,
   IFINDEX_LIMIT,
   type Layout,
   NEIGH_GONE,
@@ -41,6 +42,8 @@ import { ADDED, CHANGED, Gauge, REMOVED, SAME } from "./stats.ts";
 /** REACHABLE, STALE, DELAY, PROBE, NOARP, PERMANENT. */
 export const USABLE: number = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80;
 const NTF_PROXY = 0x08;
+/** A table has one entry for so many of its words, as a power of two, when huge pages are worth their memory. */
+const DENSE_SHIFT = 13;
 
 export interface Neigh {
   readonly family: number;
@@ -74,11 +77,23 @@ export class NeighFamily {
   private marks = 0; // deleted entries that lookups pass
   private spare = true; // the other area is free
   private stamp = 1;
+  private readonly dense: (at: number) => void;
+  private readonly joinAt: number; // entries
 
-  /** @param epochs the writer's; absent for a reader, who may only `all()` */
-  constructor(words: Int32Array, at: Layout, six: boolean, epochs?: Epochs) {
+  /**
+   * @param epochs the writer's; absent for a reader, who may only `all()`
+   * @param dense told of the word offset of each huge page (HUGE_WORDS) of the table, once it is well used
+   */
+  constructor(
+    words: Int32Array,
+    at: Layout,
+    six: boolean,
+    epochs?: Epochs,
+    dense: (at: number) => void = () => {},
+  ) {
     this.words = words;
     this.epochs = epochs;
+    this.dense = dense;
     this.six = six;
     this.first = six ? at.neigh6 : at.neigh4;
     this.mask = six ? at.neighMask6 : at.neighMask4;
@@ -86,6 +101,7 @@ export class NeighFamily {
     this.key = six ? NEIGH6_KEY : NEIGH4_KEY;
     this.active = six ? H_NEIGH6 : H_NEIGH4;
     this.mac = six ? NEIGH6_MAC0 : NEIGH4_MAC0;
+    this.joinAt = ((this.mask + 1) * this.entry) >> DENSE_SHIFT;
     this.pairs = new Float64Array(words.buffer, words.byteOffset, words.length >> 1);
     this.stamps = new Int32Array(epochs ? this.mask + 1 : 0);
     if (!epochs) return;
@@ -124,7 +140,7 @@ export class NeighFamily {
     this.setMac(at, mac0, mac1);
     Atomics.store(words, at + this.key, key);
     this.stamps[this.slotOf(at)] = this.stamp;
-    gauge.entries++;
+    if (++gauge.entries === this.joinAt) this.join(words[this.active]!);
     return ADDED;
   }
 
@@ -187,6 +203,12 @@ export class NeighFamily {
       }
     }
     return found;
+  }
+
+  /** Has an area in huge pages: entries lie all over it, and a page's first touch costs as much as ten entries. */
+  private join(area: number): void {
+    const end = area + (this.mask + 1) * this.entry;
+    for (let at = area; at + HUGE_WORDS <= end; at += HUGE_WORDS) this.dense(at);
   }
 
   private slotOf(at: number): number {
@@ -271,6 +293,7 @@ export class NeighFamily {
     const to = from === this.first ? this.first + size : this.first;
     const stamps = this.stamps.slice();
     const ip = new Int32Array(4);
+    this.join(to);
     words.fill(0, to, to + size);
     for (let slot = 0; slot <= mask; slot++) {
       const at = from + slot * entry;

@@ -166,8 +166,8 @@ export class NetbaseWriter {
       new RouteFamily(words, at, false, this.lines, this.epochs, this.nexthops, dense),
       new RouteFamily(words, at, true, this.lines, this.epochs, this.nexthops, dense),
     );
-    this.neigh4 = new NeighFamily(words, at, false, this.epochs);
-    this.neigh6 = new NeighFamily(words, at, true, this.epochs);
+    this.neigh4 = new NeighFamily(words, at, false, this.epochs, dense);
+    this.neigh6 = new NeighFamily(words, at, true, this.epochs, dense);
     this.neighs = new NeighTable(this.neigh4, this.neigh6);
     Atomics.store(words, H_MAGIC, MAGIC);
   }
