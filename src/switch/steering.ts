@@ -140,8 +140,13 @@ export class Steering {
     if (next < 0) return;
     if (!this.owners.addOwned(family, words, next))
       throw new Refusal("limit", "the table has no room for another address");
+    try {
+      if (owner < 0) this.maps.addOwned(family, words);
+    } catch (error) {
+      this.owners.removeOwned(family, words);
+      throw error;
+    }
     owned.owner = next;
-    if (owner < 0) this.maps.addOwned(family, words);
   }
 }
 
