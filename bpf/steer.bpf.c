@@ -29,15 +29,52 @@
 
 PARSER(xdp_md)
 
+INLINE int match_hit(const struct packet *p)
+{
+	struct match_key key = {};
+
+	__builtin_memcpy(key.addr, p->t.daddr, sizeof(key.addr));
+	key.port = p->t.dport;
+	key.vlan[0] = p->vlan[0];
+	key.vlan[1] = p->vlan[1];
+	key.proto = p->t.proto;
+	key.family = p->t.family;
+	return bpf_map_lookup_elem(&matches, &key) ? STEER_REDIRECTED : STEER_NO_MATCH;
+}
+
+/* All there is to do without a switch: in one piece, since most of the packet then need not be kept. */
+INLINE int classify_plain(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	const struct steer_config *own = get_config();
+	struct packet p = {};
+	int verdict;
+
+	if (!own)
+		return STEER_MALFORMED;
+	verdict = parse_link(data, end, own, 0, &p);
+	if (!p.mine)
+		return data + sizeof(struct ethhdr) > end ? STEER_MALFORMED : STEER_NOT_MINE;
+	if (verdict < 0)
+		verdict = parse_network(data, end, end - data, &p);
+	if (verdict >= 0)
+		return verdict;
+	if (p.fragment)
+		return STEER_FRAGMENT;
+	if (p.martian)
+		return STEER_MARTIAN;
+	if (p.t.proto != IPPROTO_UDP && p.t.proto != IPPROTO_TCP)
+		return STEER_OTHER;
+	verdict = parse_transport(data, end, &p);
+	return verdict >= 0 ? verdict : match_hit(&p);
+}
+
 /* What to do with an IP packet, the firewall aside; STEER_REDIRECTED means: look for the socket. */
 INLINE int decide(struct packet *p, const struct steer_policy *rules)
 {
-	int switching = rules->flags && !p->tags;
-	struct match_key key = {};
-
-	if (!p->mine && (!p->group || !switching || p->fragment))
+	if (!p->mine && (!p->group || p->tags || p->fragment))
 		return STEER_NOT_MINE;
-	if (p->fragment && !switching)
+	if (p->fragment && p->tags)
 		return STEER_FRAGMENT;
 	if (p->fragment == LATER) {
 		int fate = fragment_fate(p);
@@ -49,27 +86,18 @@ INLINE int decide(struct packet *p, const struct steer_policy *rules)
 		remember_fragment(p, FRAGMENT_HELD);
 		return STEER_REDIRECTED;
 	}
-	if (switching && is_link(p))
+	if (is_link(p) && !p->tags)
 		return rules->owned && neighbour_owned(p) ? STEER_REDIRECTED : STEER_OTHER;
 	if (p->martian)
 		return STEER_MARTIAN;
-	if (!rules->flags && p->t.proto != IPPROTO_UDP && p->t.proto != IPPROTO_TCP)
-		return STEER_OTHER;
 	if (p->l4 >= 0)
 		return p->l4;
-	if (switching && rules->dhcp && p->kind == DHCP && bpf_map_lookup_elem(&dhcp, &p->extra[0]))
+	if (rules->dhcp && !p->tags && p->kind == DHCP && bpf_map_lookup_elem(&dhcp, &p->extra[0]))
 		return STEER_REDIRECTED;
 	if (!p->mine)
 		return STEER_NOT_MINE;
-	if (!switching) {
-		__builtin_memcpy(key.addr, p->t.daddr, sizeof(key.addr));
-		key.port = p->t.dport;
-		key.vlan[0] = p->vlan[0];
-		key.vlan[1] = p->vlan[1];
-		key.proto = p->t.proto;
-		key.family = p->t.family;
-		return bpf_map_lookup_elem(&matches, &key) ? STEER_REDIRECTED : STEER_NO_MATCH;
-	}
+	if (p->tags)
+		return match_hit(p);
 	if (p->kind == ERROR ? p->quoted.family && hits(&p->quoted, rules, 1) : hits(&p->t, rules, 1))
 		return STEER_REDIRECTED;
 	if ((p->t.proto == IPPROTO_ICMP || p->t.proto == IPPROTO_ICMPV6) && rules->owned &&
@@ -86,9 +114,9 @@ INLINE int classify(struct xdp_md *ctx)
 
 	if (!rules)
 		return STEER_MALFORMED;
+	if (!rules->flags)
+		return classify_plain(ctx);
 	verdict = xdp_md_parse(ctx, ctx->data_end - ctx->data, &p);
-	if (!p.mine && !rules->flags)
-		return STEER_NOT_MINE;
 	if (verdict >= 0) {
 		if (p.kind == ARP && !p.tags && rules->owned && (p.mine || p.group) && neighbour_owned(&p))
 			return STEER_REDIRECTED;
@@ -96,7 +124,7 @@ INLINE int classify(struct xdp_md *ctx)
 			return STEER_DROPPED;
 		return p.mine ? verdict : STEER_NOT_MINE;
 	}
-	if (p.kind == ERROR && rules->flags)
+	if (p.kind == ERROR)
 		xdp_md_quoted(ctx, &p);
 	verdict = decide(&p, rules);
 	if (!p.mine && verdict != STEER_REDIRECTED)
@@ -104,7 +132,7 @@ INLINE int classify(struct xdp_md *ctx)
 	if (verdict != STEER_REDIRECTED && (rules->flags & STEER_DROP) && !firewall_passes(&p, rules) &&
 	    !(p.group && rules->groups && group_hit(&p, rules))) /* the program at the card's ingress clones and drops it */
 		verdict = STEER_DROPPED;
-	if (p.fragment == FIRST && p.mine && rules->flags && !p.tags) {
+	if (p.fragment == FIRST && p.mine && !p.tags) {
 		/* User space has others of this packet already, and must know that they are the kernel's. */
 		if (verdict != STEER_DROPPED && fragment_fate(&p) == FRAGMENT_HELD)
 			verdict = STEER_REDIRECTED;
