@@ -130,7 +130,7 @@ export class SimLink implements Link {
     return this.free.length;
   }
 
-  private recycle(off: number): void {
+  recycle(off: number): void {
     this.free.push(off - ((off - this.framesOff) % this.frameBytes));
   }
 

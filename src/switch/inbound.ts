@@ -112,6 +112,7 @@ export class Inbound {
       const ip = (off + ETHERNET) >>> 2;
       fragments.leave(i);
       const four = etherType(core.words, ip) === ETHERTYPE_IPV4;
+      core.packet[P_FRAGMENT] = LATER;
       const isKernels = core.isLocal(four, core.words, four ? ip + 4 : ip + 6);
       const result = isKernels ? this.kernel(off, fragments.len[i]!, ip, FROM_WIRE) : Drop.bad_fragment;
       if (result > 0) this.tally[result] = this.tally[result]! + 1;
@@ -123,6 +124,7 @@ export class Inbound {
     const { core } = this;
     const { words, packet: p } = core;
     const ip = (off + ETHERNET) >>> 2;
+    p[P_FRAGMENT] = WHOLE;
     if (len < ETHERNET) return Drop.runt;
     const type = etherType(words, ip);
     if (type === ETHERTYPE_ARP) {
@@ -230,9 +232,13 @@ export class Inbound {
     }
   }
 
-  /** Nobody's here: the kernel's, if it has not had it already. */
+  /**
+   * Nobody's here: the kernel's, if it has not had it already. With the firewall on, only fragments: the XDP program sends
+   * those that the firewall lets pass, and may not know better, but nothing else that is the kernel's.
+   */
   private kernel(off: number, len: number, ip: number, origin: number): number {
-    if (origin === FROM_KERNEL || this.firewall) return Drop.no_match;
+    const isClosed = this.firewall && this.core.packet[P_FRAGMENT] === WHOLE;
+    if (origin === FROM_KERNEL || isClosed) return Drop.no_match;
     if (!isGroupMac(this.core.words, ip) && !this.core.isToCard(ip)) return Drop.other_host;
     this.verdict = Verdict.toKernel;
     return this.host.giveBack(off, len);

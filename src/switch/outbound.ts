@@ -115,7 +115,7 @@ export class Outbound {
     this.verdict = Verdict.answered;
     const result = this.decide(slot, off, len, time);
     const known = result === WIRE ? Verdict.sent : result === HELD ? Verdict.held : this.verdict;
-    recorder.end(result > 0 ? result : known, this.to, slot);
+    if (result !== HELD || time !== AGAIN) recorder.end(result > 0 ? result : known, this.to, slot);
     return result;
   }
 

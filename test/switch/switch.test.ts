@@ -226,19 +226,24 @@ describe("fragments from the wire", () => {
     }
   });
 
-  test("the kernel's fragments are the kernel's, at once or after a while", () => {
-    const [first, second] = [f.udp({ dport: 9, payload }).slice(0, 24), whole.slice(24)];
-    const frames = [
-      f.packet({ id: 5, fragment: 0x2000, l4: first }),
-      f.packet({ id: 5, fragment: 0x0003, l4: second }),
-      f.packet({ id: 6, fragment: 0x0003, l4: second }),
-    ];
-    for (const frame of frames) world.wire(frame);
-    world.run();
-    same(world.tap.receive(), frames[0]!, frames[1]!);
-    world.tick(1000);
-    same(world.tap.receive(), frames[2]!);
-  });
+  test.each([false, true])(
+    "the kernel's are the kernel's, at once or after a while (firewall: %p)",
+    (firewall) => {
+      world.close();
+      start({ firewall });
+      const [first, second] = [f.udp({ dport: 9, payload }).slice(0, 24), whole.slice(24)];
+      const frames = [
+        f.packet({ id: 5, fragment: 0x2000, l4: first }),
+        f.packet({ id: 5, fragment: 0x0003, l4: second }),
+        f.packet({ id: 6, fragment: 0x0003, l4: second }),
+      ];
+      for (const frame of frames) world.wire(frame);
+      world.run();
+      same(world.tap.receive(), frames[0]!, frames[1]!);
+      world.tick(1000);
+      same(world.tap.receive(), frames[2]!);
+    },
+  );
 
   test("memory is bounded: more than there is room for is dropped, all is given back", () => {
     for (let id = 0; id < 100; id++) world.wire(four(id)[1]!);
