@@ -114,6 +114,7 @@ export class Channels {
       if ((flags & EPOLLERR_HUP) !== 0) this.requests.gone(slot);
       return 0;
     }
+    core.table.ahead(core.words, frames, n, true);
     let bytes = 0;
     for (let i = 0; i < n; i++) {
       const off = frames[i]!;

@@ -62,6 +62,7 @@ export class NetLoop {
       link.receive(batch, limit);
       const received = batch.n;
       if (received === 0) return 0;
+      if (others !== undefined) others.ahead(batch);
       pass();
       const { n } = batch;
       if (n > 0) {

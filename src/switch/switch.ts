@@ -171,6 +171,11 @@ export class Switch {
     };
   }
 
+  /** Before the pass over a batch. */
+  ahead(batch: Batch): void {
+    this.core.table.ahead(this.words, batch.off, batch.n, false);
+  }
+
   private hasTag(batch: Batch, i: number): boolean {
     const off = batch.off[i]!;
     const type = batch.len[i]! < ETHERNET ? 0 : etherType(this.words, (off + ETHERNET) >>> 2);
