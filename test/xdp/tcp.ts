@@ -11,10 +11,10 @@ export class TcpPair {
   private client: Bun.Socket<undefined> | undefined;
   private lines = 0;
 
-  private constructor(lab: Lab) {
-    this.server = lab.daemon.run(() =>
+  private constructor(lab: Lab, from: "daemon" | "peer") {
+    this.server = lab[from === "peer" ? "daemon" : "peer"].run(() =>
       Bun.listen({
-        hostname: "10.77.0.1",
+        hostname: from === "peer" ? "10.77.0.1" : "10.77.0.2",
         port: 0,
         socket: { data: (socket, data) => void socket.write(data) },
       }),
@@ -22,11 +22,12 @@ export class TcpPair {
     this.port = this.server.port;
   }
 
-  static async open(lab: Lab): Promise<TcpPair> {
-    const pair = new TcpPair(lab);
-    pair.client = await lab.peer.run(() =>
+  /** @param from whose kernel connects */
+  static async open(lab: Lab, from: "daemon" | "peer" = "peer"): Promise<TcpPair> {
+    const pair = new TcpPair(lab, from);
+    pair.client = await lab[from].run(() =>
       Bun.connect({
-        hostname: "10.77.0.1",
+        hostname: from === "peer" ? "10.77.0.1" : "10.77.0.2",
         port: pair.port,
         socket: { data: (_socket, data) => void (pair.echoed += data.toString()) },
       }),
