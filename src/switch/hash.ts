@@ -9,7 +9,7 @@ export function hash4(seed: number, dst: number, src: number, ports: number, met
   return h ^ (h >>> 15);
 }
 
-/** Of an entry's key at word `at`, either family: IPv4 is IPv6 with its other words 0 mixed in at the end. */
+/** The same for IPv6: each address's words in a row of their own, side by side; then as for IPv4. */
 export function hash6(
   seed: number,
   d0: number,
