@@ -4,43 +4,31 @@
 //
 // What is added or removed twice changes nothing and is answered with false. Full maps throw a SysError.
 import { SysError } from "../../ffi/errno.ts";
-import { AF_INET, AF_INET6 } from "../wire/address.ts";
+import { AF_INET } from "../wire/address.ts";
+import { type CardFilter, groupMac, solicitedMac } from "./filter.ts";
+import {
+  addressKey,
+  dhcpKey,
+  type Flow,
+  flowKey,
+  groupKey,
+  type Listener,
+  listenerKey,
+  macKey,
+  maskOf,
+  type Open,
+  openKey,
+  type WildMatch,
+  wildKey,
+} from "./keys.ts";
 import { type SteerMapFds, steerLayout } from "./layout.ts";
-import { insert, matchKey, remove, setAddress, update, type Words } from "./map.ts";
+import { insert, remove, update, type Words } from "./map.ts";
 
 const ENOSPC = 28;
 const IPPROTO_ICMP = 1;
 const IPPROTO_ICMPV6 = 58;
 
-/** Addresses are memory words in network byte order, IPv4 in word 0; ports are numbers. */
-export interface Listener {
-  readonly family: number; // AF_INET, AF_INET6
-  /** TCP, UDP, SCTP, DCCP, UDP-Lite, ICMP or ICMPv6; others are never redirected. */
-  readonly protocol: number;
-  readonly dst: Int32Array;
-  readonly dport: number;
-}
-
-/** A flow as its incoming packets have it. ICMP echo, requests and replies: dport is the identifier, sport 0. */
-export interface Flow extends Listener {
-  readonly src: Int32Array;
-  readonly sport: number;
-}
-
-/** Prefixes of 0..32 or 0..128 bits; a port of -1 is any. */
-export interface WildMatch extends Flow {
-  readonly dstPrefix: number;
-  readonly srcPrefix: number;
-}
-
-/** What the firewall lets in for the kernel, from these remote addresses to this local port; -1: any, or no ports. */
-export interface Open {
-  readonly family: number;
-  readonly protocol: number;
-  readonly port: number;
-  readonly remote: Int32Array;
-  readonly remotePrefix: number;
-}
+export type { Flow, Listener, Open, WildMatch };
 
 export type Firewall = "off" | "learn" | "on";
 
@@ -51,6 +39,7 @@ const bitsOf = (family: number): number => (family === AF_INET ? 32 : 128);
 
 export class SteerMaps {
   readonly #fds: SteerMapFds;
+  readonly #filter: CardFilter | undefined;
   readonly #policy = new Uint32Array(new ArrayBuffer(steerLayout.steer_policy.sizeof));
   /** By pattern: family and mask as text; how many matches have it. */
   readonly #patterns: ({ name: string; matches: number } | undefined)[] = [];
@@ -62,8 +51,10 @@ export class SteerMaps {
   #firewall: Firewall = "off";
   #open = new Map<string, Words>();
 
-  constructor(fds: SteerMapFds) {
+  /** @param filter told what the card must take for the maps to see it; a card that takes all needs none */
+  constructor(fds: SteerMapFds, filter?: CardFilter) {
     this.#fds = fds;
+    this.#filter = filter;
   }
 
   /** Any match, to the map that is quickest for it. */
@@ -116,7 +107,7 @@ export class SteerMaps {
   /** @throws SysError ENOSPC where it would be the 33rd combination of family, prefix lengths and ports given */
   addWild(match: WildMatch): boolean {
     const mask = maskOf(match);
-    const name = nameOf(mask);
+    const name = mask.join();
     let index = this.#patterns.findIndex((pattern) => pattern?.name === name);
     const fresh = index < 0;
     if (fresh) {
@@ -145,7 +136,7 @@ export class SteerMaps {
 
   removeWild(match: WildMatch): boolean {
     const mask = maskOf(match);
-    const name = nameOf(mask);
+    const name = mask.join();
     const index = this.#patterns.findIndex((pattern) => pattern?.name === name);
     if (index < 0 || !remove("wild", this.#fds.wild, wildKey(match, mask, index))) return false;
     if (match.dstPrefix === bitsOf(match.family))
@@ -165,6 +156,7 @@ export class SteerMaps {
   addOwned(family: number, address: Int32Array): boolean {
     if (!insert("owned", this.#fds.owned, addressKey(family, address))) return false;
     this.#addDestination(family, address, family === AF_INET ? IPPROTO_ICMP : IPPROTO_ICMPV6);
+    this.#take(solicitedMac(family, address), true);
     this.#add("owned", 1);
     return true;
   }
@@ -172,6 +164,7 @@ export class SteerMaps {
   removeOwned(family: number, address: Int32Array): boolean {
     if (!remove("owned", this.#fds.owned, addressKey(family, address))) return false;
     this.#removeDestination(family, address, family === AF_INET ? IPPROTO_ICMP : IPPROTO_ICMPV6);
+    this.#take(solicitedMac(family, address), false);
     this.#add("owned", -1);
     return true;
   }
@@ -179,12 +172,14 @@ export class SteerMaps {
   /** Frames to this MAC are ours too, beside those to the card's own. */
   addMac(mac: Uint8Array): boolean {
     if (!insert("macs", this.#fds.macs, macKey(mac))) return false;
+    this.#take(mac, true);
     this.#add("macs", 1);
     return true;
   }
 
   removeMac(mac: Uint8Array): boolean {
     if (!remove("macs", this.#fds.macs, macKey(mac))) return false;
+    this.#take(mac, false);
     this.#add("macs", -1);
     return true;
   }
@@ -193,6 +188,7 @@ export class SteerMaps {
   addGroup(group: Listener): boolean {
     if (!insert("groups", this.#fds.groups, groupKey(group))) return false;
     this.#addDestination(group.family, group.dst, group.protocol);
+    this.#take(groupMac(group.family, group.dst), true);
     this.#add("groups", 1);
     return true;
   }
@@ -200,6 +196,7 @@ export class SteerMaps {
   removeGroup(group: Listener): boolean {
     if (!remove("groups", this.#fds.groups, groupKey(group))) return false;
     this.#removeDestination(group.family, group.dst, group.protocol);
+    this.#take(groupMac(group.family, group.dst), false);
     this.#add("groups", -1);
     return true;
   }
@@ -242,6 +239,12 @@ export class SteerMaps {
       count++;
     }
     return count;
+  }
+
+  #take(mac: Uint8Array | undefined, on: boolean): void {
+    if (mac === undefined) return;
+    if (on) this.#filter?.add(mac);
+    else this.#filter?.remove(mac);
   }
 
   #addDestination(family: number, address: Int32Array, protocol: number): void {
@@ -309,88 +312,3 @@ function change(counts: Map<number, number>, protocol: number, by: number): void
 
 const bits = (counts: Map<number, number>): number =>
   [...counts.keys()].reduce((sum, protocol) => sum | (protocolBits[protocol] ?? 0), 0);
-
-const listenerKey = ({ family, protocol, dst, dport }: Listener): Words =>
-  matchKey({ family, proto: protocol, address: dst, port: dport });
-
-function flowKey(flow: Flow): Uint8Array<ArrayBuffer> {
-  const at = steerLayout.tuple;
-  const key = new DataView(new ArrayBuffer(at.sizeof));
-  setAddress(key, at.daddr, flow.family, flow.dst);
-  setAddress(key, at.saddr, flow.family, flow.src);
-  key.setUint16(at.dport, flow.dport);
-  key.setUint16(at.sport, flow.sport);
-  key.setUint8(at.proto, flow.protocol);
-  key.setUint8(at.family, flow.family);
-  return new Uint8Array(key.buffer);
-}
-
-/** Value of `patterns`; a mask over struct tuple, but for the family. */
-function maskOf({ family, dstPrefix, dport, srcPrefix, sport }: WildMatch): Uint8Array<ArrayBuffer> {
-  const at = steerLayout.pattern;
-  const mask = new Uint8Array(new ArrayBuffer(at.sizeof));
-  const prefix = (offset: number, length: number): void => {
-    for (let bit = 0; bit < length; bit++) mask[offset + (bit >> 3)]! |= 0x80 >> (bit & 7);
-  };
-  prefix(at.daddr, dstPrefix);
-  prefix(at.saddr, srcPrefix);
-  if (dport >= 0) mask.fill(0xff, at.dport, at.dport + 2);
-  if (sport >= 0) mask.fill(0xff, at.sport, at.sport + 2);
-  mask[at.family] = family;
-  return mask;
-}
-
-const nameOf = (mask: Uint8Array): string => mask.join();
-
-function wildKey(match: WildMatch, mask: Uint8Array, pattern: number): Words {
-  const at = steerLayout.wild_key;
-  const key = new Uint8Array(new ArrayBuffer(at.sizeof));
-  const tuple = flowKey(match);
-  for (let i = 0; i < steerLayout.tuple.proto; i++) key[i] = tuple[i]! & mask[i]!;
-  key[steerLayout.tuple.proto] = match.protocol;
-  key[steerLayout.tuple.family] = match.family;
-  new DataView(key.buffer).setUint32(at.pattern, pattern, true);
-  return key;
-}
-
-/** Key of `owned` and `dsts`. */
-function addressKey(family: number, address: Int32Array): Uint8Array<ArrayBuffer> {
-  const at = steerLayout.address_key;
-  const key = new DataView(new ArrayBuffer(at.sizeof));
-  setAddress(key, at.addr, family, address);
-  key.setUint32(at.family, family, true);
-  return new Uint8Array(key.buffer);
-}
-
-function macKey(mac: Uint8Array): Words {
-  const key = new Uint8Array(new ArrayBuffer(steerLayout.mac_key.sizeof));
-  key.set(mac.subarray(0, 6));
-  return key;
-}
-
-function groupKey({ family, protocol, dst, dport }: Listener): Words {
-  const at = steerLayout.group_key;
-  const key = new DataView(new ArrayBuffer(at.sizeof));
-  setAddress(key, at.addr, family, dst);
-  key.setUint16(at.port, dport);
-  key.setUint8(at.proto, protocol);
-  key.setUint8(at.family, family);
-  return new Uint8Array(key.buffer);
-}
-
-function dhcpKey(xid: number): Words {
-  const key = new DataView(new ArrayBuffer(4));
-  key.setUint32(0, xid);
-  return new Uint8Array(key.buffer);
-}
-
-function openKey({ family, protocol, port, remote, remotePrefix }: Open): Uint8Array<ArrayBuffer> {
-  const at = steerLayout.open_key;
-  const key = new DataView(new ArrayBuffer(at.sizeof));
-  key.setUint32(at.prefixlen, 32 + remotePrefix, true);
-  key.setUint8(at.family, family);
-  key.setUint8(at.proto, protocol);
-  key.setUint16(at.port, Math.max(0, port));
-  setAddress(key, at.remote, family === AF_INET6 ? AF_INET6 : AF_INET, remote);
-  return new Uint8Array(key.buffer);
-}

@@ -5,10 +5,12 @@ import { join } from "node:path";
 import { LAB_LLADDR, LAB_PEER_LLADDR, Lab } from "../../src/lab/lab.ts";
 import { AF_INET, AF_INET6, parseIPv4, parseIPv6 } from "../../src/wire/address.ts";
 import { foreignProgram } from "../../src/xdp/foreign.ts";
+import { CardFilter } from "../../src/xdp/filter.ts";
 import { SteerMaps } from "../../src/xdp/maps.ts";
 import { type AttachMode, SteerProgram } from "../../src/xdp/program.ts";
 import { createSocket } from "../../src/xdp/socket.ts";
 import { Tap } from "../../src/xdp/tap.ts";
+import { ip } from "../net/card.ts";
 import { internetChecksum, frame as udpFrame } from "../net/packet.ts";
 import { RawSocket } from "../net/raw.ts";
 import { until } from "../net/wait.ts";
@@ -396,3 +398,37 @@ function inside(): { devices: string[]; programs: number[] } {
 }
 
 const xdpOn = (ifindex: number): number => (foreignProgram(ifindex, "") ? 1 : 0);
+
+test("the card takes what the maps want to see, as long as they do", () => {
+  const filter = lab.daemon.run(() => new CardFilter(lab.ifindex));
+  open.push(filter);
+  const wanting = new SteerMaps(program.fds, filter);
+  const groups = (): string[] =>
+    lab.daemon.run(() =>
+      readFileSync("/proc/thread-self/net/dev_mcast", "latin1")
+        .split("\n")
+        .filter((line) => line.includes(" nd0 "))
+        .map((line) => line.split(/\s+/).at(-1)!)
+        .sort(),
+    );
+  const promiscuity = (): number => ip(lab.daemonHost, "-d", "link", "show", "dev", "nd0")[0].promiscuity;
+  const before = groups();
+  const mdns = group("224.128.1.251", 5353);
+  wanting.addGroup(mdns);
+  wanting.addGroup({ ...mdns, dport: 5354 });
+  wanting.addGroup({ family: AF_INET6, protocol: UDP, dst: v6("ff02::1:3"), dport: 5355 });
+  wanting.addGroup(group("10.77.0.255", 137));
+  wanting.addOwned(AF_INET6, v6("fd77::1234:5678"));
+  wanting.addMac(Uint8Array.of(2, 0, 0, 0, 9, 9));
+  const added = ["01005e0001fb", "333300010003", "3333ff345678"];
+  expect(groups()).toEqual([...before, ...added].sort());
+  expect(promiscuity()).toBe(1); // a veth has no filter for unicast
+  wanting.removeGroup(mdns);
+  wanting.removeOwned(AF_INET6, v6("fd77::1234:5678"));
+  wanting.removeMac(Uint8Array.of(2, 0, 0, 0, 9, 9));
+  expect(groups()).toEqual([...before, ...added.slice(0, 2)].sort());
+  expect(promiscuity()).toBe(0);
+  open.splice(open.indexOf(filter), 1);
+  filter.close();
+  expect(groups()).toEqual(before);
+});
