@@ -184,7 +184,11 @@ static int generate(int fd, int size, int window, int rate, double seconds) {
     }
     int n = recvmmsg(fd, messages, BATCH, MSG_DONTWAIT, NULL);
     if (n <= 0) {
-      if (want <= 0 || rate == 0) poll(&wait, 1, rate > 0 ? 0 : 1);
+      if (want <= 0 || rate == 0) { // until an answer, or until the next one is due
+        int64_t due = rate > 0 && t < end ? begin + (int64_t)((sent + 1) * 1e9 / rate) - now() : 1000000;
+        struct timespec rest = {0, due < 1000 ? 1000 : due > 1000000 ? 1000000 : due};
+        ppoll(&wait, 1, &rest, NULL);
+      }
       continue;
     }
     t = last = heard = now();

@@ -77,7 +77,7 @@ test(`${CLIENTS} clients, ${CLIENTS * MATCHES} matches, ${CHURN} a second leave 
   expect((await rig.clients()).length).toBe(CLIENTS + ports.length);
   expect((await rig.netd.ask<unknown[]>("matches")).length).toBe(CLIENTS * MATCHES + ports.length);
 
-  await both(0.5); // neighbours, and warm code
+  await both(LONG ? 5 : 0.5); // neighbours, and warm code
   const quiet = await both(SECONDS);
   const answer = said.next("the churn to end", SECONDS * 1000 + 60_000);
   crowd.stdin.write(`churn ${CHURN} ${SECONDS + 1}\n`);
@@ -92,7 +92,7 @@ test(`${CLIENTS} clients, ${CLIENTS * MATCHES} matches, ${CHURN} a second leave 
   }
   expect(done).toBeGreaterThan(wanted / 4);
   if (LONG) {
-    expect(done).toBeGreaterThanOrEqual(wanted - 1);
+    expect(done).toBeGreaterThanOrEqual(wanted * 0.95);
     for (const [i, sample] of busy.entries()) expect(sample["p99"]!).toBeLessThan(quiet[i]!["p99"]! * 2);
   }
   // Everybody is still there, with all that is theirs; and when they end, nothing of them is.
