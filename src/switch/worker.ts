@@ -29,6 +29,7 @@ import { ControlSocket } from "./socket.ts";
 import { StaticChannels } from "./static.ts";
 import { Steering } from "./steering.ts";
 import { TableWriter } from "./table.ts";
+import { UnixDiag } from "./unixdiag.ts";
 
 declare const self: Worker;
 
@@ -74,6 +75,8 @@ function run(boot: Boot): void {
   const local = new Local(netbase, boot.ifindex);
   const sockets = new SockDiag(Netns.of(boot.netnsFd));
   stack.defer(() => sockets.close());
+  const channels = new UnixDiag();
+  stack.defer(() => channels.close());
   const maps = new SteerMaps(boot.maps);
   const roster = new Roster({
     table,
@@ -199,6 +202,7 @@ function run(boot: Boot): void {
     table.setNow(Math.floor(now / 1000) + 1);
     table.gather(region);
     claims.expire();
+    for (const client of channels.closed(roster.all())) control.drop(client);
     if (local.refresh(now)) {
       steering.follow();
       for (const client of roster.all()) {

@@ -487,6 +487,18 @@ describe("usnetd's weaknesses", () => {
     await empty();
   });
 
+  test("a client that closes its channel, and lives, is found too", async () => {
+    const [stays, goes] = [client(), client()];
+    expect(text(goes, usnetd, addMatch(OWN, 8080))).toBe("OK");
+    goes.closeChannels();
+    await count(1);
+    expect(matches()).toEqual([]);
+    expect(text(stays, usnetd, addMatch(OWN, 8080))).toBe("OK");
+    await Bun.sleep(1100);
+    await count(1);
+    await empty();
+  });
+
   test("/proc/net/tcp6 is ignored, so v4-mapped sockets lose: the kernel's ports are seen however they are bound", async () => {
     const listen = (hostname: string, port: number, more = {}) =>
       Bun.listen({ hostname, port, socket: { data() {} }, ...more });

@@ -103,15 +103,15 @@ export class Asker implements Disposable {
     throw new Error(`no channel: ${JSON.stringify(heard)}`);
   }
 
-  /** Closes a channel as a client does. */
-  closeChannel(fd: number): void {
-    libc.close(fd);
-    this.owned.splice(this.owned.indexOf(fd), 1);
+  /** Closes the channels that it got, and what other fds. */
+  closeChannels(): void {
+    for (const fd of this.owned) libc.close(fd);
+    this.owned.length = 0;
   }
 
   close(): void {
-    for (const fd of [...this.owned, this.fd]) libc.close(fd);
-    this.owned.length = 0;
+    this.closeChannels();
+    libc.close(this.fd);
     unmap(this.memory, AT + ROOM);
   }
 
