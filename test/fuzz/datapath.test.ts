@@ -245,7 +245,7 @@ class Fuzz {
     if (pick(4) === 0) world.tick(pick(10) ? pick(40) : pick(4000));
     wire.push(...world.sim.link.sent());
     judge.load(this.entries());
-    for (const bytes of inward) judge.see(bytes);
+    judge.see(inward);
     for (const [i, client] of clients.entries())
       for (const got of client.receive()) {
         this.delivered++;

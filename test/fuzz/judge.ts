@@ -103,6 +103,9 @@ export interface Group {
   client: number;
 }
 
+/** First fragments that may still wait for a claim: of some rounds. */
+const RECENT = 100;
+
 export class Judge {
   readonly model: Model = new Model(1e9, 1e9);
   groups: Group[] = [];
@@ -110,6 +113,7 @@ export class Judge {
   xids: Map<number, number> = new Map();
   /** client and generation by fragment: all that its first ones ever were */
   readonly fragments: Map<string, Set<number>> = new Map();
+  private readonly firsts: Parsed[] = [];
   private readonly aliases: readonly bigint[];
 
   constructor(aliases: readonly bigint[]) {
@@ -132,13 +136,20 @@ export class Judge {
       });
   }
 
-  /** Remembers a first fragment that goes in, whoever it is from. */
-  see(frame: Uint8Array): void {
-    const p = this.packet(frame);
-    if (p?.fragment === undefined || !p.first) return;
+  /** Remembers first fragments that go in, whoever they are from, and whose they are; some wait, and are somebody's later. */
+  see(frames: readonly Uint8Array[]): void {
+    for (const frame of frames) {
+      const p = this.packet(frame);
+      if (p?.fragment !== undefined && p.first) this.firsts.push(p);
+    }
+    this.firsts.splice(0, this.firsts.length - RECENT);
+    for (const p of this.firsts) this.decide(p);
+  }
+
+  private decide(p: Parsed): void {
     for (const key of [p, this.beforeAlias(p)]) {
       const owner = this.model.find(key);
-      const name = `${key.src},${key.dst},${p.fragment.split(",").slice(2).join()}`;
+      const name = `${key.src},${key.dst},${p.fragment!.split(",").slice(2).join()}`;
       if (!this.fragments.has(name)) this.fragments.set(name, new Set());
       this.fragments.get(name)!.add(owner);
     }
