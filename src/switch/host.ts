@@ -65,7 +65,8 @@ export class Host {
       const four = p[P_FAMILY] === AF_INET;
       const alias = four ? this.alias4 : this.alias6;
       // The packet that an error quotes was to the alias when the client sent it.
-      if (p[P_KIND] === ERROR) setQuotedAddress(words, p, core.quoted, core.quoted[P_DST]!, alias);
+      if (p[P_KIND] === ERROR && this.isToItself(core.quoted))
+        setQuotedAddress(words, p, core.quoted, core.quoted[P_DST]!, alias);
       setAddress(words, p, p[P_SRC]!, alias, 0);
     }
     if (origin === FROM_KERNEL && !isGroupMac(words, ip)) {
