@@ -214,6 +214,12 @@ export class RouteFamily extends Followed {
     }
   }
 
+  /** As long as usability changed that the FIB has not followed yet, what a list gives now is not what it had given. */
+  protected override begin(head: number, rank: number): number {
+    const before = super.begin(head, rank);
+    return this.nexthops.unsettled ? -1 : before;
+  }
+
   /** Gives a row's prefix its answer anew. */
   private again(row: number): void {
     this.setPrefixOf(row);

@@ -308,6 +308,11 @@ export class NexthopTable {
     return turned.size > 0 ? turned : undefined;
   }
 
+  /** Whether a record's usability changed before `settle`: a message told so. */
+  get unsettled(): boolean {
+    return this.turned.size > 0;
+  }
+
   /** Whether a leg of this next hop goes over `oif`. */
   uses(id: number, oif: number): boolean {
     const { words } = this;

@@ -369,6 +369,28 @@ test("a route's MTU, RTA_VIA and onlink are in its record", () => {
   expect([...w.slice(nh + NH_GATEWAY, nh + NH_GATEWAY + 4)]).toEqual([...words("fe80::9")]);
 });
 
+test("a route that goes in the same batch in which its legs are told dead leaves no answer behind", () => {
+  using nb = makeNetbase();
+  const { routes } = nb.writer;
+  const legs: Leg[] = [
+    [2, "fe80::1"],
+    [3, "fe80::2"],
+  ];
+  routes.upsert(route("::/0", [[4, "fe80::9"]]), CREATE);
+  routes.upsert(route("fd01::/16", legs), CREATE);
+  routes.upsert(route("fd02::/16", legs), CREATE);
+  nb.writer.commit();
+  expect(oifOf(nb, "fd02::1")).toBe(2);
+  const dead = route("fd01::/16", legs);
+  dead.legs.flags.fill(1, 0, 2);
+  const sweep = routes.beginSweep(10, true);
+  routes.upsert(route("::/0", [[4, "fe80::9"]]), DUMP);
+  routes.upsert(dead, DUMP);
+  routes.endSweep(10, sweep, {});
+  nb.writer.commit();
+  expect([oifOf(nb, "fd01::1"), oifOf(nb, "fd02::1")]).toEqual([4, 4]);
+});
+
 test("memory comes back only when readers have quiesced", () => {
   using nb = makeNetbase();
   const { writer, reader } = nb;
