@@ -32,6 +32,8 @@ export class Channels {
   /** Frames from clients, and from the kernel, since the last look. */
   fromClients = 0;
   fromKernel = 0;
+  /** Whether a client has more to say than its rate lets it: its channel stays readable. */
+  isLimited = false;
   private readonly core: Core;
   private readonly stock: Stock;
   private readonly inbound: Inbound;
@@ -95,6 +97,7 @@ export class Channels {
     if (this.filled < BURST) this.refill();
     const n = libc.epoll_wait(this.epollFd, ptr(events), CLIENTS, 0);
     let received = 0;
+    this.isLimited = false;
     for (let i = 0; i < n; i++) {
       const slot = events[i * EVENT_WORDS + EVENT_DATA]!;
       received += slot === TAP ? this.fromTap() : this.fromClient(slot, events[i * EVENT_WORDS]!);
@@ -109,6 +112,7 @@ export class Channels {
     if ((words[row + CLIENT_GEN]! & 1) === 0) return 0; // it leaves
     const rate = words[row + CLIENT_RATE_PPS]!;
     const most = rate === 0 ? this.filled : this.allowed(slot, rate);
+    if (most === 0) this.isLimited = true;
     const n = most === 0 ? 0 : receiver.receive(words[row + CLIENT_FD]!, most);
     if (n === 0) {
       if ((flags & EPOLLERR_HUP) !== 0) this.requests.gone(slot);

@@ -12,6 +12,7 @@ import { ERROR, P_BYTES, P_DST, P_FAMILY, P_IP, P_KIND, P_SRC } from "../wire/pa
 import { completeChecksum, setAddress, setQuotedAddress } from "../wire/rewrite.ts";
 import { type Core, DONE } from "./core.ts";
 import { Drop } from "./drops.ts";
+import { makeTooLong } from "./icmp.ts";
 import { CLIENT_MTU } from "./layout.ts";
 
 /** Where a frame came from. */
@@ -28,6 +29,7 @@ export class Host {
   private readonly alias4: Int32Array;
   private readonly alias6: Int32Array;
   private readonly partial: boolean;
+  private readonly bytes: Uint8Array;
   private readonly link = new Int32Array(LINK_WORDS);
 
   /** @param partial frames from the wire may have partial checksums: the card is a veth */
@@ -45,6 +47,7 @@ export class Host {
     this.alias4 = alias4;
     this.alias6 = alias6;
     this.partial = partial;
+    this.bytes = new Uint8Array(core.words.buffer, core.words.byteOffset, core.words.byteLength);
   }
 
   /** Between batches: takes over the tap's link-layer address. */
@@ -58,7 +61,11 @@ export class Host {
     const { words, table } = core;
     const ip = p[P_IP]!;
     if (this.isFromAlias(p)) return Drop.bad_source; // nobody but us says that
-    if (p[P_BYTES]! > table.words[table.client(slot) + CLIENT_MTU]!) return Drop.mtu;
+    const mtu = table.words[table.client(slot) + CLIENT_MTU]!;
+    if (p[P_BYTES]! > mtu) {
+      if (origin === FROM_KERNEL) this.refuse(p, off, len, mtu);
+      return Drop.mtu;
+    }
     if (origin === FROM_KERNEL || this.partial) completeChecksum(words, p);
     if (this.isToItself(p)) {
       if (origin === FROM_WIRE) return Drop.bad_source;
@@ -75,6 +82,16 @@ export class Host {
     }
     core.deliver.queue(slot, off, len);
     return DONE;
+  }
+
+  /** Tells the kernel how long a packet to a client may be: on lo it may be longer than the card takes. */
+  private refuse(p: Int32Array, off: number, len: number, mtu: number): void {
+    const { words } = this.core;
+    const { link } = this;
+    const alias = p[P_FAMILY] === AF_INET ? this.alias4 : this.alias6;
+    const answer = makeTooLong(words, this.bytes, p, len - ETHERNET, mtu, alias);
+    setDst(words, p[P_IP]!, link[LINK_LLADDR]!, link[LINK_LLADDR + 1]!);
+    this.tap.write(off, answer);
   }
 
   /** Gives the kernel a frame as if the card had received it. */

@@ -133,7 +133,8 @@ export class Inbound {
       return result !== 0 ? result : this.kernel(off, len, ip, origin);
     }
     if (type !== ETHERTYPE_IPV4 && type !== ETHERTYPE_IPV6) return this.kernel(off, len, ip, origin);
-    if (!parseIp(words, p, type === ETHERTYPE_IPV6, ip, len - ETHERNET, false)) return Drop.bad_header;
+    const isCut = origin === FROM_KERNEL && len === this.stock.longest; // read as far as there was room
+    if (!parseIp(words, p, type === ETHERTYPE_IPV6, ip, len - ETHERNET, isCut)) return Drop.bad_header;
     if (p[P_FRAGMENT] === LATER) return this.later(p, off, len, ip, origin);
     if (p[P_KIND] === NEIGHBOUR) {
       const result = this.discovery.outside(p, off, len);

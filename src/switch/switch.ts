@@ -248,13 +248,15 @@ export class Switch {
     this.stock.settle();
   }
 
+  /** Whether an answer is due at once: the loop should not sleep. */
+  get isDue(): boolean {
+    return this.held.length > 0;
+  }
+
   /** Whether something waits that no fd tells of: the loop should not sleep for long. */
   get waits(): boolean {
     return (
-      this.held.length > 0 ||
-      this.waiting.asked > 0 ||
-      this.inbound.fragments.waiting > 0 ||
-      this.outbound.fragments.waiting > 0
+      this.waiting.asked > 0 || this.inbound.fragments.waiting > 0 || this.outbound.fragments.waiting > 0
     );
   }
 

@@ -162,10 +162,11 @@ function run(boot: NetBoot): void {
     loop.publish(control.counters);
     control.beat();
     if (received > 0) lastFrame = now;
-    else if (boot.poll !== "busy" && !sending && now - lastFrame >= idleNs) {
+    else if (boot.poll !== "busy" && !sending && !others?.isDue && now - lastFrame >= idleNs) {
       netbase.offline();
       clients?.epoch.offline();
-      libc.poll(ptr(pollfds), 3, others?.waits ? SHORT_MS : SLEEP_MS);
+      const isLimited = others?.channels.isLimited; // who waits for its rate wakes nobody
+      libc.poll(ptr(pollfds), isLimited ? 2 : 3, isLimited || others?.waits ? SHORT_MS : SLEEP_MS);
       clients?.epoch.quiesce();
       netbase.online();
       transmit.refresh(); // the card may have changed meanwhile

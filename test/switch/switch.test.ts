@@ -735,6 +735,32 @@ describe("on this host", () => {
     );
   });
 
+  test("the kernel is told how long a packet to a client may be", () => {
+    for (const [us, alias] of [
+      [f.US, ALIAS4],
+      [f.US6, ALIAS6],
+    ] as const)
+      for (const bytes of [1600, 9000]) {
+        const long = f.udpPacket({
+          src: us,
+          sport: 33000,
+          dst: us,
+          dport: 5000,
+          payload: new Array(bytes).fill(3),
+        });
+        world.tap.send(long);
+        same(world.run());
+        same(a.receive());
+        const ends = { src: alias, dst: us };
+        const body =
+          us === f.US
+            ? f.icmp(3, 4, f.concat(f.u16(0, 1500), long.slice(14, 14 + 548)), ends)
+            : f.icmp(2, 0, f.concat([0, 0], f.u16(1500), long.slice(14, 14 + 1232)), ends);
+        same(world.tap.receive(), f.icmpPacket(body, { ...ends, id: 0, srcMac: f.CARD, dstMac: TAP_LLADDR }));
+      }
+    expect(world.drops()).toEqual({ mtu: 4 });
+  });
+
   test("nobody else can be the alias", () => {
     world.wire(f.udpPacket({ src: ALIAS4 }));
     world.wire(f.udpPacket({ src: ALIAS6, dst: f.US6 }));
