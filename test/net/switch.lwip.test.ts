@@ -140,3 +140,28 @@ test("a port that the kernel has is refused", async () => {
   await expect(lwip.match("tcp", OWN, 22)).rejects.toThrow("ER");
   await expect(lwip.match("tcp", OWN6, 22)).rejects.toThrow("ER");
 });
+
+test("two queues, two net Workers: clients of both, from everywhere, at once", async () => {
+  await using two = await SwitchRig.start({ queues: 2 });
+  serve(two.lab.peer, PEER, 8000);
+  const ports = [8080, 8081, 8082];
+  const hosts: PeerHost[] = [];
+  for (const port of ports) {
+    const host = await two.lwip();
+    for (const address of [OWN, OWN6]) await host.match("tcp", address, port);
+    expect(await host.tell(`http ${port}`)).toBe("serving");
+    hosts.push(host);
+  }
+  const n = 1_000_000;
+  const fetches = ports.flatMap((port) =>
+    [two.far, two.near].flatMap((before) =>
+      [OWN, `[${OWN6}]`].map((host) => curl(`http://${host}:${port}/${n}`, before)),
+    ),
+  );
+  for (const got of await Promise.all(fetches))
+    expect(got).toMatchObject({ code: 0, bytes: n, hash: patternHash(n) });
+  const outward = await Promise.all(hosts.map((host) => host.tell(`get ${PEER} 8000 300000`, 30_000)));
+  for (const got of outward) expect(got).toBe("got 300000 right 300000 of 300000");
+  const homes = (await two.netd.ask<{ queue: number }[]>("clients")).map(({ queue }) => queue);
+  expect(new Set(homes)).toEqual(new Set([0, 1]));
+});
