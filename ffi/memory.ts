@@ -62,9 +62,14 @@ export function mapShared(fd: number, bytes: number, readOnly = false): number {
   return at;
 }
 
-/** Has the kernel (6.1 or later) put these whole huge pages of mapped memory together. Contents stay; it may refuse. */
-export const collapse = (address: number, bytes: number): boolean =>
-  libc.madvise(address as Pointer, bytes, MADV_COLLAPSE) === 0;
+/**
+ * Has the kernel (6.1 or later) put this huge page of mapped memory together. Contents stay; it may refuse, as it does
+ * where nothing was ever touched: so one small page is, first.
+ */
+export const collapse = (address: number): boolean => {
+  libc.madvise(address as Pointer, 4096, MADV_POPULATE_WRITE);
+  return libc.madvise(address as Pointer, HUGE_PAGE, MADV_COLLAPSE) === 0;
+};
 
 /** Private, zeroed, page-aligned memory, populated at once unless `lazy`; huge pages where the kernel gives them. */
 export function mapPrivate(bytes: number, lazy = false): number {

@@ -40,7 +40,7 @@ export class Region implements RegionRef {
   /** Makes one huge page, for every mapping, of those pages that share one with byte `off`; for what is used all over. */
   collapse(off: number): boolean {
     const from = Math.floor(off / HUGE_PAGE) * HUGE_PAGE;
-    return from + HUGE_PAGE <= this.bytes && collapse(this.address + from, HUGE_PAGE);
+    return from + HUGE_PAGE <= this.bytes && collapse(this.address + from);
   }
 
   get ref(): RegionRef {
