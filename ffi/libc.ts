@@ -41,6 +41,7 @@ export const libc = dlopen("libc.so.6", {
   recvmmsg: { args: [I, P, U, I, P], returns: I },
 
   poll: { args: [P, UL, I], returns: I },
+  usleep: { args: [U], returns: I },
   epoll_create1: { args: [I], returns: I },
   epoll_ctl: { args: [I, I, I, P], returns: I },
   epoll_wait: { args: [I, P, I, I], returns: I },

@@ -2,15 +2,18 @@
 // `fill` (on the netlink Worker itself, or on the thread of drain.ts while a long dump lasts) and emptied by the
 // netlink Worker. Receiving apart from decoding keeps the kernel's walk short: what changes while it lasts can be
 // missed (reference: linux/Documentation/userspace-api/netlink/intro.rst, "Dumping"; net/ipv6/ip6_fib.c).
+// Who fills does not look into the chunks, which would take the thread's code, always cold, longer than the kernel: the
+// decoder finds the dump's end. There is always a chunk to take until then, since the kernel makes the next whenever
+// one is taken (af_netlink.c, netlink_recvmsg).
 //
 //   word 0   slots filled (free running)      by the filler
 //   word 16  slots emptied (free running)     by the decoder
-//   word 32  state: RUNNING, or how it ended  by the filler, last of all
-//   word 33  NLM_F_* of all messages, ored    by the filler
-//   word 34  -errno of the dump or of recv    by the filler
-//   word 35  1: give up                       by the decoder
+//   word 32  1: no more can be received       by the filler
+//   word 34  -errno of recv                   by the filler, before
+//   word 35  1: no more is wanted             by the decoder
 //   word 36  who fills: NOBODY, THREAD or DECODER
 //   word 37  sequence number of the dump      by the decoder, before it fills itself
+//   word 38  1: the thread is here, and would fill
 //   word 48  1: the thread has mapped this    by drain.ts, for good
 //   word 64.. bytes in slot i
 //   byte 4096.. slots of 64 KiB, one datagram each
@@ -18,17 +21,17 @@ import { errno } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
 import { type Pointer, ptr } from "../../ffi/memory.ts";
 import type { Region } from "../mem/region.ts";
-import { NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR } from "./constants.ts";
-import { messageFlags, messageLength, messageSeq, messageType } from "./message.ts";
+import { EAGAIN } from "./constants.ts";
+import { messageSeq } from "./message.ts";
 
 const FILLED = 0;
 const EMPTIED = 16;
-const STATE = 32;
-const FLAGS = 33;
+const FAILED = 32;
 const ERROR = 34;
 const ABORT = 35;
 const FILLER = 36;
 const SEQ = 37;
+const WANTED = 38;
 const PRESENT = 48;
 const LENGTHS = 64;
 const SLOTS_OFF = 4096;
@@ -41,13 +44,13 @@ const NOBODY = 0;
 export const THREAD = 1;
 export const DECODER = 2;
 
-const RUNNING = 0;
-const DONE = 1;
-
 const MSG_TRUNC = 0x20;
+const MSG_DONTWAIT = 0x40;
 const EINTR = 4;
-const EBADMSG = 74;
 const EMSGSIZE = 90;
+
+/** A moment, for who waits for the other thread. */
+export const moment = (): void => void libc.usleep(30);
 
 export class Chunks {
   readonly words: Int32Array;
@@ -65,14 +68,14 @@ export class Chunks {
   /** Decoder: forgets the last dump, and fills the next one as long as it does not yield. */
   reset(seq: number): void {
     // A thread that comes late for an earlier dump may hold it for a moment.
-    while (!this.claim(DECODER)) libc.poll(null, 0, 1);
+    while (!this.claim(DECODER)) moment();
     this.words.fill(0, 0, FILLER);
-    this.words[SEQ] = seq;
+    Atomics.store(this.words, SEQ, seq);
   }
 
   /** Which dump this is. */
   get seq(): number {
-    return this.words[SEQ]! >>> 0;
+    return Atomics.load(this.words, SEQ) >>> 0;
   }
 
   /** Becomes the one who fills; false if the other is. */
@@ -90,13 +93,23 @@ export class Chunks {
     return Atomics.load(this.words, FILLER) !== NOBODY;
   }
 
-  /** Filler: takes one datagram of the dump `seq`, waiting for it. False if the ring is full or the dump at its end. */
-  fill(fd: number, seq: number): boolean {
+  /** Thread: whether it waits for its turn, which the decoder then leaves to it. */
+  set wanted(yes: boolean) {
+    Atomics.store(this.words, WANTED, yes ? 1 : 0);
+  }
+
+  get wanted(): boolean {
+    return Atomics.load(this.words, WANTED) !== 0;
+  }
+
+  /**
+   * Filler: takes one datagram of the dump `seq`, if there is one, or once there is. False if there is none, the ring is
+   * full, or the dump over.
+   */
+  fill(fd: number, seq: number, wait = false): boolean {
     const { words } = this;
-    const filled = Atomics.load(words, FILLED);
-    if (words[STATE] !== RUNNING) return false;
-    if (Atomics.load(words, ABORT) !== 0) return this.end(0);
-    if ((filled - Atomics.load(words, EMPTIED)) >>> 0 >= SLOTS) return false;
+    if (this.over || this.full) return false;
+    const filled = words[FILLED]!;
     const slot = (filled >>> 0) % SLOTS;
     const off = SLOTS_OFF + slot * SLOT_BYTES;
     this.nameLen[0] = 12;
@@ -105,54 +118,38 @@ export class Chunks {
         fd,
         (this.address + off) as Pointer,
         SLOT_BYTES,
-        MSG_TRUNC,
+        wait ? MSG_TRUNC : MSG_TRUNC | MSG_DONTWAIT,
         ptr(this.name),
         ptr(this.nameLen),
       ),
     );
     if (length < 0) {
       const error = errno();
-      return error === EINTR || this.end(-error);
+      if (error === EINTR) return true;
+      return error === EAGAIN && !wait ? false : this.fail(-error);
     }
     if (this.name[1] !== 0) return true; // not from the kernel
-    if (length > SLOT_BYTES) return this.end(-EMSGSIZE);
-    const last = this.scan(off, off + length, seq);
-    if (last < 0) return true; // of an earlier dump
+    if (length > SLOT_BYTES) return this.fail(-EMSGSIZE);
+    if (length < 16 || messageSeq(words, off) !== seq) return true; // of an earlier dump
     words[LENGTHS + slot] = length;
     Atomics.store(words, FILLED, filled + 1);
-    return last === 0 || this.end(words[ERROR]!);
+    return true;
   }
 
-  /** Whether DONE (1) or more (0) comes after this datagram; -1 if it belongs to another request. */
-  private scan(off: number, end: number, seq: number): number {
-    const { words } = this;
-    let flags = 0;
-    let last = 0;
-    if (end - off < 16 || messageSeq(words, off) !== seq) return -1;
-    for (let len: number; (len = messageLength(words, off, end)) > 0; off += (len + 3) & ~3) {
-      flags |= messageFlags(words, off);
-      const type = messageType(words, off);
-      if (type !== NLMSG_DONE && type !== NLMSG_ERROR) continue;
-      words[ERROR] = len >= 20 ? Math.min(words[(off >> 2) + 4]!, 0) : -EBADMSG;
-      last = 1;
-    }
-    if (off < end) {
-      words[ERROR] = -EBADMSG;
-      last = 1;
-    }
-    words[FLAGS]! |= flags & NLM_F_DUMP_INTR;
-    return last;
-  }
-
-  private end(error: number): false {
+  private fail(error: number): false {
     this.words[ERROR] = error;
-    Atomics.store(this.words, STATE, DONE);
+    Atomics.store(this.words, FAILED, 1);
     return false;
   }
 
-  /** Decoder: whether nothing will be added any more. */
-  get ended(): boolean {
-    return Atomics.load(this.words, STATE) !== RUNNING;
+  /** Whether there is no room for another datagram. */
+  get full(): boolean {
+    return this.ready >= SLOTS;
+  }
+
+  /** Whether nothing will be added any more. */
+  get over(): boolean {
+    return Atomics.load(this.words, FAILED) !== 0 || Atomics.load(this.words, ABORT) !== 0;
   }
 
   /** Decoder: chunks there are to decode. */
@@ -174,16 +171,12 @@ export class Chunks {
     Atomics.add(this.words, EMPTIED, 1);
   }
 
-  /** Decoder, once ended: the kernel says that things changed under the dump. */
-  get interrupted(): boolean {
-    return this.words[FLAGS] !== 0;
-  }
-
-  /** Decoder, once ended: 0 or -errno. */
+  /** Decoder, once over: 0, or -errno of receiving. */
   get error(): number {
     return this.words[ERROR]!;
   }
 
+  /** Decoder: the dump's end was seen, or it is given up. */
   abort(): void {
     Atomics.store(this.words, ABORT, 1);
   }

@@ -1,13 +1,13 @@
-// One dump at a time, received as fast as the kernel makes it and decoded behind that. Short dumps (up to 1 MiB, some
-// 17,000 routes) are received whole, then decoded. For a longer one a second thread (drain.ts) is asked to receive the
-// rest; until it comes, and if it never does, this one receives and decodes by turns.
+// One dump at a time, received as fast as the kernel makes it and decoded behind that. A second thread (drain.ts) is
+// asked to receive the rest of one that is not short; until it comes, this one receives, and if it never does, receives
+// and decodes by turns once the ring is full.
 import { SysError } from "../../ffi/errno.ts";
-import { libc } from "../../ffi/libc.ts";
+import { HUGE_PAGE } from "../../ffi/memory.ts";
 import { Region } from "../mem/region.ts";
-import { Chunks, CHUNKS_BYTES, DECODER } from "./chunks.ts";
-import { NLMSG_DONE, NLMSG_ERROR } from "./constants.ts";
+import { Chunks, CHUNKS_BYTES, DECODER, moment } from "./chunks.ts";
+import { NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR } from "./constants.ts";
 import type { DrainBoot } from "./drain.ts";
-import { messageLength, messageType, Requests } from "./message.ts";
+import { messageFlags, messageLength, messageType, Requests } from "./message.ts";
 import type { Netns } from "./netns.ts";
 import { NetlinkSocket } from "./socket.ts";
 
@@ -27,9 +27,12 @@ export interface DumpResult {
 }
 
 const ANSWER_MS = 30_000;
-/** Chunks of a short dump, and how many this thread receives at a time after those. */
-const SHORT = 32;
+/** Chunks of a dump that is worth a second thread: one that is there, and one that must be started first. */
+const LONG = 4;
+const VERY_LONG = 32;
+/** Chunks that this thread receives at a time where it must decode too. */
 const TURN = 8;
+const EBADMSG = 74;
 /** How long to wait for a thread that was started to have come so far that it can be ended. */
 const START_MS = 2000;
 
@@ -40,6 +43,11 @@ export class Dumper {
   private readonly requests = new Requests();
   private thread: Worker | undefined;
   private kept = false;
+  private used = false;
+  // What the dump's end said.
+  private ended = false;
+  private interrupted = false;
+  private error = 0;
 
   /** @throws SysError */
   constructor(netns?: Netns) {
@@ -69,29 +77,51 @@ export class Dumper {
       chunks.yield();
       throw new SysError("send netlink dump request", -sent);
     }
-    while (chunks.ready < SHORT && chunks.fill(socket.fd, seq)) sink.pause();
-    chunks.yield();
-    if (!chunks.ended) {
-      this.start();
-      this.thread?.postMessage({ seq });
-    }
     let messages = 0;
+    this.ended = this.interrupted = false;
+    this.error = 0;
     try {
-      while (chunks.ready > 0 || !chunks.ended) {
+      this.receive(seq, sink);
+      while (!this.ended && (chunks.ready > 0 || !chunks.over)) {
         if (chunks.ready > 0) messages += this.decode(sink);
-        else if (chunks.claim(DECODER)) {
+        else if (!chunks.wanted && chunks.claim(DECODER)) {
           while (chunks.ready < TURN && chunks.fill(socket.fd, seq));
+          if (chunks.ready === 0) chunks.fill(socket.fd, seq, true);
           chunks.yield();
-        } else libc.poll(null, 0, 1);
+        } else moment();
         sink.pause();
       }
     } finally {
       // The thread lets go of the ring at the dump's end, or when it is told to give up.
       chunks.abort();
-      while (chunks.claimed) libc.poll(null, 0, 1);
+      while (chunks.claimed) moment();
       if (!this.kept) this.end();
     }
-    return { messages, interrupted: chunks.interrupted, error: chunks.error };
+    return { messages, interrupted: this.interrupted, error: this.ended ? this.error : chunks.error };
+  }
+
+  /** Receives all there is, or until the second thread does. */
+  private receive(seq: number, sink: DumpSink): void {
+    const { chunks, socket } = this;
+    try {
+      for (let n = 1; !chunks.wanted && chunks.fill(socket.fd, seq); n++) {
+        if (n === (this.thread ? LONG : VERY_LONG)) {
+          this.start();
+          this.thread?.postMessage({ seq });
+          this.join();
+        }
+        sink.pause();
+      }
+    } finally {
+      chunks.yield();
+    }
+  }
+
+  /** Has the ring in huge pages: the first touch of a small one costs as much as ten messages. */
+  private join(): void {
+    if (this.used) return;
+    this.used = true;
+    for (let off = 0; off < CHUNKS_BYTES; off += HUGE_PAGE) this.region.collapse(off);
   }
 
   close(): void {
@@ -109,12 +139,22 @@ export class Dumper {
     const end = off + chunks.length;
     for (let len: number; (len = messageLength(words, off, end)) > 0; off += (len + 3) & ~3) {
       const type = messageType(words, off);
-      if (type === NLMSG_DONE || type === NLMSG_ERROR) break;
+      if ((messageFlags(words, off) & NLM_F_DUMP_INTR) !== 0) this.interrupted = true;
+      if (type === NLMSG_DONE || type === NLMSG_ERROR) {
+        this.finish(len >= 20 ? Math.min(words[(off >> 2) + 4]!, 0) : -EBADMSG);
+        break;
+      }
       sink.message(type, words, bytes, off, len);
       messages++;
     }
+    if (off < end && !this.ended) this.finish(-EBADMSG);
     chunks.release();
     return messages;
+  }
+
+  private finish(error: number): void {
+    this.ended = true;
+    this.error = error;
   }
 
   private start(): void {
@@ -128,7 +168,7 @@ export class Dumper {
   private end(): boolean {
     if (!this.thread) return true;
     const until = performance.now() + START_MS;
-    while (!this.chunks.present && performance.now() < until) libc.poll(null, 0, 1);
+    while (!this.chunks.present && performance.now() < until) moment();
     this.thread.postMessage("end");
     this.thread = undefined;
     const { present } = this.chunks;
