@@ -63,7 +63,7 @@ export class Host {
     if (this.isFromAlias(p)) return Drop.bad_source; // nobody but us says that
     const mtu = table.words[table.client(slot) + CLIENT_MTU]!;
     if (p[P_BYTES]! > mtu) {
-      if (origin === FROM_KERNEL) this.refuse(p, off, len, mtu);
+      if (origin === FROM_KERNEL && !isGroupMac(words, ip)) this.refuse(p, off, len, mtu);
       return Drop.mtu;
     }
     if (origin === FROM_KERNEL || this.partial) completeChecksum(words, p);

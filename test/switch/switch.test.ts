@@ -165,6 +165,17 @@ describe("from the wire", () => {
     const multicast = f.udpPacket({ dst: "224.0.0.251", dport: 5353, dstMac: "01:00:5e:00:00:fb" });
     const broadcast = f.udpPacket({ dst: "10.77.0.255", dport: 137, dstMac: "ff:ff:ff:ff:ff:ff" });
     const six = f.udpPacket({ src: f.THEM6, dst: "ff02::fb", dport: 5353, dstMac: "33:33:00:00:00:fb" });
+    const long = f.udpPacket({
+      ...{ dst: "224.0.0.251", dport: 5353, dstMac: "01:00:5e:00:00:fb" },
+      payload: new Array(1000).fill(1),
+    });
+    const c = world.attach({ mtu: 600 });
+    world.group(c, f.UDP, "224.0.0.251", 5353);
+    world.tap.send(long); // too long for one of the group: that is nobody else's affair
+    world.run();
+    for (const client of [a, b]) same(client.receive(), long);
+    same(c.receive());
+    same(world.tap.receive());
     const nobodys = f.udpPacket({ dst: "224.0.0.1", dport: 5353, dstMac: "01:00:5e:00:00:01" });
     for (const frame of [multicast, broadcast, six, nobodys]) world.wire(frame);
     world.run();
