@@ -7,6 +7,7 @@ import {
   H_OWN_LOCAL4,
   type Layout,
   NH_NHID,
+  NH_TYPE,
   ROW_ATTR,
   ROW_DST,
   ROW_META,
@@ -179,6 +180,9 @@ export class RouteFamily extends Followed {
   /** Routes that the last endSweep would have removed but for `spare`. */
   spared = 0;
 
+  /** IPv6: called for each route that the last sweep left though the dump lacked it (`hidden`). */
+  onHidden: (row: number) => void = () => {};
+
   /** Removes the routes that `only` is about and that were not upserted since; returns how many. */
   endSweep(sweep: number, only: RouteFilter): number {
     const { words, rowWords } = this;
@@ -194,10 +198,39 @@ export class RouteFamily extends Followed {
         this.spared++;
         continue;
       }
+      if (this.six && this.hidden(row, sweep, only)) continue;
       this.removeRow(row);
       n++;
     }
     return n;
+  }
+
+  /**
+   * IPv6: whether a dump hides this row. The kernel tells the legs of a route at its first one and goes on after its last
+   * (fib6_dump_node): routes of the same metric that came in between are there, behind it, but not told.
+   */
+  private hidden(row: number, sweep: number, only: RouteFilter): boolean {
+    const { words, nexthops } = this;
+    this.setPrefixOf(row);
+    const head = this.find(this.w0, this.w1, this.w2, this.w3, this.len);
+    for (let other = head; other !== 0; other = words[other + ROW_NEXT]!) {
+      if (((words[other + ROW_META]! ^ words[row + ROW_META]!) & 0xff00) !== 0) continue;
+      if (words[other + ROW_PRIORITY] !== words[row + ROW_PRIORITY]) continue;
+      const nh = words[other + ROW_NH]!;
+      if ((words[other + ROW_ATTR]! & ROW_MULTIPATH) === 0 || words[this.record(other) + NH_TYPE]! >>> 16 < 2)
+        continue;
+      const there =
+        words[other + ROW_STAMP]! >= sweep || (only.oif !== undefined && !nexthops.uses(nh, only.oif));
+      if (!there) continue;
+      const rank = this.rankOf((words[row + ROW_META]! >>> 8) & 0xff);
+      const before = this.begin(head, rank);
+      this.unlink(row);
+      this.link(this.find(this.w0, this.w1, this.w2, this.w3, this.len), row, 0);
+      this.end(rank, before);
+      this.onHidden(row);
+      return true;
+    }
+    return false;
   }
 
   /** Gives the prefixes that use these next hops a new answer: their usability changed. */

@@ -88,6 +88,11 @@ export class Apply {
     this.writer = writer;
     this.agenda = agenda;
     this.wanted = wanted;
+    const { six } = writer.routes;
+    six.onHidden = (row) => {
+      six.load(row, this.other);
+      this.mixed.add(keyOf(this.other));
+    };
   }
 
   /** `kind` is what kindOf says. Returns false if the message was malformed. */

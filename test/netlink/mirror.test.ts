@@ -308,6 +308,26 @@ test("IPv6: the route that is replaced is the first that came, not the preferred
   expect(routes(mirrored, dst)).toHaveLength(2);
 });
 
+test("IPv6: a route that dumps hide between the legs of another is there still, and is found when they are gone", () => {
+  const { host, mirrored } = world();
+  const dst = "fd50::/32";
+  const append = nl.NLM_F_CREATE | nl.NLM_F_APPEND;
+  host.route({ dst, via: "fd00::2" });
+  host.nl.call((m) => newRoute(m, { dst, type: nl.RTN_PROHIBIT }, append));
+  host.nl.call((m) => newRoute(m, { dst, via: "fd00:0:0:1::2" }, append));
+  mirrored.mirror.resync();
+  same(mirrored, host);
+  expect(kernelTables(host).routes6.filter((line) => line.includes(` ${dst} `))).toHaveLength(1);
+  expect(routes(mirrored, dst)).toHaveLength(2);
+  host.nl.call((m) => delRoute(m, { dst, via: "fd00::2" }));
+  host.nl.call((m) => delRoute(m, { dst, via: "fd00:0:0:1::2" }));
+  same(mirrored, host);
+  expect(routes(mirrored, dst)).toEqual([expect.stringContaining("type 8 ")]);
+  host.nl.call((m) => delRoute(m, { dst }));
+  same(mirrored, host);
+  expect(routes(mirrored, dst)).toEqual([]);
+});
+
 test("IPv6: one leg deleted, one appended; IPv4: APPEND, prepend, REPLACE keep the kernel's order", () => {
   const { host, mirrored } = world();
   const six = (via: string) => ({ dst: "fd50::/32", via });
