@@ -79,3 +79,16 @@ test("kill -9 of netd: nothing is left on the card, and a connection of the kern
   await rig.run();
   expect(LAB_LLADDR).toBe(ip(lab.daemonHost, "link", "show", "dev", "nd0")[0].address);
 });
+
+test("channels that a living process drops without a word are noticed, though nobody sends to them", async () => {
+  await using rig = await SwitchRig.start();
+  using staying = rig.raw();
+  staying.match({ protocol: 17, dst: OWN, dport: 6000 });
+  for (let i = 0; i < 20; i++) {
+    using client = rig.raw();
+    client.match({ protocol: 17, dst: OWN, dport: 6001 + i });
+  }
+  await until("them to be taken back", async () => (await rig.clients()).length === 1, 20_000);
+  expect((await rig.netd.ask<unknown[]>("matches")).length).toBe(1);
+  expect(staying.ask("ListMatches").text).toContain("6000");
+});
