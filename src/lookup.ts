@@ -1,7 +1,16 @@
 // `netd lookup`: the whole transmit decision for one packet, and why. It walks the RIB by the kernel's own rules, says
 // what it passed over, then does what the pass does (src/switch/pass.ts) step by step. Tests hold the two together.
 import type { Parts } from "./daemon.ts";
-import { LINE_WORDS, NH_GATEWAY, NH_LINK, NH_MTU, NH_OIF, NH_SRC, NH_TYPE } from "./netbase/layout.ts";
+import {
+  LINE_WORDS,
+  NH_ENCAP,
+  NH_GATEWAY,
+  NH_LINK,
+  NH_MTU,
+  NH_OIF,
+  NH_SRC,
+  NH_TYPE,
+} from "./netbase/layout.ts";
 import type { Verdict } from "./netbase/rib.ts";
 import { RouteRow } from "./netbase/rows.ts";
 import { neighStates } from "./netlink/names.ts";
@@ -117,6 +126,7 @@ export function explain(parts: Parts, views: Views, text: string, options: Looku
       `source ${prefsrc}${row.hasPrefsrc ? ", as the route says" : `: the kernel's choice on ${link?.name}`}`,
     );
   if (refused !== 0) return drop(way, refused);
+  if ((base[leg + NH_TYPE]! & NH_ENCAP) !== 0) return drop(way, Drop.encap);
   if (ifindex !== parts.ifindex) return drop(way, Drop.other_interface);
   const running = IFF_UP | IFF_RUNNING;
   if (!link || (link.flags & running) !== running) return drop(way, Drop.link_down);

@@ -129,6 +129,7 @@ export const NH_GROUP = 0x100; // more than one leg: choose by flow hash
 export const NH_SLOW = 0x200; // tos, throw: the answer needs the slow lookup
 export const NH_PREFSRC = 0x400; // NH_SRC comes from the route
 export const NH_DEAD = 0x800; // no leg is usable: as if the route were not there
+export const NH_ENCAP = 0x1000; // of this leg: packets need a tunnel's head (RTA_ENCAP), which only the kernel gives them
 /** Set in word NH_TYPE where `NetbaseReader.select4` or `select6` must decide. */
 export const NH_SPECIAL: number = NH_GROUP | NH_SLOW | NH_DEAD;
 

@@ -36,7 +36,7 @@ import {
 import type { Lines } from "./lines.ts";
 import type { LinkTable } from "./link.ts";
 import { copyLeg, copyLegs, sameLegs } from "./legs.ts";
-import { Legs, type NexthopRow, type RouteRow } from "./rows.ts";
+import { LEG_ENCAP, Legs, type NexthopRow, type RouteRow } from "./rows.ts";
 import { legsOf } from "./record.ts";
 import { ADDED, CHANGED, Gauge, SAME } from "./stats.ts";
 import { RETIRE_LINES } from "./table.ts";
@@ -363,6 +363,7 @@ export class NexthopTable {
       if (words[leg + NH_OIF] !== legs.ifindex[i] || (own & 0xff) !== legs.gatewayFamily[i]) return false;
       if (((own >>> 8) & OWN_FLAGS) !== (legs.flags[i]! & OWN_FLAGS)) return false;
       if (words[leg + NH_WEIGHT] !== legs.weight[i]) return false;
+      if (((words[leg + NH_TYPE]! ^ legs.flags[i]!) & LEG_ENCAP) !== 0) return false;
       for (let k = 0; k < 4; k++) if (words[leg + NH_GATEWAY + k] !== legs.gateway[i * 4 + k]) return false;
     }
     return true;
@@ -434,6 +435,7 @@ export class NexthopTable {
       scratch[leg + NH_NHID] = nhid;
       if ((type & NH_PREFSRC) !== 0) scratch.set(src.subarray(0, 4), leg + NH_SRC);
       if (i >= legs.n) continue;
+      scratch[leg + NH_TYPE] |= legs.flags[i]! & LEG_ENCAP;
       scratch[leg + NH_OIF] = legs.ifindex[i]!;
       const told = nhid === 0 && legs.n > 1 ? this.told(legs, i) : 0;
       scratch[leg + NH_LINK] = link | legs.gatewayFamily[i]! | (((legs.flags[i]! & OWN_FLAGS) | told) << 8);

@@ -12,7 +12,7 @@ import {
   NH_TYPE,
   NH_WEIGHT,
 } from "./layout.ts";
-import type { RouteRow } from "./rows.ts";
+import { LEG_ENCAP, type RouteRow } from "./rows.ts";
 
 /** How many legs the record at word offset `record` has. */
 export const legsOf = (words: Int32Array, record: number): number => words[record + NH_TYPE]! >>> 16;
@@ -32,7 +32,7 @@ export function loadRecord(words: Int32Array, record: number, row: RouteRow): vo
   for (let i = 0, at = record; i < type >>> 16; i++, at += LINE_WORDS) {
     const leg = legs.add();
     legs.ifindex[leg] = words[at + NH_OIF]!;
-    legs.flags[leg] = (words[at + NH_LINK]! >>> 8) & 0xff;
+    legs.flags[leg] = ((words[at + NH_LINK]! >>> 8) & 0xff) | (words[at + NH_TYPE]! & LEG_ENCAP);
     legs.weight[leg] = words[at + NH_WEIGHT]!;
     legs.gatewayFamily[leg] = words[at + NH_LINK]! & 0xff;
     legs.nhid[leg] = words[at + NH_LEG_NHID]!;

@@ -31,11 +31,14 @@ export class AddrRow {
   readonly peer: Int32Array = new Int32Array(4); // IFA_ADDRESS: the prefix, or the far end
 }
 
+/** In a leg's flags, beyond the kernel's RTNH_F_*: it has RTA_ENCAP, a tunnel's head. The same bit as NH_ENCAP (layout.ts). */
+export const LEG_ENCAP = 0x1000;
+
 /** One route or next-hop group's legs, in the kernel's order. `n` legs are valid; arrays grow on demand. */
 export class Legs {
   n = 0;
   ifindex: Int32Array = new Int32Array(16);
-  flags: Int32Array = new Int32Array(16); // RTNH_F_*
+  flags: Int32Array = new Int32Array(16); // RTNH_F_*, LEG_ENCAP
   weight: Int32Array = new Int32Array(16); // 1..65536
   gatewayFamily: Int32Array = new Int32Array(16); // 0 if on link, AF_INET, AF_INET6 (RTA_VIA)
   gateway: Int32Array = new Int32Array(64); // 4 words a leg

@@ -1,7 +1,7 @@
 // Next-hop objects: struct nhmsg and NHA_* (linux/nexthop.h).
 //   nhmsg: u8 family | u8 scope | u8 protocol | u8 | u32 flags (RTNH_F_*)
 //   NHA_GROUP: structs nexthop_grp of 8 bytes: u32 id | u8 weight - 1 | u8 weight_high | u16 (6.12 and later)
-import type { NexthopRow } from "../netbase/rows.ts";
+import { LEG_ENCAP, type NexthopRow } from "../netbase/rows.ts";
 import { NHA, NHA_RES_GROUP, type Readers, readAttributes, readers, u16, u32 } from "./attribute.ts";
 import {
   AF_INET,
@@ -54,6 +54,13 @@ export const nexthopReaders: Readers<NexthopRow> = readers<NexthopRow, keyof typ
     min: 4,
     read: (row, words, _bytes, off, len) => setGateway(row.legs, 0, words, off, len),
   },
+  ENCAP_TYPE: {
+    min: 2,
+    read(row) {
+      row.legs.flags[0] = LEG_ENCAP;
+      return true;
+    },
+  },
 });
 
 /** Reads the RTM_NEWNEXTHOP or RTM_DELNEXTHOP of `len` bytes at byte `off` into `row`; false if a length in it is wrong. */
@@ -73,7 +80,7 @@ export function decodeNexthop(
   row.legs.clear();
   row.legs.add();
   if (!readAttributes(nexthopReaders, row, words, bytes, off + 24, off + len)) return false;
-  if (!row.group) row.legs.flags[0] = row.flags & 0xff;
+  if (!row.group) row.legs.flags[0] = row.legs.flags[0]! | (row.flags & 0xff);
   return true;
 }
 

@@ -2,7 +2,7 @@
 //   rtmsg: u8 family | u8 dst_len | u8 src_len | u8 tos | u8 table | u8 protocol | u8 scope | u8 type | u32 flags
 // A dump may have millions, so this decoder is written out: 32-bit words, literal cases (numbers of attribute.ts;
 // test/netlink/headers.test.ts holds these too), no call for an attribute that most routes have.
-import type { Legs, RouteRow } from "../netbase/rows.ts";
+import { LEG_ENCAP, type Legs, type RouteRow } from "../netbase/rows.ts";
 import { copyAddress, NLA_TYPE_MASK } from "./attribute.ts";
 import { AF_INET, AF_INET6 } from "./constants.ts";
 
@@ -42,6 +42,7 @@ export function decodeRoute(
   let via = 0; // word index of RTA_VIA's payload
   let viaLen = 0;
   let multipath = false;
+  let encap = 0;
   const end = off + len;
   w += 7;
   // The kernel's own order, with IPv4's lengths, is what nearly every message of a large dump has: read as it comes,
@@ -117,6 +118,9 @@ export function decodeRoute(
         if (payload < 1) return false;
         row.pref = words[w + 1]! & 0xff;
         break;
+      case 21: // RTA_ENCAP_TYPE
+        encap = LEG_ENCAP;
+        break;
       case 30: // RTA_NH_ID
         if (payload < 4) return false;
         row.nhid = words[w + 1]! >>> 0;
@@ -127,7 +131,7 @@ export function decodeRoute(
   if (multipath || (oif === 0 && gateway === 0 && via === 0)) return true;
   legs.n = 1;
   legs.ifindex[0] = oif;
-  legs.flags[0] = flags & RTNH_F_MASK;
+  legs.flags[0] = (flags & RTNH_F_MASK) | encap;
   legs.weight[0] = 1;
   legs.nhid[0] = 0;
   if (gateway !== 0) return setGateway(legs, 0, words, gateway * 4, gatewayLen);
@@ -184,7 +188,7 @@ function decodeLegs(words: Int32Array, bytes: Uint8Array, off: number, len: numb
     const length = head & 0xffff;
     if (length < 8 || length > end - off) return false;
     const leg = legs.add();
-    legs.flags[leg] = (head >>> 16) & 0xff;
+    legs.flags[leg] = (head >>> 16) & RTNH_F_MASK;
     legs.weight[leg] = (head >>> 24) + 1;
     legs.ifindex[leg] = words[(off >> 2) + 1]!;
     const legEnd = off + length;
@@ -196,6 +200,7 @@ function decodeLegs(words: Int32Array, bytes: Uint8Array, off: number, len: numb
       if (type === 5 /* RTA_GATEWAY */ && !setGateway(legs, leg, words, at + 4, attributeLen - 4))
         return false;
       if (type === 18 /* RTA_VIA */ && !setVia(legs, leg, bytes, at + 4, attributeLen - 4)) return false;
+      if (type === 21 /* RTA_ENCAP_TYPE */) legs.flags[leg] = legs.flags[leg]! | LEG_ENCAP;
       at += (attributeLen + 3) & ~3;
     }
     off += (length + 3) & ~3;

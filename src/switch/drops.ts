@@ -20,6 +20,7 @@ const REASONS = [
   ["blackhole", "the route says blackhole"],
   ["unreachable", "the route says unreachable"],
   ["prohibit", "the route says prohibit"],
+  ["encap", "the route puts a tunnel's head before the packet (RTA_ENCAP), which only the kernel does"],
   ["to_kernel", "the destination is an address of this host; only the kernel can deliver that"],
   ["other_interface", "the route leads out of another interface"],
   ["link_down", "the interface is down or has no carrier"],

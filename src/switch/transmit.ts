@@ -9,6 +9,7 @@ import {
   LINK_SEQ,
   LINK_SRC_HEAD,
   LINK_SRC_TAIL,
+  NH_ENCAP,
   NH_GATEWAY,
   NH_LINK,
   NH_MTU,
@@ -125,6 +126,7 @@ export class Transmit {
     const { base } = this;
     const reason = REFUSED[base[nh + NH_TYPE]! & 0xff] ?? Drop.no_route;
     if (reason !== 0) return reason;
+    if ((base[nh + NH_TYPE]! & NH_ENCAP) !== 0) return Drop.encap;
     if (base[nh + NH_OIF] !== this.ifindex) return Drop.other_interface;
     if (this.port[PORT_LONGEST] === 0) return Drop.link_down;
     const mtu = base[nh + NH_MTU]!;

@@ -4,7 +4,7 @@ import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
 import { libc } from "../../ffi/libc.ts";
 import { ptr } from "../../ffi/memory.ts";
 import { Host } from "../../src/lab/host.ts";
-import { LINK_IGNORE } from "../../src/netbase/layout.ts";
+import { LINE_WORDS, LINK_IGNORE, NH_ENCAP, NH_TYPE } from "../../src/netbase/layout.ts";
 import { delAddr, newAddr } from "../../src/netlink/addr.ts";
 import * as nl from "../../src/netlink/constants.ts";
 import { delLink, newLink, setLink } from "../../src/netlink/link.ts";
@@ -14,7 +14,7 @@ import { delNexthop, newNexthop } from "../../src/netlink/nexthop.ts";
 import { delRoute, newRoute } from "../../src/netlink/routeset.ts";
 import { delRule, newRule } from "../../src/netlink/rule.ts";
 import { NetlinkSocket } from "../../src/netlink/socket.ts";
-import { parseIPv4 } from "../../src/wire/address.ts";
+import { parseAddress, parseIPv4 } from "../../src/wire/address.ts";
 import { differences, kernelTables, ourTables } from "../diff/compare.ts";
 import { Mirrored } from "../diff/mirrored.ts";
 
@@ -181,6 +181,45 @@ test("an IPv6 route whose time is over is gone before the kernel collects it; on
   // It is in the kernel's table still, and in none of its answers.
   expect(Bun.spawnSync(host.command("ip", "route", "get", "fd50::1")).exitCode).not.toBe(0);
   expect(there()).toEqual(["fd52"]);
+});
+
+test("routes with a tunnel's head are told apart from those without, leg by leg", () => {
+  const { host, mirrored } = world();
+  const ip = (args: string) =>
+    expect(Bun.spawnSync(host.command("ip", ...args.split(" "))).stderr.toString()).toBe("");
+  const head = "encap ip id 5 dst 10.0.0.2";
+  ip(`route add 10.50.0.0/16 ${head} via 10.0.0.2 dev a0`);
+  ip(`route add 10.51.0.0/16 nexthop via 10.0.1.2 dev a1 nexthop ${head} via 10.0.0.2 dev a0`);
+  ip(`nexthop add id 1 ${head} via 10.0.0.2 dev a0`);
+  ip("nexthop add id 2 via 10.0.1.2 dev a1");
+  ip("nexthop add id 3 group 1/2");
+  ip("route add 10.52.0.0/16 nhid 1");
+  ip("route add 10.53.0.0/16 nhid 3");
+  ip("route add fd50::/32 encap ip6 id 5 dst fd00::2 via fd00::2 dev a0");
+  ip("route add fd51::/32 via fd00::2 dev a0");
+  mirrored.settle(); // ip -j has two keys "dst" for these, so that they cannot be compared
+  const { reader } = mirrored;
+  const heads = (address: string) => {
+    const { family, words: w } = parseAddress(address)!;
+    const nh =
+      family === nl.AF_INET ? reader.fib4.lookup(w[0]!) : reader.fib6.lookup(w[0]!, w[1]!, w[2]!, w[3]!);
+    const legs = reader.words[nh + NH_TYPE]! >>> 16;
+    return Array.from(
+      { length: legs },
+      (_, i) => (reader.words[nh + i * LINE_WORDS + NH_TYPE]! & NH_ENCAP) !== 0,
+    );
+  };
+  expect(["10.50.0.1", "10.51.0.1", "10.52.0.1", "10.53.0.1", "fd50::1", "fd51::1"].map(heads)).toEqual([
+    [true],
+    [false, true],
+    [true],
+    [true, false],
+    [true],
+    [false],
+  ]);
+  ip("route replace 10.50.0.0/16 via 10.0.0.2 dev a0");
+  mirrored.settle();
+  expect(heads("10.50.0.1")).toEqual([false]);
 });
 
 test("a smaller MTU of the link lowers that of its IPv6 routes", () => {
