@@ -279,7 +279,10 @@ async function start(
   }
   const frameBytes = Math.min(...queues.map(({ socket }) => socket.ref.umem.frameBytes));
   if (config.log.capture !== undefined) {
-    const file = captureFile(captures, config.log.capture);
+    const log = new Log(config.log.level);
+    const file = captureFile(captures, config.log.capture, ({ message }) =>
+      log.say("warn", `log.capture ends: ${message}`),
+    );
     stack.defer(() => file.close());
   }
   const watch = new Watch({ ifname, ifindex, netbase, program, services, frameBytes });

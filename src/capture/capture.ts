@@ -42,6 +42,7 @@ export interface Session {
 
 /** Takes pcapng as it comes. */
 export interface Sink {
+  /** @throws if nobody takes it any more: that ends the session */
   write(bytes: Uint8Array<ArrayBuffer>): void;
   /** bytes given to it that its reader has not taken */
   backlog(): number;
@@ -128,15 +129,19 @@ export class Captures {
     this.timer ??= setInterval(() => this.drain(), DRAIN_MS);
     return {
       close: () => {
-        if (this.sessions[slot] !== live) return;
-        this.drain();
-        this.sessions[slot] = undefined;
-        this.publish(slot, new Uint8Array(0));
-        if (this.sessions.some((other) => other !== undefined)) return;
-        clearInterval(this.timer);
-        this.timer = undefined;
+        if (this.sessions[slot] === live) this.drain();
+        if (this.sessions[slot] === live) this.end(slot);
       },
     };
+  }
+
+  /** The session is over: net Workers copy nothing for it any more. */
+  private end(slot: number): void {
+    this.sessions[slot] = undefined;
+    this.publish(slot, new Uint8Array(0));
+    if (this.sessions.some((other) => other !== undefined)) return;
+    clearInterval(this.timer);
+    this.timer = undefined;
   }
 
   /** Ends all sessions. Before the regions go. */
@@ -186,14 +191,19 @@ export class Captures {
       for (const live of this.sessions) if (live) live.lost += (lost - ring.lost) >>> 0;
       ring.lost = lost;
     }
-    for (const live of this.sessions) {
+    for (const [slot, live] of this.sessions.entries()) {
       if (!live) continue;
       if (live.lost > live.told) {
         const now = Date.now();
         live.writer.lost(Math.floor(now / 1000), (now % 1000) * 1e6, live.lost);
         live.told = live.lost;
       }
-      if (live.writer.pending > 0) live.sink.write(live.writer.take());
+      if (live.writer.pending === 0) continue;
+      try {
+        live.sink.write(live.writer.take());
+      } catch {
+        this.end(slot);
+      }
     }
   }
 

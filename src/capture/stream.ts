@@ -46,11 +46,21 @@ export async function captureResponse(captures: Captures, request: Request): Pro
   return new Response(stream, { headers: { "content-type": "application/x-pcapng" } });
 }
 
-/** Captures everything into a file, which is replaced, until it is closed. @throws the error of open(2) */
-export function captureFile(captures: Captures, path: string): Session {
+/**
+ * Captures everything into a file, which is replaced, until it is closed or cannot be written to. @throws the error of open(2)
+ * @param failed told why it ends before that
+ */
+export function captureFile(captures: Captures, path: string, failed: (why: Error) => void): Session {
   const fd = openSync(path, "w", 0o600);
   const session = captures.open({
-    write: (bytes) => void writeSync(fd, bytes),
+    write: (bytes) => {
+      try {
+        for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
+      } catch (error) {
+        failed(error as Error);
+        throw error;
+      }
+    },
     backlog: () => 0,
     end: () => {},
   });

@@ -4,7 +4,7 @@ import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pcapCompile } from "../../ffi/libpcap.ts";
-import { Captures, type Session } from "../../src/capture/capture.ts";
+import { Captures, type Session, type Sink } from "../../src/capture/capture.ts";
 import { Recorder } from "../../src/capture/recorder.ts";
 import { captureBytes, RING_BYTES } from "../../src/capture/region.ts";
 import { captureResponse } from "../../src/capture/stream.ts";
@@ -252,6 +252,38 @@ test("what comes over the admin socket is a program or is refused", async () => 
   const four = await Promise.all([1, 2, 3, 4].map(() => ask(new Uint8Array(0))));
   expect(four.map(({ status }) => status)).toEqual([200, 200, 200, 200]);
   expect((await ask(new Uint8Array(0))).status).toBe(503);
+  captures.close();
+});
+
+test("a reader that is gone ends its own session, once, and no other", async () => {
+  const { captures, recorders } = make();
+  const recorder = recorders[0]!;
+  let writes = 0;
+  const gone: Sink = {
+    write: () => {
+      if (++writes > 1) throw new TypeError("Invalid state: Controller is already closed");
+    },
+    backlog: () => 0,
+    end: () => {
+      throw new Error("it is over already");
+    },
+  };
+  const broken = captures.open(gone)!;
+  const [sink, session] = begin(captures, recorders);
+  const put = (bytes: Uint8Array) => {
+    recorder.refresh();
+    recorder.frame(memory(bytes, 2), 2, bytes.length, Origin.card, Verdict.toKernel);
+  };
+  put(new Uint8Array(60));
+  await Bun.sleep(30); // several times what a drain waits
+  expect(writes).toBe(2);
+  put(new Uint8Array(61));
+  broken.close();
+  session.close();
+  expect(writes).toBe(2);
+  expect(readPcapng(Buffer.concat(sink.pieces)).packets.map((packet) => packet.length)).toEqual([60, 61]);
+  recorder.refresh();
+  expect(recorder.on).toBe(0); // net Workers copy nothing any more
   captures.close();
 });
 
