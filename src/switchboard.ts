@@ -13,7 +13,7 @@ import type { Config } from "./config.ts";
 import { epochBytes } from "./mem/epoch.ts";
 import { Region, type RegionRef } from "./mem/region.ts";
 import type { Netns } from "./netlink/netns.ts";
-import { type Accounts, CLIENT_COUNTERS } from "./switch/account.ts";
+import { Accounts } from "./switch/account.ts";
 import type { NetSwitch, SwitchBoot, SwitchCapacity } from "./switch/boot.ts";
 import type { Entry } from "./switch/entry.ts";
 import { type ClientCame, type ClientLeft, CONTROL_COUNTERS } from "./switch/events.ts";
@@ -239,20 +239,11 @@ export class Switchboard {
 
   private hear(message: Message): void {
     if (message.type === "client") {
-      const { slot, path, pid, uid, gid } = message as unknown as ClientCame;
-      const base = this.totals(slot);
+      const { slot, path, pid, uid, gid, base } = message as unknown as ClientCame;
       const none = new Float64Array(base.length);
       const command = commandOf(pid);
       this.states.set(slot, { slot, path, command, pid, uid, gid, base, totals: none, rates: none });
     } else if (message.type === "left") this.states.delete((message as unknown as ClientLeft).slot);
-  }
-
-  /** Totals of a slot over all net Workers, as they stand. */
-  private totals(slot: number): Float64Array {
-    const sum = new Float64Array(CLIENT_COUNTERS.length);
-    for (const accounts of this.accounts)
-      for (const [i, n] of accounts.read(slot).entries()) sum[i] = sum[i]! + n;
-    return sum;
   }
 
   private sample(): void {
@@ -260,7 +251,7 @@ export class Switchboard {
     const seconds = (now - this.sampled) / 1000;
     this.sampled = now;
     for (const state of this.states.values()) {
-      const totals = this.totals(state.slot).map((n, i) => n - state.base[i]!);
+      const totals = Accounts.sum(this.accounts, state.slot).map((n, i) => n - state.base[i]!);
       state.rates = totals.map((n, i) => (n - state.totals[i]!) / seconds);
       state.totals = totals;
     }

@@ -237,12 +237,21 @@ export class Views implements DaemonView {
 
   drops(): DropView[] {
     const snapshots = this.parts.queues.map(({ thread }) => thread.control.counters.snapshot());
-    return dropNames.slice(1).map((reason, i) => ({
+    const rows = dropNames.slice(1).map((reason, i) => ({
       reason,
       packets: snapshots.reduce((sum, counts) => sum + counts[reason]!, 0),
       perSecond: this.dropRates.get(reason) ?? 0,
       description: dropDescription(i + 1),
     }));
+    const { config, program } = this.parts;
+    if (!config.switch.firewall) return rows;
+    const firewall = {
+      reason: "firewall",
+      packets: program.counters().dropped,
+      perSecond: this.dropRates.get("firewall") ?? 0,
+      description: "for the kernel, which neither asked for it nor has that port open",
+    };
+    return [...rows, firewall];
   }
 
   lookup(address: string, options: LookupOptions): LookupView {

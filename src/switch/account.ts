@@ -43,6 +43,13 @@ export class Accounts {
     this.rows[at] = this.rows[at]! + 1;
   }
 
+  /** A client's rows of all Workers together, as they stand now. */
+  static sum(all: readonly Accounts[], slot: number): Float64Array {
+    const sum = new Float64Array(CLIENT_COUNTERS.length);
+    for (const accounts of all) for (const [i, n] of accounts.read(slot).entries()) sum[i] = sum[i]! + n;
+    return sum;
+  }
+
   /** A client's row as it stands now, in the order of CLIENT_COUNTERS. */
   read(slot: number): Float64Array {
     return this.rows.slice(slot * STRIDE, slot * STRIDE + CLIENT_COUNTERS.length);

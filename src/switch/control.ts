@@ -98,7 +98,12 @@ export class Control {
     const { roster, local, changed } = this.parts;
     const client = roster.attach(path, peer, pidfd, fd, local.mac, local.mtu);
     this.counts.attached++;
-    changed(client, true);
+    try {
+      changed(client, true);
+    } catch (error) {
+      this.drop(client);
+      throw error;
+    }
     return client;
   }
 

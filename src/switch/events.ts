@@ -25,6 +25,8 @@ export interface ClientCame {
   readonly pid: number;
   readonly uid: number;
   readonly gid: number;
+  /** what its slot's counters stood at when it came (account.ts) */
+  readonly base: Float64Array;
 }
 
 /** It has gone; its slot may be another's afterwards. */

@@ -189,6 +189,7 @@ export class Roster {
 
   /** Closes everything: the net Workers have ended. */
   close(): void {
+    this.reclaim();
     for (const client of this.bySlot.values()) {
       libc.close(client.fd);
       libc.close(client.pidfd);

@@ -101,7 +101,12 @@ export class Steering {
 
   /** The kernel's addresses have changed: what it has is not a client's alone any more, what it lost may be. */
   follow(): void {
-    for (const owned of this.owned.values()) this.decide(owned);
+    for (const owned of this.owned.values())
+      try {
+        this.decide(owned);
+      } catch {
+        // No room for it: nobody is answered for it, as if the kernel still had it.
+      }
   }
 
   private hold(family: 2 | 10, words: Int32Array, client: number): void {

@@ -12,7 +12,9 @@ import { Region, type RegionRef } from "../mem/region.ts";
 import { NetbaseReader } from "../netbase/netbase.ts";
 import { Netns } from "../netlink/netns.ts";
 import { parseLladdr } from "../wire/address.ts";
+import { CardFilter } from "../xdp/filter.ts";
 import { SteerMaps } from "../xdp/maps.ts";
+import { Accounts } from "./account.ts";
 import type { SwitchBoot } from "./boot.ts";
 import { Claims } from "./claim.ts";
 import { type Asker, Control } from "./control.ts";
@@ -70,6 +72,7 @@ function run(boot: Boot): void {
   const region = open(boot.table, "read-write");
   const table = new TableWriter(region.buffer, capacity, seed);
   const owns = boot.own.map((ref) => new Own(open(ref, "read-only").buffer, capacity));
+  const accounts = owns.map((own) => own.accounts);
   const netbase = NetbaseReader.open(boot.netbase, boot.netbaseEpochs, boot.reader);
   stack.defer(() => netbase.close());
   const local = new Local(netbase, boot.ifindex);
@@ -77,7 +80,9 @@ function run(boot: Boot): void {
   stack.defer(() => sockets.close());
   const channels = new UnixDiag();
   stack.defer(() => channels.close());
-  const maps = new SteerMaps(boot.maps);
+  const filter = Netns.of(boot.netnsFd).run(() => new CardFilter(boot.ifindex));
+  stack.defer(() => filter.close());
+  const maps = new SteerMaps(boot.maps, filter);
   const roster = new Roster({
     table,
     epochs: new Int32Array(open(boot.epochs, "read-write").buffer),
@@ -113,7 +118,8 @@ function run(boot: Boot): void {
       }
       watch(pidfd, CLIENT, slot);
       if (connected) watch(fd, CLIENT, slot, EPOLLRDHUP);
-      postMessage({ type: "client", slot, path, ...peer } satisfies ClientCame);
+      const base = Accounts.sum(accounts, slot);
+      postMessage({ type: "client", slot, path, ...peer, base } satisfies ClientCame);
     },
   });
   const statics = new StaticChannels(boot.channels, control, roster, table, local);
