@@ -93,6 +93,7 @@ function bad(): Uint8Array[] {
     "10.151.0.1",
     "10.152.0.1",
     "10.154.0.1",
+    "10.155.0.1",
     "10.9.9.9",
   ])
     frames.push(question(5, 64, { src: parseIPv4(odd)! }));

@@ -15,7 +15,7 @@ import { Ring } from "../src/mem/ring.ts";
 import { defaultCapacity, layout } from "../src/netbase/layout.ts";
 import * as offsets from "../src/netbase/layout.ts";
 import { NetbaseReader, NetbaseWriter } from "../src/netbase/netbase.ts";
-import { AddrRow, LinkRow, NeighRow, RouteRow } from "../src/netbase/rows.ts";
+import { AddrRow, LEG_ENCAP, LinkRow, NeighRow, RouteRow } from "../src/netbase/rows.ts";
 import { Drop } from "../src/switch/drops.ts";
 import { LOOP_COUNTERS, NetLoop } from "../src/switch/loop.ts";
 import { MatchTable } from "../src/switch/match.ts";
@@ -37,8 +37,8 @@ const RTN_UNICAST = 1;
 
 const ip = (text: string): number => parseIPv4(text)!;
 
-/** [prefix, prefix length, RTN_*, interface, gateway or "", mtu]: where answers of the verified run lead astray. */
-const ODD_ROUTES = [
+/** [prefix, prefix length, RTN_*, interface, gateway or "", mtu, flags]: where answers of the verified run lead astray. */
+const ODD_ROUTES: readonly [string, number, number, number, string, number, number?][] = [
   ["10.150.2.0", 24, 2, IFINDEX, "", 0], // local
   ["10.150.6.0", 24, 6, 0, "", 0], // blackhole
   ["10.150.7.0", 24, 7, 0, "", 0], // unreachable
@@ -47,7 +47,8 @@ const ODD_ROUTES = [
   ["10.152.0.0", 16, 1, IFINDEX, "10.77.0.99", 0], // a gateway that nobody knows
   ["10.153.0.0", 16, 1, IFINDEX, "10.77.0.2", 576], // a small MTU
   ["10.154.0.0", 16, 3, IFINDEX, "", 0], // broadcast
-] as const;
+  ["10.155.0.0", 16, 1, IFINDEX, "10.77.0.2", 0, LEG_ENCAP], // into a tunnel
+];
 
 /** Shared memory of a world, by path: what a child of either language opens. */
 export interface World {
@@ -81,6 +82,7 @@ export function createWorld(hairpin: boolean): World {
     ifindex: number,
     via: string,
     mtu: number,
+    flags = 0,
   ): void => {
     const row = new RouteRow();
     Object.assign(row, { family: AF_INET, table: RT_TABLE_MAIN, dstLen, type, mtu });
@@ -90,12 +92,12 @@ export function createWorld(hairpin: boolean): World {
       row.legs.ifindex[leg] = ifindex;
       row.legs.gatewayFamily[leg] = via ? AF_INET : 0;
       row.legs.gateway[leg * 4] = via ? ip(via) : 0;
+      row.legs.flags[leg] = flags;
     }
     writer.routes.upsert(row, 0x400); // NLM_F_CREATE
   };
   route("10.77.0.0", 24, RTN_UNICAST, IFINDEX, "", 0);
-  for (const [dst, dstLen, type, ifindex, via, mtu] of ODD_ROUTES)
-    route(dst, dstLen, type, ifindex, via, mtu);
+  for (const odd of ODD_ROUTES) route(...odd);
   const table = new MatchTable(matches.buffer, MATCH_SLOTS);
   for (let flow = 0; flow < FLOWS; flow++)
     for (const { address, port } of [questioner(flow), service(flow)]) {

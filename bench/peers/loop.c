@@ -226,6 +226,7 @@ static inline int route(uint8_t *p, uint32_t len) {
   if (n[NH_TYPE] & NH_SPECIAL) die("a route of several legs");
   uint32_t type = n[NH_TYPE] & 0xff;
   if (type != 1 && (type >= sizeof by_type || by_type[type])) return type < sizeof by_type ? by_type[type] : DROP_no_route;
+  if (n[NH_TYPE] & NH_ENCAP) return DROP_encap;
   if (n[NH_OIF] != IFINDEX) return DROP_other_interface;
   if (!up) return DROP_link_down;
   if (len > longest || (n[NH_MTU] && len > n[NH_MTU] + ETHERNET)) return DROP_mtu;
