@@ -18,8 +18,9 @@ import { decodeAddr } from "./addr.ts";
 import type { Agenda, Kind } from "./agenda.ts";
 import * as nl from "./constants.ts";
 import { Expiry } from "./expiry.ts";
+import { Ghosts } from "./ghosts.ts";
 import { decodeLink } from "./link.ts";
-import { messageFlags } from "./message.ts";
+import { messageFlags, messagePort } from "./message.ts";
 import { decodeNeigh } from "./neigh.ts";
 import { Netconf } from "./netconf.ts";
 import { decodeNexthop } from "./nexthop.ts";
@@ -63,6 +64,7 @@ export class Apply {
   private readonly nexthop = new NexthopRow();
   private readonly rule = new RuleRow();
   private readonly netconf: Netconf;
+  private readonly ghosts = new Ghosts();
   private readonly writer: NetbaseWriter;
   private readonly agenda: Agenda;
   private readonly wanted: ReadonlySet<number> | undefined;
@@ -119,7 +121,7 @@ export class Apply {
       case "neighs4":
       case "neighs6":
         if (!decodeNeigh(words, bytes, off, len, this.neigh)) return false;
-        this.neighMessage(type);
+        this.neighMessage(type, messagePort(words, off));
         return true;
       case "links":
         if (!decodeLink(words, bytes, off, len, this.link)) return false;
@@ -209,19 +211,23 @@ export class Apply {
     if (!dumped) this.agenda.whole("routes4");
   }
 
-  private neighMessage(type: number): void {
+  private neighMessage(type: number, port: number): void {
     const { neigh, writer, wanted } = this;
     this.structural = false;
     if ((neigh.flags & nl.NTF_PROXY) !== 0) return;
     this.structural = true;
-    if (type === nl.RTM_DELNEIGH) writer.neighs.remove(neigh);
-    else if (wanted !== undefined && !wanted.has(neigh.ifindex)) return;
+    if (type === nl.RTM_DELNEIGH) {
+      this.ghosts.went(neigh);
+      writer.neighs.remove(neigh);
+    } else if (wanted !== undefined && !wanted.has(neigh.ifindex)) return;
     // The kernel makes such entries without telling, for group addresses and for interfaces that need no neighbours.
     else if (neigh.state === nl.NUD_NOARP && (neigh.type !== nl.RTN_UNICAST || this.needsNone(neigh.ifindex)))
       return;
     else {
       const result = writer.neighs.upsert(neigh);
       this.structural = result !== SAME && result !== CHANGED;
+      if (result === ADDED && port === 0 && this.ghosts.returned(neigh))
+        this.agenda.whole(neigh.family === nl.AF_INET ? "neighs4" : "neighs6");
     }
   }
 

@@ -17,6 +17,8 @@ export function messageLength(words: Int32Array, off: number, end: number): numb
 
 export const messageType = (words: Int32Array, off: number): number => words[(off >> 2) + 1]! & 0xffff;
 export const messageFlags = (words: Int32Array, off: number): number => words[(off >> 2) + 1]! >>> 16;
+/** Who asked for it; 0: the kernel by itself. */
+export const messagePort = (words: Int32Array, off: number): number => words[(off >> 2) + 3]!;
 export const messageSeq = (words: Int32Array, off: number): number => words[(off >> 2) + 2]! >>> 0;
 
 const FIRST_BYTES = 32 * 1024;

@@ -37,7 +37,7 @@ export class Mirrored {
   }
 
   /** Turns until nothing is left to do. @throws Error if that takes longer than `limitMs` */
-  settle(limitMs = 5000): void {
+  settle(limitMs = 20_000): void {
     const end = performance.now() + limitMs;
     for (;;) {
       const next = this.mirror.turn();

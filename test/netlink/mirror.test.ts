@@ -608,6 +608,21 @@ test("neighbours of interfaces that are not in use are left out; a link that goe
   expect(mirrored.reader.neighs()).toEqual([]);
 });
 
+test("a neighbour whose last state is told after its end is found out", () => {
+  const { host, ifindex, mirrored } = world(1);
+  const spec = { ifindex: ifindex[0]!, dst: "10.0.0.9", lladdr: "02:00:00:00:00:09" };
+  host.nl.call((m) => newNeigh(m, { ...spec, state: nl.NUD_STALE }));
+  host.nl.call((m) => delNeigh(m, spec));
+  same(mirrored, host);
+  const late = new Requests();
+  newNeigh(late, { ...spec, state: nl.NUD_PROBE });
+  const { apply } = mirrored.mirror;
+  apply.message("neighs4", nl.RTM_NEWNEIGH, late.words, late.bytes, 0, late.length);
+  expect(mirrored.reader.neigh4.find(parseIPv4("10.0.0.9")!, ifindex[0]!)).toBe(nl.NUD_PROBE);
+  same(mirrored, host);
+  expect(mirrored.reader.neigh4.find(parseIPv4("10.0.0.9")!, ifindex[0]!)).toBe(0);
+});
+
 test("a failed dump is repeated", () => {
   const { host, mirrored, counts } = world();
   host.route({ dst: "10.50.0.0/16", via: "10.0.0.2" });
