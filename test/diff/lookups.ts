@@ -7,6 +7,7 @@ import {
   NH_DEAD,
   NH_GATEWAY,
   NH_LINK,
+  NH_NHID,
   NH_OIF,
   NH_PREFSRC,
   NH_SLOW,
@@ -148,7 +149,10 @@ function ourAnswers(mirrored: Mirrored, query: Query): string[] {
         const named = (words[leg + NH_TYPE]! & NH_PREFSRC) !== 0;
         // What goes to an address of our own comes from it; IPv6's source is chosen elsewhere, and each leg of an IPv6
         // route may name one of its own, of which the kernel tells the first.
-        const one = query.family === AF_INET || words[record + NH_TYPE]! >>> 16 === 1;
+        // Of several routes by one nexthop object it tells that of whichever was looked up first: the object's cached
+        // answer is shared (rt6_get_pcpu_route takes it from the fib6_nh).
+        const own = words[record + NH_TYPE]! >>> 16 === 1 && words[record + NH_NHID] === 0;
+        const one = query.family === AF_INET || own;
         const source = (named && one) || (query.family === AF_INET && type !== 2);
         return `type ${type} via ${type === 2 ? "-" : gateway} dev ${dev} src ${source ? formatAddress(query.family, words, leg + NH_SRC) : "?"}`;
       });
