@@ -1,7 +1,8 @@
 // Random numbers from a printed seed: a failing run is repeated with NETD_SEED.
 
-/** A seed of this run: NETD_SEED, or a new one. */
-export const seedOf = (): number => Number(process.env["NETD_SEED"] ?? (Math.random() * 2 ** 31) | 0);
+/** A seed of this run: NETD_SEED, CI's (.ci/run), or a new one. */
+export const seedOf = (): number =>
+  Number(process.env["NETD_SEED"] ?? process.env["CI_SEED"] ?? (Math.random() * 2 ** 31) | 0);
 
 export class Random {
   private state: number;
