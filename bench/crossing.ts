@@ -31,6 +31,7 @@ import { Waiting } from "../src/switch/waiting.ts";
 import { swap32 } from "../src/wire/address.ts";
 import { portsWord } from "../src/switch/pattern.ts";
 import { IFINDEX, OWN, refOf } from "./world.ts";
+import { generator } from "./prefixes.ts";
 
 export const CAPACITY = { clients: 64, matches: 131_072 };
 export const CLIENTS = 8;
@@ -54,15 +55,10 @@ export const peerWord = (six: boolean, n: number, i: number): number =>
 
 export const macOf = (client: number): Uint8Array => Uint8Array.of(2, 0, 0, 0, 1, client);
 
-/** xorshift32: the same order every time. */
+/** The same order every time, and peers/switch.c's. */
 export function orderOf(count: number, length: number): Int32Array {
-  let x = 2463534242;
-  return Int32Array.from({ length }, () => {
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    return (x >>> 0) % count;
-  });
+  const next = generator(2463534242);
+  return Int32Array.from({ length }, () => (next() >>> 0) % count);
 }
 
 /** A channel that is memory: CHANNEL_FRAMES frames a client, over and over. */

@@ -10,7 +10,7 @@ import { pcapCompile } from "../ffi/libpcap.ts";
 import { compile } from "../src/filter/compile.ts";
 import { interpreter } from "../src/filter/interpret.ts";
 import { plainMeta } from "../src/filter/packet.ts";
-import { decode, type Program } from "../src/filter/program.ts";
+import { decode, encode, type Program } from "../src/filter/program.ts";
 import { KernelJit } from "./ebpf.ts";
 import { type Bench, type Context, compilePeer, runChild, type Sample, script } from "./harness.ts";
 import { generator } from "./prefixes.ts";
@@ -125,10 +125,7 @@ async function peer(kind: Kind, seconds: number): Promise<Sample> {
   const build = join(import.meta.dir, "..", "build");
   const files = [join(build, "filter-programs.bin"), join(build, `filter-${kind}.bin`)] as const;
   const all = programs();
-  const parts = all.flatMap((program) => [
-    Uint32Array.of(program.length),
-    pcapCompile(EXPRESSIONS[all.indexOf(program)]!),
-  ]);
+  const parts = all.flatMap((program) => [Uint32Array.of(program.length), encode(program)]);
   writeFileSync(
     files[0],
     Buffer.concat([Uint32Array.of(all.length), ...parts].map((part) => Buffer.from(part.buffer))),

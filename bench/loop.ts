@@ -10,6 +10,7 @@ import { Drop, dropNames, SWITCH_REASON } from "../src/switch/drops.ts";
 import { parseIPv4 } from "../src/wire/address.ts";
 import { checksum } from "../src/wire/frame.ts";
 import { type Bench, buildFile, compilePeer, runChild, type Sample, script } from "./harness.ts";
+import { generator } from "./prefixes.ts";
 import { createWorld, header, question, readFrames, type World, writeFrames } from "./world.ts";
 
 const IN_FLIGHT = 1024; // frames that go round in a timed run
@@ -42,15 +43,10 @@ class Setup {
   }
 }
 
-/** xorshift32: the same frames every time. */
+/** The same frames every time. */
 function random(seed: number): (below: number) => number {
-  let x = seed;
-  return (below) => {
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    return (x >>> 0) % below;
-  };
+  const next = generator(seed);
+  return (below) => (next() >>> 0) % below;
 }
 
 /** Frames that are answered: all lengths, options, priority tags, no UDP checksum, any tos, ttl and id. */

@@ -5,15 +5,11 @@ import { SysError } from "../ffi/errno.ts";
 import { pcapCompile } from "../ffi/libpcap.ts";
 import { source } from "./filter/compile.ts";
 import { disassemble } from "./filter/disassemble.ts";
-import { decode, format, type Program, ProgramError, parse } from "./filter/program.ts";
+import { decode, type Form, format, type Program, ProgramError, parse } from "./filter/program.ts";
 import { verify } from "./filter/verify.ts";
 import { print } from "./out.ts";
 
 const EINVAL = 22;
-
-/** What a program can be printed as. */
-export const FORMS = ["words", "numbers", "json", "js"] as const;
-export type Form = (typeof FORMS)[number];
 
 const forms: Record<Form, (program: Program) => string> = {
   words: disassemble, // tcpdump -d

@@ -98,12 +98,12 @@ export class Daemon {
   static async start(config: Config, signal?: AbortSignal): Promise<Daemon> {
     await using stack = new AsyncDisposableStack();
     await clearSocket(config.admin.socket); // before the card is touched: whoever has it may have the card too
-    const parts = await start(config, stack, signal);
+    const log = new Log(config.log.level);
+    const parts = await start(config, log, stack, signal);
     const views = new Views(parts);
     const admin = await serveAdmin(config.admin.socket, views);
     stack.defer(() => admin.stop());
     stack.defer(() => parts.captures.close()); // before its readers' connections are
-    const log = new Log(config.log.level);
     const warn = () => {
       views.measure();
       log.warnings(views.summary().warnings);
@@ -124,6 +124,7 @@ export class Daemon {
 
 async function start(
   config: Config,
+  log: Log,
   stack: AsyncDisposableStack,
   signal: AbortSignal | undefined,
 ): Promise<Parts> {
@@ -279,7 +280,6 @@ async function start(
   }
   const frameBytes = Math.min(...queues.map(({ socket }) => socket.ref.umem.frameBytes));
   if (config.log.capture !== undefined) {
-    const log = new Log(config.log.level);
     const file = captureFile(captures, config.log.capture, ({ message }) =>
       log.say("warn", `log.capture ends: ${message}`),
     );

@@ -7,8 +7,8 @@ import { version } from "../package.json";
 import { SysError } from "../ffi/errno.ts";
 import { type ListName, lists } from "./admin.ts";
 import { Refusal } from "./ask.ts";
-import type { Form } from "./bytecode.ts";
 import type { Config, RunOptions } from "./config.ts";
+import { FORMS, type Form } from "./filter/program.ts";
 import { nearest } from "./nearest.ts";
 import { coloured, drained, print, style } from "./out.ts";
 import { parseLookup, QueryError } from "./query.ts";
@@ -122,9 +122,6 @@ function program(finish: (code: number) => void): Command {
     .description(
       "Shares one network card, and one IP address, between the kernel and userspace network stacks.",
     )
-    .usage(
-      "[options]                     run the daemon, or the lab\n       netd config|show|lookup|capture|filter|dump|monitor [options]",
-    )
     .version(version, "-V, --version")
     .option("--duration <seconds>", "end after so many seconds")
     .option("--json", "for programs: one JSON object a second, and a summary")
@@ -136,11 +133,12 @@ function program(finish: (code: number) => void): Command {
       if (unknown === undefined) return finish(await runNetd(given));
       // As usnetd is called: with its configuration file.
       if (existsSync(unknown)) return finish(await runNetd({ config: unknown, ...given }));
-      const near = nearest(unknown, ["config", "show", "lookup", "capture", "filter", "dump", "monitor"]);
+      const near = nearest(unknown, names());
       throw new UsageError(
         `no command "${unknown}"${near ? `; did you mean ${near}?` : "; see netd --help"}`,
       );
     });
+  const names = () => root.commands.map((command) => command.name());
   // Flags of `netd` itself also count when they stand before the command: netd --admin PATH show links.
   const all = (command: Command): Record<string, unknown> => ({ ...root.opts(), ...command.opts() });
 
@@ -217,7 +215,7 @@ function program(finish: (code: number) => void): Command {
 
   const formOption = () =>
     new Option("--form <form>", "words as tcpdump -d, numbers as tcpdump -ddd, json, or js as it is run")
-      .choices(["words", "numbers", "json", "js"])
+      .choices(FORMS)
       .default("words");
   const filters = root.command("filter").description("packet filters: classic BPF");
   filters
@@ -278,7 +276,9 @@ function program(finish: (code: number) => void): Command {
       await monitor(kinds, options, stop.signal);
       finish(0);
     });
-  return root;
+  return root.usage(
+    `[options]                     run the daemon, or the lab\n       netd ${names().join("|")} [options]`,
+  );
 }
 
 /** Runs the command line. Returns the exit code. */

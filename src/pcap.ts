@@ -1,11 +1,12 @@
 // `netd capture [-w FILE|-] [FILTER]`: frames of the running daemon, both directions, each with what became of it. FILTER
 // is libpcap's language (pcap-filter(7)); it is compiled here, and the daemon gets bytecode.
 //   netd capture -w - tcp port 80 | wireshark -k -i -
-import { closeSync, openSync, writeSync } from "node:fs";
+import { closeSync, openSync } from "node:fs";
 import { SysError } from "../ffi/errno.ts";
 import { pcapCompile } from "../ffi/libpcap.ts";
 import { ask } from "./ask.ts";
 import { FRAME_BYTES } from "./capture/region.ts";
+import { writeAll } from "./capture/stream.ts";
 import { PcapngText } from "./capture/text.ts";
 import { print } from "./out.ts";
 
@@ -34,10 +35,6 @@ export async function capture({ socket, write, filter, stop }: CaptureRequest): 
   } finally {
     if (fd >= 0) closeSync(fd);
   }
-}
-
-function writeAll(fd: number, bytes: Uint8Array): void {
-  for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
 }
 
 /** Runs `action`; a system error becomes a SysError naming the file. */

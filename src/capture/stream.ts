@@ -46,6 +46,11 @@ export async function captureResponse(captures: Captures, request: Request): Pro
   return new Response(stream, { headers: { "content-type": "application/x-pcapng" } });
 }
 
+/** Writes all of it, however little the file takes at a time. @throws the error of write(2) */
+export function writeAll(fd: number, bytes: Uint8Array): void {
+  for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
+}
+
 /**
  * Captures everything into a file, which is replaced, until it is closed or cannot be written to. @throws the error of open(2)
  * @param failed told why it ends before that
@@ -55,7 +60,7 @@ export function captureFile(captures: Captures, path: string, failed: (why: Erro
   const session = captures.open({
     write: (bytes) => {
       try {
-        for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
+        writeAll(fd, bytes);
       } catch (error) {
         failed(error as Error);
         throw error;

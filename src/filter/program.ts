@@ -15,6 +15,10 @@ export interface Instruction {
 
 export type Program = readonly Instruction[];
 
+/** What `netd filter` prints a program as; here, where main.ts gets it without libpcap. */
+export const FORMS = ["words", "numbers", "json", "js"] as const;
+export type Form = (typeof FORMS)[number];
+
 /** The text or the bytes are no program at all. */
 export class ProgramError extends Error {}
 

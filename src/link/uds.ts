@@ -24,10 +24,9 @@ const EMSGSIZE = 90;
 const ENOBUFS = 105;
 
 class Messages {
-  readonly count: number;
-  readonly pointer: Pointer;
-  readonly words: Int32Array;
-  private readonly bytes: number;
+  protected readonly pointer: Pointer;
+  protected readonly words: Int32Array;
+  private readonly mappedBytes: number;
   private readonly iov: number;
   // Where frames are: the address of offset 0, and the offset from which on the address has a higher upper half.
   private readonly low: number;
@@ -36,11 +35,10 @@ class Messages {
 
   /** @param base address of the memory that offsets are into */
   constructor(count: number, base: number) {
-    this.count = count;
-    this.bytes = count * (MMSGHDR + IOVEC) * 4;
-    const address = mapPrivate(this.bytes);
+    this.mappedBytes = count * (MMSGHDR + IOVEC) * 4;
+    const address = mapPrivate(this.mappedBytes);
     this.pointer = address as Pointer;
-    this.words = new Int32Array(bufferAt(address, this.bytes));
+    this.words = new Int32Array(bufferAt(address, this.mappedBytes));
     this.iov = count * MMSGHDR;
     this.low = base | 0;
     this.high = Math.floor(base / 2 ** 32);
@@ -53,7 +51,7 @@ class Messages {
     }
   }
 
-  /** Message `i` is the `len` bytes at `off`. */
+  /** Message `i` is the `len` bytes at `off`; or is received there, `len` bytes at most. */
   set(i: number, off: number, len: number): void {
     const { words } = this;
     const at = this.iov + i * IOVEC;
@@ -63,7 +61,7 @@ class Messages {
   }
 
   close(): void {
-    unmap(this.pointer as unknown as number, this.bytes);
+    unmap(this.pointer as unknown as number, this.mappedBytes);
   }
 }
 
@@ -71,22 +69,13 @@ class Messages {
 export const FULL = 1;
 export const GONE = 2;
 
-export class Sender {
+export class Sender extends Messages {
   /** After `send` that did not send all: FULL, or GONE where nobody is at the other end. */
   refusal = 0;
-  private readonly messages: Messages;
-
-  constructor(count: number, base: number) {
-    this.messages = new Messages(count, base);
-  }
-
-  set(i: number, off: number, len: number): void {
-    this.messages.set(i, off, len);
-  }
 
   /** Sends messages 0..n; returns how many were taken. Never waits. */
   send(fd: number, n: number): number {
-    const sent = libc.sendmmsg(fd, this.messages.pointer, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    const sent = libc.sendmmsg(fd, this.pointer, n, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent === n) return n;
     this.refusal = FULL;
     if (sent >= 0) return sent;
@@ -94,41 +83,22 @@ export class Sender {
     if (error !== EAGAIN && error !== ENOBUFS && error !== ENOMEM && error !== EMSGSIZE) this.refusal = GONE;
     return 0;
   }
-
-  close(): void {
-    this.messages.close();
-  }
 }
 
-export class Receiver {
-  private readonly messages: Messages;
-
-  constructor(count: number, base: number) {
-    this.messages = new Messages(count, base);
-  }
-
-  /** Message `i` is received to `off`, `max` bytes at most. */
-  set(i: number, off: number, max: number): void {
-    this.messages.set(i, off, max);
-  }
-
+export class Receiver extends Messages {
   /** Receives up to `n` messages; returns how many, 0 if there are none. Never waits; passed fds are refused by the kernel. */
   receive(fd: number, n: number): number {
-    const got = libc.recvmmsg(fd, this.messages.pointer, n, MSG_DONTWAIT, null);
+    const got = libc.recvmmsg(fd, this.pointer, n, MSG_DONTWAIT, null);
     return got < 0 ? 0 : got;
   }
 
   /** Bytes of message `i` that are there. */
   bytes(i: number): number {
-    return this.messages.words[i * MMSGHDR + MSG_LEN]!;
+    return this.words[i * MMSGHDR + MSG_LEN]!;
   }
 
   /** Whether message `i` was longer than `max`. */
   truncated(i: number): boolean {
-    return (this.messages.words[i * MMSGHDR + FLAGS]! & MSG_TRUNC) !== 0;
-  }
-
-  close(): void {
-    this.messages.close();
+    return (this.words[i * MMSGHDR + FLAGS]! & MSG_TRUNC) !== 0;
   }
 }

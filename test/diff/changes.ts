@@ -10,7 +10,7 @@ import { delNeigh, type NeighSpec, newNeigh, useNeigh } from "../../src/netlink/
 import { delNexthop, newNexthop } from "../../src/netlink/nexthop.ts";
 import { toAddress } from "../../src/netlink/prefix.ts";
 import { delRoute, type LegSpec, newRoute, type RouteSpec } from "../../src/netlink/routeset.ts";
-import type { Random } from "./random.ts";
+import type { Random } from "../random.ts";
 
 export const LINKS = ["a0", "a1", "a2", "a3", "a4"];
 const IDS = Array.from({ length: 10 }, (_, i) => i + 1);

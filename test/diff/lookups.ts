@@ -18,7 +18,7 @@ import { RouteRow } from "../../src/netbase/rows.ts";
 import { AF_INET, AF_INET6 } from "../../src/netlink/constants.ts";
 import { formatAddress, parseAddress } from "../../src/wire/address.ts";
 import type { Mirrored } from "./mirrored.ts";
-import type { Random } from "./random.ts";
+import type { Random } from "../random.ts";
 
 /** What becomes of packets to routes that refuse: the kernel's errors. */
 const ERRORS: Record<number, string> = {

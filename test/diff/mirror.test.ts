@@ -10,7 +10,8 @@ import { World } from "./changes.ts";
 import { differences, kernelTables, ourTables } from "./compare.ts";
 import { lookupDifferences } from "./lookups.ts";
 import { Mirrored } from "./mirrored.ts";
-import { Random, seedOf } from "./random.ts";
+import { Random } from "../random.ts";
+import { seedOf } from "./seed.ts";
 
 setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 

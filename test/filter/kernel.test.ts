@@ -7,7 +7,8 @@ import { plainMeta } from "../../src/filter/packet.ts";
 import { format, type Program } from "../../src/filter/program.ts";
 import { verify } from "../../src/filter/verify.ts";
 import { KernelFilter } from "./kernel.ts";
-import { packet, program, Random } from "./programs.ts";
+import { Random } from "../random.ts";
+import { packet, program } from "./programs.ts";
 
 setDefaultTimeout(600_000);
 

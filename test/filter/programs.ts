@@ -2,46 +2,25 @@
 // verifier are common; and packets to run them on.
 import { ancillary, BPF_MEMWORDS, known, SKF_AD_OFF, SKF_NET_OFF } from "../../src/filter/opcodes.ts";
 import type { Instruction, Program } from "../../src/filter/program.ts";
-
-/** xorshift32: the same programs for the same seed. */
-export class Random {
-  private state: number;
-  constructor(seed: number) {
-    this.state = seed | 0 || 1;
-  }
-  u32(): number {
-    let s = this.state;
-    s ^= s << 13;
-    s ^= s >>> 17;
-    s ^= s << 5;
-    this.state = s;
-    return s >>> 0;
-  }
-  below(n: number): number {
-    return this.u32() % n;
-  }
-  of<T>(list: readonly T[]): T {
-    return list[this.below(list.length)]!;
-  }
-}
+import type { Random } from "../random.ts";
 
 const codes = [...known];
 const RETURNS = [0x06, 0x16];
 
 /** Offsets, constants and shifts that matter: small, at the edges of ranges, at the packet's end, anything. */
 const constant = (r: Random): number =>
-  r.of([
+  r.pick([
     () => r.below(4),
     () => r.below(40),
     () => r.below(70),
     () => r.below(256),
     () => 0x7fffffff - r.below(3),
     () => 0xffffffff - r.below(3),
-    () => r.u32(),
+    () => r.word(),
   ])();
 
 function instruction(r: Random, left: number): Instruction {
-  const code = r.of(codes);
+  const code = r.pick(codes);
   const type = code & 7;
   const jump = () => (left > 1 && r.below(40) > 0 ? r.below(Math.min(left, 12)) : r.below(256));
   let k = constant(r);
@@ -51,33 +30,33 @@ function instruction(r: Random, left: number): Instruction {
   if (type === 5 && (code & 0xf0) === 0) k = jump();
   // Scratch words are seldom loaded, or hardly a program would be taken; packets are short, so loads must be near.
   if ((type === 0 && (mode === 0x20 || mode === 0x40)) || mode === 0xa0)
-    k = r.below(20) > 0 ? r.below(48) : r.of([k, (SKF_NET_OFF + r.below(30)) >>> 0]);
+    k = r.below(20) > 0 ? r.below(48) : r.pick([k, (SKF_NET_OFF + r.below(30)) >>> 0]);
   return { code, jt: jump(), jf: jump(), k };
 }
 
 export function program(r: Random): Program {
-  const n = 1 + r.below(r.of([3, 10, 30]));
+  const n = 1 + r.below(r.pick([3, 10, 30]));
   const made: Instruction[] = [];
   // All scratch words that are loaded are stored first, mostly.
-  if (r.below(8) > 0) for (let k = 0; k < 4; k++) made.push({ code: r.of([2, 3]), jt: 0, jf: 0, k });
+  if (r.below(8) > 0) for (let k = 0; k < 4; k++) made.push({ code: r.pick([2, 3]), jt: 0, jf: 0, k });
   for (let i = 0; i < n; i++) made.push(instruction(r, n - i));
   made.push({
-    code: r.below(50) > 0 ? r.of(RETURNS) : r.of(codes),
+    code: r.below(50) > 0 ? r.pick(RETURNS) : r.pick(codes),
     jt: 0,
     jf: 0,
-    k: r.of([0, 1, 9, 30, 0xffff, 0xffffffff]),
+    k: r.pick([0, 1, 9, 30, 0xffff, 0xffffffff]),
   });
   if (r.below(4) === 0) {
     const at = r.below(made.length);
     const one = made[at]!;
-    made[at] = r.of<Instruction>([
+    made[at] = r.pick<Instruction>([
       { ...one, code: r.below(256) },
       { ...one, code: r.below(0x10000) },
-      { ...one, k: r.u32() },
+      { ...one, k: r.word() },
       {
         ...one,
-        k: (SKF_AD_OFF + r.of(ancillary).at + r.below(2)) >>> 0,
-        code: r.of([0x20, 0x28, 0x30, 0x40, 0xb1]),
+        k: (SKF_AD_OFF + r.pick(ancillary).at + r.below(2)) >>> 0,
+        code: r.pick([0x20, 0x28, 0x30, 0x40, 0xb1]),
       },
       { ...one, jt: 255 - r.below(3) },
     ]);
@@ -89,6 +68,6 @@ export function program(r: Random): Program {
 export function packet(r: Random): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(new ArrayBuffer(1 + r.below(64)));
   const plain = r.below(2) === 0;
-  for (let i = 0; i < bytes.length; i++) bytes[i] = plain ? r.below(4) : r.u32();
+  for (let i = 0; i < bytes.length; i++) bytes[i] = plain ? r.below(4) : r.word();
   return bytes;
 }

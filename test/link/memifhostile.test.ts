@@ -6,6 +6,7 @@ import { decode, encode, type Message, MESSAGE_BYTES } from "../../src/link/memi
 import { COOKIE, copy, FromClient, type Mapped, ToClient } from "../../src/link/memif/ring.ts";
 import { type FdFacts, type Limits, Refusal, Session } from "../../src/link/memif/session.ts";
 import { frameMemory } from "../../src/mem/frames.ts";
+import { Random } from "../random.ts";
 
 setDefaultTimeout(300_000);
 
@@ -243,13 +244,8 @@ test("copies: every alignment and length, exactly", () => {
 test("a client that changes everything all the time: nothing outside of its region is written, no frame is too long", () => {
   const seed = Number(process.env["NETD_SEED"] ?? (Math.random() * 0x7fffffff) | 0);
   console.log(`seed ${seed}`);
-  let x = seed || 1;
-  const random = () => {
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    return x >>> 0;
-  };
+  const numbers = new Random(seed);
+  const random = () => numbers.word();
   const seconds = Number(process.env["NETD_FUZZ_SECONDS"] ?? 1);
   let frames = 0;
   let ends = 0;

@@ -22,6 +22,7 @@ import { decodeNexthop, dumpNexthops, newNexthop, nexthopReaders } from "../../s
 import { decodeRoute } from "../../src/netlink/route.ts";
 import { dumpRoutes, newRoute } from "../../src/netlink/routeset.ts";
 import { decodeRule, dumpRules, newRule, ruleReaders } from "../../src/netlink/rule.ts";
+import { Random } from "../random.ts";
 
 setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
@@ -126,14 +127,8 @@ afterAll(() => {
   far.close();
 });
 
-/** xorshift32 */
-let state = SEED || 1;
-function random(below: number): number {
-  state ^= state << 13;
-  state ^= state >>> 17;
-  state ^= state << 5;
-  return (state >>> 0) % below;
-}
+const numbers = new Random(SEED);
+const random = (below: number): number => numbers.below(below);
 
 /** A row as comparable text. Array contents count up to the lengths that the row itself names. */
 function show(row: object): string {

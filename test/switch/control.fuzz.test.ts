@@ -20,6 +20,7 @@ import { TableWriter } from "../../src/switch/table.ts";
 import { writeMatch } from "../../src/switch/wants.ts";
 import { defaultConfig } from "../../src/config.ts";
 import { parseAddress } from "../../src/wire/address.ts";
+import { Random } from "../random.ts";
 
 setDefaultTimeout(120_000);
 
@@ -28,14 +29,8 @@ const SEED = Number(process.env["NETD_SEED"] ?? Date.now() & 0x7fffffff);
 const CLIENTS = 12;
 const MATCHES = 200;
 
-/** xorshift32 */
-let state = SEED || 1;
-function random(below: number): number {
-  state ^= state << 13;
-  state ^= state >>> 17;
-  state ^= state << 5;
-  return (state >>> 0) % below;
-}
+const numbers = new Random(SEED);
+const random = (below: number): number => numbers.below(below);
 const pick = <T>(list: readonly T[]): T => list[random(list.length)]!;
 
 /** What is in the programs' maps, by name; full now and then. */

@@ -27,6 +27,7 @@ import {
   sent,
   UDPLITE,
 } from "./harness.ts";
+import { Random } from "../random.ts";
 
 setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
@@ -238,29 +239,6 @@ test("patterns: prefixes and missing ports in every combination, as a model says
 
 function masked(bytes: number[], prefix: number): Int32Array {
   return key(bytes.map((byte, i) => byte & (0xff00 >> Math.min(8, Math.max(0, prefix - 8 * i)))));
-}
-
-/** mulberry32 */
-class Random {
-  private state: number;
-  constructor(seed: number) {
-    this.state = seed;
-  }
-  below(n: number): number {
-    this.state = (this.state + 0x6d2b79f5) | 0;
-    let t = Math.imul(this.state ^ (this.state >>> 15), 1 | this.state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) % n;
-  }
-  pick<T>(list: readonly T[]): T {
-    return list[this.below(list.length)]!;
-  }
-  shuffle(list: unknown[]): void {
-    for (let i = list.length - 1; i > 0; i--) {
-      const j = this.below(i + 1);
-      [list[i], list[j]] = [list[j], list[i]];
-    }
-  }
 }
 
 test("32 patterns have room, the next is refused and changes nothing; a place that is given up is used again", () => {

@@ -7,13 +7,13 @@
 // Source: as message.ts and ring.ts.
 import { check, errno, SysError } from "../../../ffi/errno.ts";
 import { cstring, libc } from "../../../ffi/libc.ts";
-import { bufferAt, mapPrivate, mapShared, type Pointer, ptr, unmap } from "../../../ffi/memory.ts";
-import { decode, encode, type Message, MESSAGE_BYTES, MODE_ETHERNET, VERSION } from "./message.ts";
+import { bufferAt, mapShared, ptr, unmap } from "../../../ffi/memory.ts";
+import { Mailbox } from "./mailbox.ts";
+import { decode, type Message, MODE_ETHERNET, VERSION } from "./message.ts";
 import { COOKIE } from "./ring.ts";
 
 const AF_UNIX = 1;
 const SOCK_SEQPACKET_CLOEXEC = 5 | 0o2000000;
-const MSG_NOSIGNAL = 0x4000;
 const MFD_CLOEXEC_ALLOW_SEALING = 3;
 const F_ADD_SEALS = 1033;
 const F_SEAL_SHRINK = 2;
@@ -165,7 +165,7 @@ export class MemifClient implements Disposable {
   private readonly memfd: number;
   private readonly memory: number;
   private readonly memoryBytes: number;
-  private readonly scratch = mapPrivate(4096, true);
+  private readonly mailbox: Mailbox | undefined;
 
   /** Connects, and waits for the server's answers. @throws SysError with the server's reason */
   constructor(options: ClientOptions) {
@@ -188,6 +188,7 @@ export class MemifClient implements Disposable {
         (i < rings ? this.toServer : this.fromServer).push(ring);
       }
       this.socket = check("socket memif", libc.socket(AF_UNIX, SOCK_SEQPACKET_CLOEXEC, 0));
+      this.mailbox = new Mailbox(this.socket);
       const name = new Uint8Array(new ArrayBuffer(110));
       name[0] = AF_UNIX;
       name.set(Buffer.from(path).subarray(0, 107), 2);
@@ -229,7 +230,7 @@ export class MemifClient implements Disposable {
     if (this.socket >= 0) libc.close(this.socket);
     if (this.memory !== 0) unmap(this.memory, this.memoryBytes);
     libc.close(this.memfd);
-    unmap(this.scratch, 4096);
+    this.mailbox?.close();
   }
 
   private pollfd(): Int32Array {
@@ -238,36 +239,23 @@ export class MemifClient implements Disposable {
     return fds;
   }
 
-  // scratch: msghdr 0 | iovec 56 | control 72 | message 136
   private say(message: Message, fd = -1): void {
-    const view = new DataView(bufferAt(this.scratch, 4096));
-    new Uint8Array(view.buffer).set(encode(message), 136);
-    view.setBigUint64(16, BigInt(this.scratch + 56), true);
-    view.setBigUint64(24, 1n, true);
-    view.setBigUint64(32, fd < 0 ? 0n : BigInt(this.scratch + 72), true);
-    view.setBigUint64(40, fd < 0 ? 0n : 24n, true);
-    view.setBigUint64(56, BigInt(this.scratch + 136), true);
-    view.setBigUint64(64, BigInt(MESSAGE_BYTES), true);
-    view.setBigUint64(72, 20n, true);
-    view.setInt32(80, 1, true);
-    view.setInt32(84, 1, true);
-    view.setInt32(88, fd, true);
-    check(this.op, libc.sendmsg(this.socket, this.scratch as Pointer, MSG_NOSIGNAL));
+    check(this.op, this.mailbox!.send(message, 0, fd));
   }
 
   private expect<T extends Message["type"]>(type: T, timeoutMs: number): Extract<Message, { type: T }> {
     if (libc.poll(ptr(this.pollfd()), 1, timeoutMs) <= 0)
       throw new SysError(this.op, ETIMEDOUT, `no ${type} from the server in ${timeoutMs} ms`);
-    const bytes = new Uint8Array(new ArrayBuffer(MESSAGE_BYTES));
-    const n = Number(libc.recvfrom(this.socket, ptr(bytes), MESSAGE_BYTES, 0, null, null));
-    if (n < 0) throw new SysError(this.op, errno(), `while waiting for ${type}`);
-    const message = decode(bytes.subarray(0, n));
+    const received = this.mailbox!.receive(0);
+    if (received === undefined) throw new SysError(this.op, errno(), `while waiting for ${type}`);
+    for (const fd of received.fds) libc.close(fd); // a server passes none
+    const message = decode(received.bytes);
     if (message?.type === type) return message as Extract<Message, { type: T }>;
     if (message?.type === "disconnect") throw new SysError(this.op, ECONNREFUSED, message.reason);
-    throw new SysError(
-      this.op,
-      EPROTO,
-      n === 0 ? "the server closed" : `${message?.type ?? "no message"} instead of ${type}`,
-    );
+    const what =
+      received.bytes.length === 0
+        ? "the server closed"
+        : `${message?.type ?? "no message"} instead of ${type}`;
+    throw new SysError(this.op, EPROTO, what);
   }
 }

@@ -1,8 +1,4 @@
-// Random numbers from a printed seed: a failing run is repeated with NETD_SEED.
-
-/** A seed of this run: NETD_SEED, CI's (.ci/run), or a new one. */
-export const seedOf = (): number =>
-  Number(process.env["NETD_SEED"] ?? process.env["CI_SEED"] ?? (Math.random() * 2 ** 31) | 0);
+// Random numbers from a seed, for tests that print it: a failing run is repeated.
 
 export class Random {
   private state: number;
@@ -37,5 +33,13 @@ export class Random {
     let at = this.below(choices.reduce((sum, [weight]) => sum + weight, 0));
     for (const [weight, choice] of choices) if ((at -= weight) < 0) return choice;
     return choices[0]![1];
+  }
+
+  /** In place; every order is as likely. */
+  shuffle(list: unknown[]): void {
+    for (let i = list.length - 1; i > 0; i--) {
+      const j = this.below(i + 1);
+      [list[i], list[j]] = [list[j], list[i]];
+    }
   }
 }
