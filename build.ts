@@ -6,7 +6,7 @@ const workers = [
   "src/netlink/drain.ts",
   "src/netlink/wait.ts",
   "src/xdp/worker.ts",
-  "src/switch/worker.ts",
+  "src/control/worker.ts",
   "src/lab/worker.ts",
 ];
 const { exitCode } = Bun.spawnSync(

@@ -16,7 +16,7 @@ import { Arp } from "../src/switch/arp.ts";
 import { Core, DONE, WIRE } from "../src/switch/core.ts";
 import type { Deliver } from "../src/switch/deliver.ts";
 import { Discovery } from "../src/switch/discovery.ts";
-import { TableReader } from "../src/switch/find.ts";
+import { TableReader } from "../src/switch/table/find.ts";
 import { Held } from "../src/switch/held.ts";
 import { Drop, dropNames } from "../src/switch/drops.ts";
 import { FROM_WIRE, Host } from "../src/switch/host.ts";
@@ -29,7 +29,7 @@ import { Stock } from "../src/switch/stock.ts";
 import { Transmit } from "../src/switch/transmit.ts";
 import { Waiting } from "../src/switch/waiting.ts";
 import { swap32 } from "../src/wire/address.ts";
-import { portsWord } from "../src/switch/pattern.ts";
+import { portsWord } from "../src/switch/table/pattern.ts";
 import { IFINDEX, OWN, refOf } from "./world.ts";
 import { generator } from "./prefixes.ts";
 

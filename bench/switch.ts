@@ -6,10 +6,10 @@
 // one's fate is what the matches say. The C program finds what ours finds.
 import { join } from "node:path";
 import { Region } from "../src/mem/region.ts";
-import * as offsets from "../src/switch/layout.ts";
-import { layout, tableBytes } from "../src/switch/layout.ts";
-import type { Match } from "../src/switch/pattern.ts";
-import { TableWriter } from "../src/switch/table.ts";
+import * as offsets from "../src/switch/table/layout.ts";
+import { layout, tableBytes } from "../src/switch/table/layout.ts";
+import type { Match } from "../src/switch/table/pattern.ts";
+import { TableWriter } from "../src/switch/table/table.ts";
 import { CAPACITY, CLIENTS, IPPROTO_UDP, macOf, ownWord, peerWord, PORT, REMOTE_PORT } from "./crossing.ts";
 import { type Bench, buildFile, compilePeer, runChild, type Sample, script } from "./harness.ts";
 import { createWorld, type World } from "./world.ts";

@@ -2,10 +2,10 @@
 // (view.ts). The main thread reads both where they lie, as any reader does; names and rates are the switchboard's.
 import type { Parts } from "./daemon.ts";
 import { CLIENT_COUNTERS, FROM_BYTES, FROM_PACKETS, TO_BYTES, TO_PACKETS } from "./switch/account.ts";
-import type { Entry } from "./switch/entry.ts";
-import { CLIENT_HOME, CLIENT_MAC0, CLIENT_MAC1, CLIENT_SINCE } from "./switch/layout.ts";
-import { timeoutOf } from "./switch/settings.ts";
-import { protocolName } from "./switch/wants.ts";
+import type { Entry } from "./switch/table/entry.ts";
+import { CLIENT_HOME, CLIENT_MAC0, CLIENT_MAC1, CLIENT_SINCE } from "./switch/table/layout.ts";
+import { timeoutOf } from "./control/settings.ts";
+import { protocolName } from "./control/wants.ts";
 import type { ClientView, MatchView, TrafficView } from "./view.ts";
 import { AF_INET, formatAddress, formatLladdr, swap32 } from "./wire/address.ts";
 

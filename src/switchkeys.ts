@@ -2,7 +2,7 @@
 // src/switch/settings.ts is what the control Worker reads of it.
 import * as v from "valibot";
 import { key, maybe, section, SocketPath, unique, whole } from "./schema.ts";
-import { readEndpoint, readPrefix } from "./switch/wants.ts";
+import { readEndpoint, readPrefix } from "./control/wants.ts";
 import { parseIPv4, parseIPv6, parseLladdr } from "./wire/address.ts";
 
 const endpoint = 'endpoints such as "tcp:22", "udp:53:10.0.0.0/8" or "icmp"';

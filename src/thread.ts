@@ -17,7 +17,7 @@ export type Message = { type: string; message?: string };
 const entries = {
   netlink: new URL("./netlink/worker.ts", import.meta.url),
   net: new URL("./xdp/worker.ts", import.meta.url),
-  control: new URL("./switch/worker.ts", import.meta.url),
+  control: new URL("./control/worker.ts", import.meta.url),
   traffic: new URL("./lab/worker.ts", import.meta.url),
 };
 

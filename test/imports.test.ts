@@ -27,6 +27,16 @@ const MAY: Record<string, readonly string[]> = {
     "src/xdp",
     "src/capture",
   ],
+  "src/control": [
+    "ffi",
+    "src/mem",
+    "src/wire",
+    "src/netbase",
+    "src/netlink",
+    "src/filter",
+    "src/xdp",
+    "src/switch",
+  ],
   "src/lab": ["ffi", "src/mem", "src/wire", "src/netlink", "src/netbase", "src/link", "src/switch"],
 };
 /** Files that join folders into a running thread or program, and so see more than their folder. */

@@ -1,7 +1,7 @@
-/* The search of src/switch/search.ts in C, IPv4, over the same table; the peer of `bench switch`.
+/* The search of src/switch/table/search.ts in C, IPv4, over the same table; the peer of `bench switch`.
  *   switch TABLE COUNT time SECONDS   {"case":"ns","value":ns a search}: the first decile of slices
  *   switch TABLE COUNT check          {"case":"found","value":what the searches find, as one number}
- * Offsets are generated from src/switch/layout.ts into build/switch.h. */
+ * Offsets are generated from src/switch/table/layout.ts into build/switch.h. */
 #define _GNU_SOURCE
 #include "switch.h"
 

@@ -1,14 +1,10 @@
 // What the main thread tells the Workers of the switch when they start. Numbers, strings and RegionRefs only: it crosses
 // by structured clone. Shared memory of the switch, who writes it and who reads it:
 //
-//   netd-switch          the table (table.ts): clients, matches, groups, answers to claims    control Worker | all
+//   netd-switch          the table (table/): clients, matches, groups, answers to claims    control Worker | all
 //   netd-switch-epochs   a slot a net Worker (mem/epoch.ts)                                   net Workers    | control
 //   netd-switch-N        touch ticks, counters per client, claim ring (own.ts)                net Worker N   | control, main
 import type { RegionRef } from "../mem/region.ts";
-import type { SteerMapFds } from "../xdp/layout.ts";
-import type { ServiceMatch } from "./guard.ts";
-import type { SwitchSettings } from "./settings.ts";
-import type { StaticChannel } from "./static.ts";
 
 /** How many of each fit; the same for whoever maps one of the regions. */
 export interface SwitchCapacity {
@@ -42,31 +38,4 @@ export interface NetSwitch {
   readonly packetsPerSecond: number;
   /** the kernel does not get what it has not asked for */
   readonly firewall: boolean;
-}
-
-/** The control Worker's boot message, without what every Worker gets (thread.ts). */
-export interface SwitchBoot {
-  readonly table: RegionRef;
-  readonly epochs: RegionRef;
-  /** the net Workers' own regions, in order, and their epoll fds */
-  readonly own: readonly RegionRef[];
-  readonly epollFds: readonly number[];
-  readonly capacity: SwitchCapacity;
-  /** netbase, and our slot of its epochs */
-  readonly netbase: RegionRef;
-  readonly netbaseEpochs: RegionRef;
-  readonly reader: number;
-  readonly ifname: string;
-  readonly ifindex: number;
-  /** the card's namespace */
-  readonly netnsFd: number;
-  /** the BPF maps, which this Worker alone writes from its start on */
-  readonly maps: SteerMapFds;
-  /** bound control sockets; on `usnetd`'s, programs of usnetd's ask */
-  readonly sockets: readonly { readonly fd: number; readonly path: string; readonly usnetd: boolean }[];
-  /** listening sockets of static channels */
-  readonly channels: readonly StaticChannel[];
-  /** embedded services: their ports are nobody's */
-  readonly services: readonly ServiceMatch[];
-  readonly settings: SwitchSettings;
 }

@@ -11,7 +11,7 @@ import { type Core, HELD, SEND, WIRE } from "./core.ts";
 import { Drop } from "./drops.ts";
 import { FROM_KERNEL } from "./host.ts";
 import type { Inbound } from "./inbound.ts";
-import { CLIENT_FD, CLIENT_GEN, CLIENT_RATE_PPS } from "./layout.ts";
+import { CLIENT_FD, CLIENT_GEN, CLIENT_RATE_PPS } from "./table/layout.ts";
 import { FIRST_TIME, type Outbound } from "./outbound.ts";
 import type { Requests } from "./request.ts";
 import type { Stock } from "./stock.ts";

@@ -16,9 +16,9 @@ import {
 } from "../wire/packet.ts";
 import type { Accounts } from "./account.ts";
 import type { Deliver } from "./deliver.ts";
-import type { TableReader } from "./find.ts";
-import { CLIENT_GEN, CLIENT_MAC0, CLIENT_MAC1, ENTRY_META, ENTRY_WORDS } from "./layout.ts";
-import { FOUND_TOUCH } from "./search.ts";
+import type { TableReader } from "./table/find.ts";
+import { CLIENT_GEN, CLIENT_MAC0, CLIENT_MAC1, ENTRY_META, ENTRY_WORDS } from "./table/layout.ts";
+import { FOUND_TOUCH } from "./table/search.ts";
 import type { Solicitor } from "./solicit.ts";
 import { PORT_SRC_HEAD, PORT_SRC_TAIL, type Transmit } from "./transmit.ts";
 

@@ -5,8 +5,8 @@
 import { GONE, Sender } from "../link/uds.ts";
 import { type Accounts, TO_BYTES, TO_PACKETS } from "./account.ts";
 import { Drop } from "./drops.ts";
-import type { TableReader } from "./find.ts";
-import { CLIENT_FD, CLIENT_GEN } from "./layout.ts";
+import type { TableReader } from "./table/find.ts";
+import { CLIENT_FD, CLIENT_GEN } from "./table/layout.ts";
 
 const QUEUE = 1024;
 const BURST = 64; // messages a system call

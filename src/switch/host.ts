@@ -13,7 +13,7 @@ import { completeChecksum, setAddress, setQuotedAddress } from "../wire/rewrite.
 import { type Core, DONE } from "./core.ts";
 import { Drop } from "./drops.ts";
 import { makeTooLong } from "./icmp.ts";
-import { CLIENT_MTU } from "./layout.ts";
+import { CLIENT_MTU } from "./table/layout.ts";
 
 /** Where a frame came from. */
 export const FROM_WIRE = 0;

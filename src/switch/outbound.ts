@@ -46,7 +46,7 @@ import type { Held } from "./held.ts";
 import { FROM_CLIENT, type Host } from "./host.ts";
 import { makeTooLong } from "./icmp.ts";
 import type { Inbound } from "./inbound.ts";
-import { CLIENT_MTU } from "./layout.ts";
+import { CLIENT_MTU } from "./table/layout.ts";
 import type { Waiting } from "./waiting.ts";
 
 const DHCP_QUESTION = 0x4300_4400; // ports' word: from 68 to 67

@@ -1,12 +1,12 @@
 // A net Worker's own region, netd-switch-N: it alone writes it; the control Worker and the main thread read.
 //
-//   word 0     requests made so far (claim.ts)
+//   word 0     requests made so far (control/claim.ts)
 //   word 16    the last REQUESTS of them, 16 words each
 //   then       touches: seconds by the table's clock, a word an entry: when this Worker last had a frame for it
 //   then       accounts: what each client sent, got and lost (account.ts)
 import { Accounts } from "./account.ts";
 import type { SwitchCapacity } from "./boot.ts";
-import { entryCount } from "./layout.ts";
+import { entryCount } from "./table/layout.ts";
 
 /** How many requests may be unanswered. */
 export const REQUESTS = 128;

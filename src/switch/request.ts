@@ -7,8 +7,8 @@
 // A claim is the tuple of the answers: the destination is the client's own address and port. DHCP: word 5 is the
 // transaction id.
 import { fence } from "../netbase/fence.ts";
-import type { TableReader } from "./find.ts";
-import { CLIENT_GEN } from "./layout.ts";
+import type { TableReader } from "./table/find.ts";
+import { CLIENT_GEN } from "./table/layout.ts";
 import { type Own, REQUEST_WORDS, REQUESTS, requestAt } from "./own.ts";
 
 export const REQUEST_CLAIM = 1;

@@ -14,7 +14,7 @@ import { Core, HELD, SEND, WIRE } from "./core.ts";
 import { Deliver } from "./deliver.ts";
 import { Discovery } from "./discovery.ts";
 import { Drop, dropNames } from "./drops.ts";
-import type { TableReader } from "./find.ts";
+import type { TableReader } from "./table/find.ts";
 import { Held } from "./held.ts";
 import { FROM_WIRE, Host } from "./host.ts";
 import { Inbound } from "./inbound.ts";

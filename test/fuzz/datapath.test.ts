@@ -256,7 +256,10 @@ class Fuzz {
     world.tap.receive();
   }
 
-  private *entries(): Generator<{ match: import("../../src/switch/pattern.ts").Match; client: number }> {
+  private *entries(): Generator<{
+    match: import("../../src/switch/table/pattern.ts").Match;
+    client: number;
+  }> {
     const { table } = this.world;
     for (const { slot } of this.clients)
       for (const got of [false, true])

@@ -1,6 +1,6 @@
 // Whose a frame may be, worked out from its bytes and the list of entries, with none of the datapath's code: the model that
 // the switch is held to. Slow and plain.
-import type { Match } from "../../src/switch/pattern.ts";
+import type { Match } from "../../src/switch/table/pattern.ts";
 import { Model, type Packet } from "../switch/tablemodel.ts";
 
 export interface Parsed extends Packet {

@@ -1,12 +1,12 @@
 import { expect, test } from "bun:test";
-import { Claims, type ClaimRules } from "../../src/switch/claim.ts";
-import { TableReader } from "../../src/switch/find.ts";
+import { Claims, type ClaimRules } from "../../src/control/claim.ts";
+import { TableReader } from "../../src/switch/table/find.ts";
 import { CLAIMS_A_SECOND, HELD, HELD_EACH, Held } from "../../src/switch/held.ts";
-import { tableBytes } from "../../src/switch/layout.ts";
+import { tableBytes } from "../../src/switch/table/layout.ts";
 import { Own, ownBytes, REQUESTS } from "../../src/switch/own.ts";
-import { type Match, portsWord } from "../../src/switch/pattern.ts";
+import { type Match, portsWord } from "../../src/switch/table/pattern.ts";
 import { Asked, Requests } from "../../src/switch/request.ts";
-import { TableWriter } from "../../src/switch/table.ts";
+import { TableWriter } from "../../src/switch/table/table.ts";
 
 const TCP = 6;
 const UDP = 17;

@@ -11,8 +11,8 @@ import {
   Refusal,
   REQUEST_BYTES,
   usedPorts,
-} from "../../src/switch/protocol.ts";
-import { readJson, SerdeError } from "../../src/switch/serde.ts";
+} from "../../src/control/protocol.ts";
+import { readJson, SerdeError } from "../../src/control/serde.ts";
 
 const read = (text: string | Uint8Array) => readRequest(typeof text === "string" ? Buffer.from(text) : text);
 const code = (text: string | Uint8Array): string => {

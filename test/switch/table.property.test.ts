@@ -2,10 +2,10 @@
 // through by the rules (tablemodel.ts), and no packet ever goes to a client that does not own it.
 import { expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
-import { TableReader } from "../../src/switch/find.ts";
-import { tableBytes, WILD_PATTERNS } from "../../src/switch/layout.ts";
-import { portsWord } from "../../src/switch/pattern.ts";
-import { CONFLICT, EXISTS, FULL, TableWriter } from "../../src/switch/table.ts";
+import { TableReader } from "../../src/switch/table/find.ts";
+import { tableBytes, WILD_PATTERNS } from "../../src/switch/table/layout.ts";
+import { portsWord } from "../../src/switch/table/pattern.ts";
+import { CONFLICT, EXISTS, FULL, TableWriter } from "../../src/switch/table/table.ts";
 import {
   type Answer,
   type Draft,

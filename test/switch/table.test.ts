@@ -1,10 +1,16 @@
 import { expect, test } from "bun:test";
 import { Region } from "../../src/mem/region.ts";
-import { LARGE } from "../../src/switch/ahead.ts";
-import { TableReader } from "../../src/switch/find.ts";
-import { CLIENT_FD, CLIENT_MAC0, CLIENT_MAC1, tableBytes, WILD_PATTERNS } from "../../src/switch/layout.ts";
-import { type Match, portsWord } from "../../src/switch/pattern.ts";
-import { CONFLICT, FULL, TableWriter } from "../../src/switch/table.ts";
+import { LARGE } from "../../src/switch/table/ahead.ts";
+import { TableReader } from "../../src/switch/table/find.ts";
+import {
+  CLIENT_FD,
+  CLIENT_MAC0,
+  CLIENT_MAC1,
+  tableBytes,
+  WILD_PATTERNS,
+} from "../../src/switch/table/layout.ts";
+import { type Match, portsWord } from "../../src/switch/table/pattern.ts";
+import { CONFLICT, FULL, TableWriter } from "../../src/switch/table/table.ts";
 
 const row = {
   fd: 3,

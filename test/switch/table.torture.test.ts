@@ -2,9 +2,9 @@
 // is never missed, nobody gets what was never its own, and a search sees the table as it was at one time.
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { Region } from "../../src/mem/region.ts";
-import { TableReader } from "../../src/switch/find.ts";
-import { tableBytes } from "../../src/switch/layout.ts";
-import { portsWord } from "../../src/switch/pattern.ts";
+import { TableReader } from "../../src/switch/table/find.ts";
+import { tableBytes } from "../../src/switch/table/layout.ts";
+import { portsWord } from "../../src/switch/table/pattern.ts";
 import {
   addressOf,
   CHURNERS,

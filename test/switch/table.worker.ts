@@ -2,8 +2,8 @@
 // says stop. Whose an entry is shows by itself: the n-th tuple is always client n % CHURNERS's.
 import { Region, type RegionRef } from "../../src/mem/region.ts";
 import type { SwitchCapacity } from "../../src/switch/boot.ts";
-import type { Match } from "../../src/switch/pattern.ts";
-import { TableWriter } from "../../src/switch/table.ts";
+import type { Match } from "../../src/switch/table/pattern.ts";
+import { TableWriter } from "../../src/switch/table/table.ts";
 
 declare const self: Worker;
 

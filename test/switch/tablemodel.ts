@@ -1,7 +1,7 @@
 // The switch table as a list, by the rules of src/switch/pattern.ts written once more in the simplest way: addresses are
 // numbers as people write them, masks are shifts, and every question goes through the whole list.
 import { formatAddress } from "../../src/wire/address.ts";
-import type { Match } from "../../src/switch/pattern.ts";
+import type { Match } from "../../src/switch/table/pattern.ts";
 
 export interface Packet {
   family: 2 | 10;

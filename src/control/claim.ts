@@ -3,9 +3,9 @@
 // goes out. This is the giving, and the taking back: claims end some time after their last frame, by protocol, and a
 // client that wants more than it may have loses the one that was longest without a frame.
 import { AF_INET, AF_INET6 } from "../wire/address.ts";
-import { entryCount } from "./layout.ts";
-import { REQUEST_WORDS } from "./own.ts";
-import { type Match, swap16 } from "./pattern.ts";
+import { entryCount } from "../switch/table/layout.ts";
+import { REQUEST_WORDS } from "../switch/own.ts";
+import { type Match, swap16 } from "../switch/table/pattern.ts";
 import {
   type Asked,
   R_CLIENT,
@@ -17,8 +17,8 @@ import {
   R_SRC,
   REQUEST_DHCP,
   REQUEST_GONE,
-} from "./request.ts";
-import { CONFLICT, EXISTS, FULL, type TableWriter } from "./table.ts";
+} from "../switch/request.ts";
+import { CONFLICT, EXISTS, FULL, type TableWriter } from "../switch/table/table.ts";
 
 export interface ClaimRules {
   /** claims that a client may have at a time */

@@ -14,7 +14,7 @@ import { Netns } from "../netlink/netns.ts";
 import { parseLladdr } from "../wire/address.ts";
 import { CardFilter } from "../xdp/filter.ts";
 import { SteerMaps } from "../xdp/maps.ts";
-import { Accounts } from "./account.ts";
+import { Accounts } from "../switch/account.ts";
 import type { SwitchBoot } from "./boot.ts";
 import { Claims } from "./claim.ts";
 import { type Asker, Control } from "./control.ts";
@@ -22,15 +22,15 @@ import { CONTROL_COUNTERS, type ClientCame, type ClientLeft } from "./events.ts"
 import { setFirewall } from "./firewall.ts";
 import { Guard } from "./guard.ts";
 import { Local } from "./local.ts";
-import { Own } from "./own.ts";
-import { Asked } from "./request.ts";
+import { Own } from "../switch/own.ts";
+import { Asked } from "../switch/request.ts";
 import { Roster } from "./roster.ts";
 import { timeoutOf } from "./settings.ts";
 import { SockDiag } from "./sockdiag.ts";
 import { ControlSocket } from "./socket.ts";
 import { StaticChannels } from "./static.ts";
 import { Steering } from "./steering.ts";
-import { TableWriter } from "./table.ts";
+import { TableWriter } from "../switch/table/table.ts";
 import { UnixDiag } from "./unixdiag.ts";
 
 declare const self: Worker;

@@ -8,9 +8,9 @@
 import { AF_INET, formatAddress, swap32 } from "../wire/address.ts";
 import type { SteerMaps } from "../xdp/maps.ts";
 import type { Local } from "./local.ts";
-import type { Match } from "./pattern.ts";
+import type { Match } from "../switch/table/pattern.ts";
 import { Refusal } from "./protocol.ts";
-import type { Group } from "./table.ts";
+import type { Group } from "../switch/table/table.ts";
 
 /** Of src/xdp/maps.ts, what is called here. They throw SysError if a map is full. */
 export type Maps = Pick<

@@ -1,8 +1,8 @@
 // The switch table as readers have it, over a mapping that they may only read: which client gets a packet, without a
 // lock and without ever waiting for the writer. search.ts says how.
-import { AF_INET, AF_INET6 } from "../wire/address.ts";
+import { AF_INET, AF_INET6 } from "../../wire/address.ts";
 import { type Ahead, makeAhead } from "./ahead.ts";
-import type { SwitchCapacity } from "./boot.ts";
+import type { SwitchCapacity } from "../boot.ts";
 import { type Entry, isEntry, readEntry } from "./entry.ts";
 import { hash4, hash6 } from "./hash.ts";
 import {

@@ -7,11 +7,11 @@ import { check, errno, SysError } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
 import { ptr } from "../../ffi/memory.ts";
 import { Epochs } from "../mem/epoch.ts";
-import { H_EPOCH } from "./layout.ts";
+import { H_EPOCH } from "../switch/table/layout.ts";
 import type { Peer } from "./peer.ts";
 import { Refusal } from "./protocol.ts";
 import type { SwitchSettings } from "./settings.ts";
-import type { TableWriter } from "./table.ts";
+import type { TableWriter } from "../switch/table/table.ts";
 
 const AF_UNIX = 1;
 const SOCK_DGRAM_NONBLOCK_CLOEXEC = 2 | 0o2004000;

@@ -4,7 +4,7 @@
 import { AF_INET, formatAddress, formatLladdr, parseLladdr } from "../wire/address.ts";
 import type { Guard } from "./guard.ts";
 import type { Local } from "./local.ts";
-import type { Match } from "./pattern.ts";
+import type { Match } from "../switch/table/pattern.ts";
 import type { Peer } from "./peer.ts";
 import {
   errorAnswer,
@@ -19,7 +19,7 @@ import {
 } from "./protocol.ts";
 import { type Client, Roster } from "./roster.ts";
 import type { Steering } from "./steering.ts";
-import { CONFLICT, EXISTS, type Group, type TableWriter } from "./table.ts";
+import { CONFLICT, EXISTS, type Group, type TableWriter } from "../switch/table/table.ts";
 import { readWant, writeMatch } from "./wants.ts";
 import { libc } from "../../ffi/libc.ts";
 

@@ -10,7 +10,7 @@
 //
 // A search that finds nothing costs one cache line of slots, sixteen a line and a third of them taken at most; one that finds
 // something costs that and the entry.
-import type { SwitchCapacity } from "./boot.ts";
+import type { SwitchCapacity } from "../boot.ts";
 
 // Header words.
 export const H_VERSION = 0; // another one after each change that a search could see

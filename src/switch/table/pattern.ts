@@ -7,7 +7,7 @@
 // metas.
 //   30 always 1 | 29 group | 28 DHCP (both: owned address) | 27 IPv6 | 18..25 source prefix | 17 source port | 16 destination port
 //   8..15 destination prefix | 0..7 protocol
-import { AF_INET, AF_INET6 } from "../wire/address.ts";
+import { AF_INET, AF_INET6 } from "../../wire/address.ts";
 import {
   ENTRY_DST,
   ENTRY_META,

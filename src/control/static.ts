@@ -5,10 +5,10 @@ import { libc } from "../../ffi/libc.ts";
 import { AF_INET } from "../wire/address.ts";
 import type { Control } from "./control.ts";
 import type { Local } from "./local.ts";
-import type { Match } from "./pattern.ts";
+import type { Match } from "../switch/table/pattern.ts";
 import { peerOf } from "./peer.ts";
 import type { Client, Roster } from "./roster.ts";
-import type { TableWriter } from "./table.ts";
+import type { TableWriter } from "../switch/table/table.ts";
 import { type Endpoint, readEndpoint } from "./wants.ts";
 
 const SOCK_NONBLOCK_CLOEXEC = 0o2004000;

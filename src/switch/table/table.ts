@@ -3,10 +3,10 @@
 //
 // Nobody takes what another has: a match is refused if it would get packets that another client's match gets now. One that
 // comes after the other's in the order is allowed, and gets what the other leaves.
-import { HUGE_PAGE } from "../../ffi/memory.ts";
-import type { Region } from "../mem/region.ts";
-import { AF_INET6 } from "../wire/address.ts";
-import type { SwitchCapacity } from "./boot.ts";
+import { HUGE_PAGE } from "../../../ffi/memory.ts";
+import type { Region } from "../../mem/region.ts";
+import { AF_INET6 } from "../../wire/address.ts";
+import type { SwitchCapacity } from "../boot.ts";
 import { type ClientRow, Clients } from "./clients.ts";
 import { Conflicts } from "./conflict.ts";
 import { LARGE } from "./ahead.ts";

@@ -5,10 +5,10 @@
 // subnet of one. A destination of many hosts (multicast, broadcast) is a group: any number of clients may be in it.
 import { AF_INET, parseAddress } from "../wire/address.ts";
 import { Local, samePrefix } from "./local.ts";
-import { type Match, readKey, writeKey } from "./pattern.ts";
-import { ENTRY_WORDS } from "./layout.ts";
+import { type Match, readKey, writeKey } from "../switch/table/pattern.ts";
+import { ENTRY_WORDS } from "../switch/table/layout.ts";
 import { type Address, readAddress, Refusal, type WireMatch, writeAddress } from "./protocol.ts";
-import type { Group } from "./table.ts";
+import type { Group } from "../switch/table/table.ts";
 
 const IPPROTO_ICMP = 1;
 const IPPROTO_ICMPV6 = 58;

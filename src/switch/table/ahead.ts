@@ -3,7 +3,7 @@
 // loaded first, those of all frames one right after the other and without a branch that waits for one, so that the
 // misses overlap: for each frame the slots under the first PATTERNS patterns, then the entries that they name. Small tables
 // are in the cache anyway.
-import { ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, etherType } from "../wire/ether.ts";
+import { ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, etherType } from "../../wire/ether.ts";
 import { hash4, hash6 } from "./hash.ts";
 import {
   ENTRY_SHIFT,

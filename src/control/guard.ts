@@ -2,7 +2,7 @@
 // the configuration does not give to clients. The kernel is asked anew each time: it tells nobody what it binds.
 import { AF_INET, formatAddress } from "../wire/address.ts";
 import { Local, samePrefix } from "./local.ts";
-import type { Match } from "./pattern.ts";
+import type { Match } from "../switch/table/pattern.ts";
 import type { Peer } from "./peer.ts";
 import { Refusal } from "./protocol.ts";
 import type { SwitchSettings } from "./settings.ts";

@@ -1,0 +1,35 @@
+// What the main thread tells the control Worker when it starts; src/switch/boot.ts has what net Workers get, and the map
+// of the memory that both share.
+import type { RegionRef } from "../mem/region.ts";
+import type { SwitchCapacity } from "../switch/boot.ts";
+import type { SteerMapFds } from "../xdp/layout.ts";
+import type { ServiceMatch } from "./guard.ts";
+import type { SwitchSettings } from "./settings.ts";
+import type { StaticChannel } from "./static.ts";
+
+/** The control Worker's boot message, without what every Worker gets (thread.ts). */
+export interface SwitchBoot {
+  readonly table: RegionRef;
+  readonly epochs: RegionRef;
+  /** the net Workers' own regions, in order, and their epoll fds */
+  readonly own: readonly RegionRef[];
+  readonly epollFds: readonly number[];
+  readonly capacity: SwitchCapacity;
+  /** netbase, and our slot of its epochs */
+  readonly netbase: RegionRef;
+  readonly netbaseEpochs: RegionRef;
+  readonly reader: number;
+  readonly ifname: string;
+  readonly ifindex: number;
+  /** the card's namespace */
+  readonly netnsFd: number;
+  /** the BPF maps, which this Worker alone writes from its start on */
+  readonly maps: SteerMapFds;
+  /** bound control sockets; on `usnetd`'s, programs of usnetd's ask */
+  readonly sockets: readonly { readonly fd: number; readonly path: string; readonly usnetd: boolean }[];
+  /** listening sockets of static channels */
+  readonly channels: readonly StaticChannel[];
+  /** embedded services: their ports are nobody's */
+  readonly services: readonly ServiceMatch[];
+  readonly settings: SwitchSettings;
+}
