@@ -38,7 +38,7 @@ class Client {
 }
 
 const client = (options: Partial<ClientOptions>, task: object, server: MemifServer) =>
-  new Client().run({ options: { path, ...options }, ...task }, () => server.turn());
+  new Client().run({ options: { server: path, ...options }, ...task }, () => server.turn());
 
 for (const log2 of [3, 8, 11, 14])
   test(`rings of 2^${log2}: what is sent comes back, byte by byte, in order`, async () => {
@@ -87,7 +87,7 @@ test("a wrong secret, a wrong mode, too many rings: told why", async () => {
 
 test("nobody listens: one error that says what to do", () => {
   fresh();
-  expect(() => new MemifClient({ path })).toThrow(/connect memif .*ENOENT|ECONNREFUSED/);
+  expect(() => new MemifClient({ server: path })).toThrow(/connect memif .*ENOENT|ECONNREFUSED/);
 });
 
 for (const [queues, log2] of [

@@ -27,7 +27,8 @@ const TAIL = 16;
 const HEAD = 1;
 
 export interface ClientOptions {
-  readonly path: string;
+  /** the server's socket, or a fd that is connected to it, which is the client's from now on */
+  readonly server: string | number;
   readonly id?: number;
   readonly mode?: number;
   readonly secret?: Uint8Array;
@@ -169,14 +170,14 @@ export class MemifClient implements Disposable {
 
   /** Connects, and waits for the server's answers. @throws SysError with the server's reason */
   constructor(options: ClientOptions) {
-    const { path, id = 0, mode = MODE_ETHERNET, rings = 1, log2 = 10, bufferBytes = 2048 } = options;
-    this.op = `connect memif ${path}`;
+    const { server, id = 0, mode = MODE_ETHERNET, rings = 1, log2 = 10, bufferBytes = 2048 } = options;
+    this.op = typeof server === "string" ? `connect memif ${server}` : "connect memif";
     const ringBytes = 128 + 16 * 2 ** log2;
     const buffersAt = Math.ceil((2 * rings * ringBytes) / 4096) * 4096;
     this.memoryBytes = buffersAt + 2 * rings * 2 ** log2 * bufferBytes;
     this.memfd = check("memfd_create memif", libc.memfd_create(cstring("memif"), MFD_CLOEXEC_ALLOW_SEALING));
     this.memory = 0;
-    this.socket = -1;
+    this.socket = typeof server === "number" ? server : -1;
     try {
       check("ftruncate memif", libc.ftruncate(this.memfd, this.memoryBytes));
       check("seal memif", libc.fcntl(this.memfd, F_ADD_SEALS, F_SEAL_SHRINK));
@@ -187,12 +188,14 @@ export class MemifClient implements Disposable {
         const ring = new ClientRing(buffer, i * ringBytes, log2, buffers, bufferBytes);
         (i < rings ? this.toServer : this.fromServer).push(ring);
       }
-      this.socket = check("socket memif", libc.socket(AF_UNIX, SOCK_SEQPACKET_CLOEXEC, 0));
+      if (typeof server === "string") {
+        this.socket = check("socket memif", libc.socket(AF_UNIX, SOCK_SEQPACKET_CLOEXEC, 0));
+        const name = new Uint8Array(new ArrayBuffer(110));
+        name[0] = AF_UNIX;
+        name.set(Buffer.from(server).subarray(0, 107), 2);
+        check(this.op, libc.connect(this.socket, ptr(name), name.length), "is netd running with memif on?");
+      }
       this.mailbox = new Mailbox(this.socket);
-      const name = new Uint8Array(new ArrayBuffer(110));
-      name[0] = AF_UNIX;
-      name.set(Buffer.from(path).subarray(0, 107), 2);
-      check(this.op, libc.connect(this.socket, ptr(name), name.length), "is netd running with memif on?");
       const timeout = options.timeoutMs ?? 5000;
       this.expect("hello", timeout);
       const secret = new Uint8Array(24);
