@@ -5,7 +5,7 @@ import { CLIENT_COUNTERS, FROM_BYTES, FROM_PACKETS, TO_BYTES, TO_PACKETS } from 
 import type { Entry } from "./switch/table/entry.ts";
 import { CLIENT_HOME, CLIENT_MAC0, CLIENT_MAC1, CLIENT_SINCE } from "./switch/table/layout.ts";
 import { timeoutOf } from "./control/settings.ts";
-import { protocolName } from "./control/wants.ts";
+import { protocolName } from "./wire/protocol.ts";
 import type { ClientView, MatchView, TrafficView } from "./view.ts";
 import { AF_INET, formatAddress, formatLladdr, swap32 } from "./wire/address.ts";
 

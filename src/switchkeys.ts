@@ -2,8 +2,9 @@
 // src/switch/settings.ts is what the control Worker reads of it.
 import * as v from "valibot";
 import { key, maybe, section, SocketPath, unique, whole } from "./schema.ts";
-import { readEndpoint, readPrefix } from "./control/wants.ts";
+import { readEndpoint } from "./control/wants.ts";
 import { parseIPv4, parseIPv6, parseLladdr } from "./wire/address.ts";
+import { readPrefix } from "./wire/prefix.ts";
 
 const endpoint = 'endpoints such as "tcp:22", "udp:53:10.0.0.0/8" or "icmp"';
 const macs = "MAC addresses such as 02:00:00:00:00:01";

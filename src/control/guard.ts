@@ -1,13 +1,14 @@
 // What a client may not take whoever else has it or not: the kernel's own ports, the embedded services', addresses that
 // the configuration does not give to clients. The kernel is asked anew each time: it tells nobody what it binds.
 import { AF_INET, formatAddress } from "../wire/address.ts";
-import { Local, samePrefix } from "./local.ts";
+import { type Prefix, readPrefix, samePrefix, within } from "../wire/prefix.ts";
+import { Local } from "./local.ts";
 import type { Match } from "../switch/table/pattern.ts";
 import type { Peer } from "./peer.ts";
 import { Refusal } from "./protocol.ts";
 import type { SwitchSettings } from "./settings.ts";
 import { type KernelSocket, SockDiag, socketText } from "./sockdiag.ts";
-import { type Endpoint, type Prefix, readEndpoint, readPrefix, within } from "./wants.ts";
+import { type Endpoint, readEndpoint } from "./wants.ts";
 
 const IPPROTO_UDP = 17;
 

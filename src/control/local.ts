@@ -2,6 +2,7 @@
 // between two looks the netbase is let go of (src/mem/epoch.ts), since its reader sleeps for long.
 import type { NetbaseReader } from "../netbase/netbase.ts";
 import { AF_INET, AF_INET6, formatAddress, formatLladdr, swap32 } from "../wire/address.ts";
+import { samePrefix } from "../wire/prefix.ts";
 
 /** Between two looks that anybody asks for. */
 const FRESH_MS = 50;
@@ -10,15 +11,6 @@ export interface OwnAddress {
   readonly family: 2 | 10;
   /** memory words; an IPv4 address in word 0 */
   readonly words: Int32Array;
-}
-
-/** Whether the first `prefix` bits of two addresses are the same. */
-export function samePrefix(a: Int32Array, b: Int32Array, prefix: number): boolean {
-  for (let i = 0; i * 32 < prefix; i++) {
-    const bits = Math.min(prefix - i * 32, 32);
-    if ((swap32(a[i]! ^ b[i]!) & (-1 << (32 - bits))) !== 0) return false;
-  }
-  return true;
 }
 
 export class Local {

@@ -3,8 +3,10 @@
 //
 // Beside usnetd's exact addresses: 0.0.0.0 or :: without a prefix length is any address, dst_prefix and src_prefix make a
 // subnet of one. A destination of many hosts (multicast, broadcast) is a group: any number of clients may be in it.
-import { AF_INET, parseAddress } from "../wire/address.ts";
-import { Local, samePrefix } from "./local.ts";
+import { AF_INET } from "../wire/address.ts";
+import { addressBits, type Prefix, readPrefix } from "../wire/prefix.ts";
+import { PROTOCOLS } from "../wire/protocol.ts";
+import { Local } from "./local.ts";
 import { type Match, readKey, writeKey } from "../switch/table/pattern.ts";
 import { ENTRY_WORDS } from "../switch/table/layout.ts";
 import { type Address, readAddress, Refusal, type WireMatch, writeAddress } from "./protocol.ts";
@@ -12,32 +14,19 @@ import type { Group } from "../switch/table/table.ts";
 
 const IPPROTO_ICMP = 1;
 const IPPROTO_ICMPV6 = 58;
-const NAMES: Readonly<Record<string, number>> = {
-  icmp: IPPROTO_ICMP,
-  tcp: 6,
-  udp: 17,
-  dccp: 33,
-  icmpv6: IPPROTO_ICMPV6,
-  sctp: 132,
-  udplite: 136,
-};
-const PROTOCOLS = new Set(Object.values(NAMES));
-
-export const protocolName = (protocol: number): string =>
-  Object.keys(NAMES).find((name) => NAMES[name] === protocol) ?? String(protocol);
+const NUMBERS = new Set(Object.values(PROTOCOLS));
 
 const NONE = new Int32Array(4);
 const isZero = (words: Int32Array): boolean => words.every((word) => word === 0);
-const whole = (family: number): number => (family === AF_INET ? 32 : 128);
 
 export type Want =
   | { readonly kind: "match"; readonly match: Match }
   | { readonly kind: "group"; readonly group: Group };
 
 function prefixOf(name: string, address: Address, prefix: number | undefined): number {
-  if (prefix === undefined) return isZero(address.words) ? 0 : whole(address.family);
-  if (prefix <= whole(address.family)) return prefix;
-  throw new Refusal("bad_match", `${name}_prefix is ${prefix}: at most ${whole(address.family)}`);
+  if (prefix === undefined) return isZero(address.words) ? 0 : addressBits(address.family);
+  if (prefix <= addressBits(address.family)) return prefix;
+  throw new Refusal("bad_match", `${name}_prefix is ${prefix}: at most ${addressBits(address.family)}`);
 }
 
 /** @throws Refusal */
@@ -46,8 +35,8 @@ export function readWant(wire: WireMatch, local: Local): Want {
   const dst = readAddress(wire.dst);
   const src = wire.src && readAddress(wire.src);
   const { family } = dst;
-  if (!PROTOCOLS.has(protocol))
-    throw new Refusal("bad_protocol", `protocol ${protocol} is none of ${Object.keys(NAMES).join(", ")}`);
+  if (!NUMBERS.has(protocol))
+    throw new Refusal("bad_protocol", `protocol ${protocol} is none of ${Object.keys(PROTOCOLS).join(", ")}`);
   if (protocol === (family === AF_INET ? IPPROTO_ICMPV6 : IPPROTO_ICMP))
     throw new Refusal("bad_match", "ICMP is of IPv4, ICMPv6 of IPv6");
   if (src && src.family !== family) throw new Refusal("bad_match", "two addresses of different families");
@@ -59,7 +48,7 @@ export function readWant(wire: WireMatch, local: Local): Want {
     throw new Refusal("bad_match", "ICMP has no source port; dst_port is the identifier of an echo reply");
   if (dstPrefix > 0 && Local.isLoopback(family, dst.words))
     throw new Refusal("bad_address", "a loopback address is never seen on a card");
-  if (dstPrefix === whole(family) && local.isGroup(family, dst.words)) {
+  if (dstPrefix === addressBits(family) && local.isGroup(family, dst.words)) {
     if ((wire.dstPort === undefined) !== echo || srcPrefix > 0 || wire.srcPort !== undefined)
       throw new Refusal(
         "bad_match",
@@ -67,10 +56,10 @@ export function readWant(wire: WireMatch, local: Local): Want {
       );
     return { kind: "group", group: { family, protocol, address: dst.words, port: wire.dstPort ?? 0 } };
   }
-  if (src && srcPrefix === whole(family) && local.isGroup(family, src.words))
+  if (src && srcPrefix === addressBits(family) && local.isGroup(family, src.words))
     throw new Refusal("bad_address", "an address of many hosts is no source");
   const dport = wire.dstPort ?? -1;
-  const exactEcho = echo && dport >= 0 && srcPrefix === whole(family);
+  const exactEcho = echo && dport >= 0 && srcPrefix === addressBits(family);
   const match: Match = {
     family,
     protocol,
@@ -90,7 +79,7 @@ export function readWant(wire: WireMatch, local: Local): Want {
 /** As usnetd writes a match, with our fields where they say more. */
 export function writeMatch(match: Match): Record<string, unknown> {
   const { family, protocol } = match;
-  const full = whole(family);
+  const full = addressBits(family);
   return {
     dst_addr: writeAddress(family, match.dst),
     dst_port: match.dport < 0 ? null : match.dport,
@@ -100,12 +89,6 @@ export function writeMatch(match: Match): Record<string, unknown> {
     ...(match.dstPrefix < full && { dst_prefix: match.dstPrefix }),
     ...(match.srcPrefix > 0 && match.srcPrefix < full && { src_prefix: match.srcPrefix }),
   };
-}
-
-export interface Prefix {
-  readonly family: number;
-  readonly words: Int32Array;
-  readonly prefix: number;
 }
 
 /** What a configured endpoint says: protocols, port, the other side. */
@@ -119,7 +102,7 @@ export interface Endpoint {
 /** "tcp:22", "udp:53:10.0.0.0/8", "icmp", "icmp:10.0.0.1"; undefined if it is none. */
 export function readEndpoint(text: string): Endpoint | undefined {
   const [name = "", ...rest] = text.split(":");
-  const protocol = NAMES[name.toLowerCase()];
+  const protocol = PROTOCOLS[name.toLowerCase()];
   if (protocol === undefined) return undefined;
   const echo = protocol === IPPROTO_ICMP || protocol === IPPROTO_ICMPV6;
   const portText = echo ? undefined : rest.shift();
@@ -130,22 +113,3 @@ export function readEndpoint(text: string): Endpoint | undefined {
   const remote = readPrefix(rest.join(":"));
   return remote && { protocols, port, remote };
 }
-
-/** "10.0.0.0/8" or an address; undefined if it is neither. */
-export function readPrefix(text: string): Prefix | undefined {
-  const [address = "", length, more] = text.split("/");
-  const found = parseAddress(address);
-  if (!found || more !== undefined || (length !== undefined && !/^[0-9]{1,3}$/.test(length)))
-    return undefined;
-  const prefix = length === undefined ? whole(found.family) : Number(length);
-  return prefix <= whole(found.family) ? { ...found, prefix } : undefined;
-}
-
-/** Whether an address, or all of a prefix, is under one of `prefixes`. */
-export const within = (
-  prefixes: readonly Prefix[],
-  family: number,
-  words: Int32Array,
-  prefix: number,
-): boolean =>
-  prefixes.some((p) => p.family === family && p.prefix <= prefix && samePrefix(p.words, words, p.prefix));
