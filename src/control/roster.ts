@@ -37,6 +37,8 @@ export interface Client {
   readonly fd: number;
   readonly home: number;
   mac: Uint8Array;
+  /** CLIENT_FLAGS (table/layout.ts) */
+  flags: number;
   /** has an address of its own: not the card's */
   ownMac: boolean;
   /** entries that it asked for */
@@ -122,7 +124,7 @@ export class Roster {
         this.epochs.retire(RETIRE_SLOT, slot);
         throw error;
       }
-      const client = { slot, path, peer, pidfd, fd, home, mac, ownMac: false, matches: 0 };
+      const client = { slot, path, peer, pidfd, fd, home, mac, flags: 0, ownMac: false, matches: 0 };
       user.clients++;
       this.users.set(peer.uid, user);
       this.bySlot.set(slot, client);
@@ -152,8 +154,7 @@ export class Roster {
 
   /** Writes a client's row anew. */
   update(client: Client, mtu: number): void {
-    const { slot, fd, mac, home, peer } = client;
-    const flags = 0;
+    const { slot, fd, mac, home, flags, peer } = client;
     this.table.updateClient(slot, {
       fd,
       mac,

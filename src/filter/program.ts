@@ -55,6 +55,10 @@ export function decode(bytes: Uint8Array): Program {
   }));
 }
 
+/** What names a program elsewhere, as in a grant: SHA-256 of it as C keeps it, in hexadecimal digits. */
+export const programHash = (program: Program): string =>
+  new Bun.CryptoHasher("sha256").update(encode(program)).digest("hex");
+
 /** `tcpdump -ddd`'s text. */
 export const format = (program: Program): string =>
   [program.length, ...program.map(({ code, jt, jf, k }) => `${code} ${jt} ${jf} ${k}`)]

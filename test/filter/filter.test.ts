@@ -6,7 +6,15 @@ import { disassemble } from "../../src/filter/disassemble.ts";
 import { interpreter } from "../../src/filter/interpret.ts";
 import { ancillary, SKF_AD_OFF } from "../../src/filter/opcodes.ts";
 import { plainMeta } from "../../src/filter/packet.ts";
-import { decode, encode, format, type Instruction, parse, ProgramError } from "../../src/filter/program.ts";
+import {
+  decode,
+  encode,
+  format,
+  type Instruction,
+  parse,
+  ProgramError,
+  programHash,
+} from "../../src/filter/program.ts";
 import { verify } from "../../src/filter/verify.ts";
 import { udpFrame } from "../../src/wire/frame.ts";
 import { parseIPv4 } from "../../src/wire/address.ts";
@@ -112,6 +120,13 @@ test("a frame anywhere in memory, and loads beyond its end although memory goes 
     for (let len = 0; len < 38; len++) expect(run(4098, len)).toBe(0);
     expect(run(4098, 38)).toBe(262144);
   }
+});
+
+test("a program's hash is that of its bytes", () => {
+  // printf '\006\0\0\0\377\377\0\0' | sha256sum
+  expect(programHash([op(6, 65535)])).toBe(
+    "f3d9699ea30381439ad362890ba698232b1974339eeaad0645b3587d12f37a0e",
+  );
 });
 
 test("texts and bytes that are no program", () => {

@@ -59,13 +59,18 @@ export const CLIENT_FD = 1; // the daemon's end of its channel
 export const CLIENT_MAC0 = 2; // bytes 0..3
 export const CLIENT_MAC1 = 3; // bytes 4 and 5
 export const CLIENT_MTU = 4;
-export const CLIENT_FLAGS = 5;
+export const CLIENT_FLAGS = 5; // bits, below
 export const CLIENT_HOME = 6; // the net Worker that receives from it
 export const CLIENT_RATE_PPS = 7; // frames a second that it may send; 0: any number
 export const CLIENT_PID = 8;
 export const CLIENT_UID = 9;
 export const CLIENT_GID = 10;
 export const CLIENT_SINCE = 11; // seconds
+
+// CLIENT_FLAGS: packets to the client, or from it, are judged by filters (filters/); it hears what became of its frames.
+export const FILTERS_TO = 1;
+export const FILTERS_FROM = 2;
+export const ACKNOWLEDGED = 4;
 
 /** Entries that there are; their numbers are 1 to this. */
 export const entryCount = ({ clients, matches }: SwitchCapacity): number => matches + clients;
