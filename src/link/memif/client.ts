@@ -2,15 +2,18 @@
 //
 //   rings: S2M 0.., M2S 0..   each 128 + 16 * slots bytes | buffers: one a slot of every ring, `bufferBytes` each
 //
-// S2M: we write frames into the slots' own buffers, and head. M2S: every slot always has an empty buffer behind it; we
-// take what the server has filled up to tail, and offer the slots again by head.
+// S2M: we write frames into the slots' buffers, and head. M2S: every slot always has an empty buffer behind it; we
+// take what the server has filled up to tail, and offer the slots again by head. A frame that has come can be sent as it
+// lies: its slot and one of S2M change their buffers (`swap`).
 // Source: as message.ts and ring.ts.
 import { check, errno, SysError } from "../../../ffi/errno.ts";
 import { cstring, libc } from "../../../ffi/libc.ts";
-import { bufferAt, mapShared, ptr, unmap } from "../../../ffi/memory.ts";
+import { type Pointer, ptr } from "../../../ffi/memory.ts";
+import { frameAddress, frameMemory } from "../../mem/frames.ts";
 import { Mailbox } from "./mailbox.ts";
 import { decode, type Message, MODE_ETHERNET, VERSION } from "./message.ts";
 import { COOKIE } from "./ring.ts";
+import { Windows } from "./window.ts";
 
 const AF_UNIX = 1;
 const SOCK_SEQPACKET_CLOEXEC = 5 | 0o2000000;
@@ -18,7 +21,9 @@ const MFD_CLOEXEC_ALLOW_SEALING = 3;
 const F_ADD_SEALS = 1033;
 const F_SEAL_SHRINK = 2;
 const EFD_CLOEXEC_NONBLOCK = 0o2004000;
+const MADV_POPULATE_WRITE = 23;
 const POLLIN = 1;
+const MSG_DONTWAIT = 0x40;
 const ETIMEDOUT = 110;
 const EPROTO = 71;
 const ECONNREFUSED = 111;
@@ -33,11 +38,13 @@ export interface ClientOptions {
   readonly mode?: number;
   readonly secret?: Uint8Array;
   readonly name?: string;
-  /** queues each way */
+  /** queues each way; Infinity: as many as the server takes */
   readonly rings?: number;
   /** log2 of the slots of each ring */
   readonly log2?: number;
   readonly bufferBytes?: number;
+  /** where in its buffer a frame begins: 2 puts an IP header behind an Ethernet header at a whole word */
+  readonly lead?: number;
   readonly timeoutMs?: number;
 }
 
@@ -49,24 +56,35 @@ export class ClientRing {
   readonly size: number;
   readonly bufferBytes: number;
   private readonly base: number;
-  private readonly buffers: number;
+  private readonly one = new BigUint64Array(new ArrayBuffer(8)).fill(1n);
   private head = 0;
   private tail = 0;
 
-  constructor(buffer: ArrayBuffer, offset: number, log2: number, buffers: number, bufferBytes: number) {
+  /** @param buffers offset of the first buffer; @param stride from one to the next */
+  constructor(
+    buffer: ArrayBufferLike,
+    offset: number,
+    log2: number,
+    buffers: number,
+    stride: number,
+    bufferBytes: number,
+  ) {
     this.words = new Int32Array(buffer);
     this.bytes = new Uint8Array(buffer);
     this.size = 2 ** log2;
     this.bufferBytes = bufferBytes;
     this.base = offset >>> 2;
-    this.buffers = buffers;
     this.eventfd = check("eventfd for a memif ring", libc.eventfd(0, EFD_CLOEXEC_NONBLOCK));
     this.words[this.base] = COOKIE;
     for (let i = 0; i < this.size; i++) {
       const d = this.base + DESCRIPTORS + i * 4;
       this.words[d + 1] = bufferBytes;
-      this.words[d + 2] = buffers + i * bufferBytes;
+      this.words[d + 2] = buffers + i * stride;
     }
+  }
+
+  private descriptor(cursor: number): number {
+    return this.base + DESCRIPTORS + ((cursor & (this.size - 1)) << 2);
   }
 
   private publish(head: number): void {
@@ -92,12 +110,12 @@ export class ClientRing {
 
   /** Offset of the `i`-th buffer to fill, `i` below `room`. */
   slot(i: number): number {
-    return this.buffers + ((this.head + i) & (this.size - 1)) * this.bufferBytes;
+    return this.words[this.descriptor(this.head + i) + 2]!;
   }
 
   /** The `i`-th slot holds `len` bytes, and the frame goes on in the next one if there is `more`. */
   fill(i: number, len: number, more = false): void {
-    const d = this.base + DESCRIPTORS + ((this.head + i) & (this.size - 1)) * 4;
+    const d = this.descriptor(this.head + i);
     this.words[d] = more ? 1 : 0; // region 0
     this.words[d + 1] = len;
   }
@@ -122,21 +140,31 @@ export class ClientRing {
 
   /** Offset and length of the `i`-th buffer that has come, `i` below `ready`; a frame may go on in the next (`more`). */
   at(i: number): number {
-    return this.buffers + ((this.tail + i) & (this.size - 1)) * this.bufferBytes;
+    return this.words[this.descriptor(this.tail + i) + 2]!;
   }
 
   length(i: number): number {
-    return this.words[this.base + DESCRIPTORS + ((this.tail + i) & (this.size - 1)) * 4 + 1]!;
+    return this.words[this.descriptor(this.tail + i) + 1]!;
   }
 
   more(i: number): boolean {
-    return (this.words[this.base + DESCRIPTORS + ((this.tail + i) & (this.size - 1)) * 4]! & 1) !== 0;
+    return (this.words[this.descriptor(this.tail + i)]! & 1) !== 0;
+  }
+
+  /** Gives the `i`-th buffer that has come to slot `j` of `to`, a ring to the server, and takes that one's instead. */
+  swap(i: number, to: ClientRing, j: number): void {
+    const { words } = this;
+    const mine = this.descriptor(this.tail + i) + 2;
+    const other = to.descriptor(to.head + j) + 2;
+    const held = words[mine]!;
+    words[mine] = words[other]!;
+    words[other] = held;
   }
 
   /** The first `n` buffers have been looked at: they are offered again. */
   release(n: number): void {
     for (let i = 0; i < n; i++) {
-      const d = this.base + DESCRIPTORS + ((this.tail + i) & (this.size - 1)) * 4;
+      const d = this.descriptor(this.tail + i);
       this.words[d] = this.words[d]! & ~0xffff;
       this.words[d + 1] = this.bufferBytes;
     }
@@ -150,44 +178,40 @@ export class ClientRing {
     else Atomics.or(this.words, this.base + HEAD, 1);
   }
 
+  /** Forgets that the server woke us. */
+  quiet(): void {
+    libc.read(this.eventfd, ptr(this.one), 8);
+    this.one[0] = 1n;
+  }
+
   private ring(): void {
-    libc.write(this.eventfd, ptr(new BigUint64Array(new ArrayBuffer(8)).fill(1n)), 8);
+    libc.write(this.eventfd, ptr(this.one), 8);
   }
 }
 
 /** A connected client. */
 export class MemifClient implements Disposable {
+  /** What the rings and buffers are in. */
+  readonly memory: WebAssembly.Memory;
   readonly toServer: ClientRing[] = [];
   readonly fromServer: ClientRing[] = [];
   /** What the server calls its interface. */
   readonly peerName: string;
+  /** Readable when the server has something to say: that it ends. */
+  readonly socket: number;
   private readonly op: string;
-  private readonly socket: number;
   private readonly memfd: number;
-  private readonly memory: number;
   private readonly memoryBytes: number;
+  private readonly windows: Windows | undefined;
   private readonly mailbox: Mailbox | undefined;
 
   /** Connects, and waits for the server's answers. @throws SysError with the server's reason */
   constructor(options: ClientOptions) {
-    const { server, id = 0, mode = MODE_ETHERNET, rings = 1, log2 = 10, bufferBytes = 2048 } = options;
+    const { server, id = 0, mode = MODE_ETHERNET, log2 = 10, bufferBytes = 2048, lead = 0 } = options;
     this.op = typeof server === "string" ? `connect memif ${server}` : "connect memif";
-    const ringBytes = 128 + 16 * 2 ** log2;
-    const buffersAt = Math.ceil((2 * rings * ringBytes) / 4096) * 4096;
-    this.memoryBytes = buffersAt + 2 * rings * 2 ** log2 * bufferBytes;
-    this.memfd = check("memfd_create memif", libc.memfd_create(cstring("memif"), MFD_CLOEXEC_ALLOW_SEALING));
-    this.memory = 0;
+    this.memfd = -1;
     this.socket = typeof server === "number" ? server : -1;
     try {
-      check("ftruncate memif", libc.ftruncate(this.memfd, this.memoryBytes));
-      check("seal memif", libc.fcntl(this.memfd, F_ADD_SEALS, F_SEAL_SHRINK));
-      this.memory = mapShared(this.memfd, this.memoryBytes);
-      const buffer = bufferAt(this.memory, this.memoryBytes);
-      for (let i = 0; i < 2 * rings; i++) {
-        const buffers = buffersAt + i * 2 ** log2 * bufferBytes;
-        const ring = new ClientRing(buffer, i * ringBytes, log2, buffers, bufferBytes);
-        (i < rings ? this.toServer : this.fromServer).push(ring);
-      }
       if (typeof server === "string") {
         this.socket = check("socket memif", libc.socket(AF_UNIX, SOCK_SEQPACKET_CLOEXEC, 0));
         const name = new Uint8Array(new ArrayBuffer(110));
@@ -197,7 +221,29 @@ export class MemifClient implements Disposable {
       }
       this.mailbox = new Mailbox(this.socket);
       const timeout = options.timeoutMs ?? 5000;
-      this.expect("hello", timeout);
+      const { mostM2s, mostS2m } = this.expect("hello", timeout);
+      const wanted = options.rings ?? 1;
+      const rings = wanted === Number.POSITIVE_INFINITY ? Math.min(mostM2s, mostS2m) + 1 : wanted;
+      const slots = 2 ** log2;
+      const ringBytes = 128 + 16 * slots;
+      const buffersAt = Math.ceil((2 * rings * ringBytes) / 4096) * 4096;
+      this.memoryBytes = buffersAt + 2 * rings * slots * bufferBytes;
+      this.memfd = check(
+        "memfd_create memif",
+        libc.memfd_create(cstring("memif"), MFD_CLOEXEC_ALLOW_SEALING),
+      );
+      check("ftruncate memif", libc.ftruncate(this.memfd, this.memoryBytes));
+      check("seal memif", libc.fcntl(this.memfd, F_ADD_SEALS, F_SEAL_SHRINK));
+      this.memory = frameMemory(0, this.memoryBytes);
+      this.windows = new Windows(this.memory, 0, this.memory.buffer.byteLength);
+      this.windows.map(this.memfd, this.memoryBytes);
+      libc.madvise(frameAddress(this.memory) as Pointer, this.memoryBytes, MADV_POPULATE_WRITE);
+      const { buffer } = this.memory;
+      for (let i = 0; i < 2 * rings; i++) {
+        const first = buffersAt + i * slots * bufferBytes + lead;
+        const ring = new ClientRing(buffer, i * ringBytes, log2, first, bufferBytes, bufferBytes - lead);
+        (i < rings ? this.toServer : this.fromServer).push(ring);
+      }
       const secret = new Uint8Array(24);
       secret.set(options.secret ?? []);
       this.say({ type: "init", version: VERSION, id, mode, secret, name: options.name ?? "netd-client" });
@@ -223,16 +269,20 @@ export class MemifClient implements Disposable {
     }
   }
 
-  /** Whether the server is still there. */
-  get alive(): boolean {
-    return libc.poll(ptr(this.pollfd()), 1, 0) === 0;
+  /** Why it is over; empty as long as it is not. */
+  get ended(): string {
+    if (libc.poll(ptr(this.pollfd()), 1, 0) === 0) return "";
+    const received = this.mailbox!.receive(MSG_DONTWAIT);
+    const message = received && decode(received.bytes);
+    return message?.type === "disconnect" ? message.reason : "the server closed";
   }
 
+  /** Nothing of it may be used afterwards. */
   [Symbol.dispose](): void {
     for (const { eventfd } of [...this.toServer, ...this.fromServer]) libc.close(eventfd);
     if (this.socket >= 0) libc.close(this.socket);
-    if (this.memory !== 0) unmap(this.memory, this.memoryBytes);
-    libc.close(this.memfd);
+    this.windows?.unmap(0, this.memoryBytes);
+    if (this.memfd >= 0) libc.close(this.memfd);
     this.mailbox?.close();
   }
 
