@@ -13,6 +13,7 @@ const MAY: Record<string, readonly string[]> = {
   "src/netbase": ["src/mem", "src/wire"],
   "src/netlink": ["ffi", "src/mem", "src/wire", "src/netbase"],
   "src/filter": ["src/wire"],
+  "src/grants": ["src/wire"],
   "src/capture": ["ffi", "src/mem", "src/wire", "src/filter"],
   "src/link": ["ffi", "src/mem", "src/wire"],
   "src/xdp": ["ffi", "src/mem", "src/wire", "src/link"],

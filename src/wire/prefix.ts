@@ -21,12 +21,23 @@ export function readPrefix(text: string): Prefix | undefined {
   return prefix <= addressBits(found.family) ? { ...found, prefix } : undefined;
 }
 
+/** Without bits behind its length. */
+export const networkOf = ({ family, words, prefix }: Prefix): Prefix => ({
+  family,
+  words: words.map((word, i) => word & swap32(mask(prefix - i * 32))),
+  prefix,
+});
+
+/** The first `bits` bits of a word, in host order; none or all of them if `bits` is under 1 or over 31. */
+const mask = (bits: number): number => {
+  if (bits <= 0) return 0;
+  return bits >= 32 ? -1 : -1 << (32 - bits);
+};
+
 /** Whether the first `prefix` bits of two addresses are the same. */
 export function samePrefix(a: Int32Array, b: Int32Array, prefix: number): boolean {
-  for (let i = 0; i * 32 < prefix; i++) {
-    const bits = Math.min(prefix - i * 32, 32);
-    if ((swap32(a[i]! ^ b[i]!) & (-1 << (32 - bits))) !== 0) return false;
-  }
+  for (let i = 0; i * 32 < prefix; i++)
+    if ((swap32(a[i]! ^ b[i]!) & mask(prefix - i * 32)) !== 0) return false;
   return true;
 }
 
