@@ -11,7 +11,9 @@ import {
   expects,
   readRequest,
   Refusal,
+  REQUEST_BYTES,
   type Request,
+  USNETD_REQUEST_BYTES,
   type UsedPort,
   usedPorts,
   type WireMatch,
@@ -70,7 +72,7 @@ export class Control {
   answer(bytes: Uint8Array, asker: Asker): Answer | undefined {
     this.counts.requests++;
     try {
-      return this.act(readRequest(bytes), asker);
+      return this.act(readRequest(bytes, asker.usnetd ? USNETD_REQUEST_BYTES : REQUEST_BYTES), asker);
     } catch (error) {
       this.counts.refused++;
       const refusal =

@@ -1,6 +1,6 @@
 // The control protocol: usnetd's requests and answers, byte for byte, and ours in the same JSON. Pure; control.ts acts.
 //
-//   request (a datagram of at most 4000 bytes)                             answer
+//   request (a datagram)                                                   answer
 //   {"RequestUDS":["eth0",1234]}                                           $ and one fd      ER
 //   {"RequestNetmapPipe":["eth0",1234]}                                                      ER: there is no netmap here
 //   {"AddMatch":{"dst_addr":{"Ipv4":"10.0.0.1"},"dst_port":80,
@@ -27,8 +27,9 @@ import {
   SerdeError,
 } from "./serde.ts";
 
-/** Longest request; usnetd reads as much of one. */
-export const REQUEST_BYTES = 4000;
+/** Longest request: on usnetd's own path as much as usnetd reads of one, on ours what a grant or a filter needs. */
+export const USNETD_REQUEST_BYTES = 4000;
+export const REQUEST_BYTES = 65_535;
 /** Longest answer: what usnetd's clients read at most. */
 export const ANSWER_BYTES = 1_000_000;
 
@@ -126,9 +127,8 @@ function request(text: string): Request {
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /** @throws Refusal for everything that serde refuses */
-export function readRequest(bytes: Uint8Array): Request {
-  if (bytes.length > REQUEST_BYTES)
-    throw new Refusal("too_long", `a request has at most ${REQUEST_BYTES} bytes`);
+export function readRequest(bytes: Uint8Array, most = REQUEST_BYTES): Request {
+  if (bytes.length > most) throw new Refusal("too_long", `a request has at most ${most} bytes here`);
   let text: string;
   try {
     text = utf8.decode(bytes);

@@ -3,7 +3,7 @@
 // whether a string is one that Rust could hold. What a reader ignores may be laxer (a lone surrogate, a number out of any
 // range), so those faults count only where a value is used.
 //
-// Depth is bounded by the length of a request (protocol.ts). Sources: RFC 8259; serde_json 1.0.64 src/de.rs, src/read.rs.
+// Depth is bounded. Sources: RFC 8259; serde_json 1.0.64 src/de.rs, src/read.rs.
 
 export type Json =
   | { readonly type: "null" | "true" | "false" }
@@ -18,6 +18,9 @@ export class SerdeError extends Error {}
 const fail = (message: string): never => {
   throw new SerdeError(message);
 };
+
+/** Lists and structs in one another: more than any request has, and less than the stack bears. */
+const DEPTH = 2000;
 
 const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
 const SPACE = /[ \t\n\r]*/y;
@@ -38,6 +41,7 @@ const ESCAPES: Readonly<Record<string, string>> = {
 /** @throws SerdeError where serde_json finds a syntax error */
 export function readJson(text: string): Json {
   let at = 0;
+  let depth = 0;
 
   const take = (pattern: RegExp): string | undefined => {
     pattern.lastIndex = at;
@@ -68,15 +72,16 @@ export function readJson(text: string): Json {
   /** What stands between `[` or `{` and its end, behind the first of them. */
   function list<T>(end: string, item: () => T): T[] {
     const items: T[] = [];
+    if (++depth > DEPTH) fail(`more than ${DEPTH} lists in one another: at ${at}`);
     space();
-    if (eat(end)) return items;
-    for (;;) {
+    while (!eat(end)) {
+      if (items.length > 0 && !eat(",")) fail(`expected , or ${end} at ${at}`);
       space();
       items.push(item());
       space();
-      if (eat(end)) return items;
-      if (!eat(",")) fail(`expected , or ${end} at ${at}`);
     }
+    depth--;
+    return items;
   }
 
   function entry(): readonly [Json, Json] {

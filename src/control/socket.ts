@@ -3,7 +3,7 @@
 // Non-blocking: an answer that does not fit into its reader's queue is the reader's loss.
 //
 //   mapped memory, because C keeps no pointer but the kernel reads them from here:
-//   msghdr (56) | iovec (16) | name: sockaddr_un (112) | control (2048) | request (4096) | answer
+//   msghdr (56) | iovec (16) | name: sockaddr_un (112) | control (2048) | request (65536) | answer
 //
 // The main thread makes the path (a umask is the whole process's) and takes it away; the control Worker has the fd.
 // Source: unix(7), recvmsg(2).
@@ -41,7 +41,7 @@ const NAME_BYTES = 112;
 const CONTROL = NAME + NAME_BYTES;
 const CONTROL_BYTES = 2048; // as many fds as a sender can pass, credentials and a pidfd
 const REQUEST = CONTROL + CONTROL_BYTES;
-const REQUEST_ROOM = 4096; // more than REQUEST_BYTES: a longer request is seen to be one
+const REQUEST_ROOM = 65_536; // more than REQUEST_BYTES: a longer request is seen to be one
 const ANSWER = REQUEST + REQUEST_ROOM;
 const BYTES = ANSWER + ANSWER_BYTES;
 /** Requests wait here while others are worked on: net.unix.max_dgram_qlen bounds their number. */

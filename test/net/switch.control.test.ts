@@ -180,8 +180,12 @@ describe("usnetd's protocol, byte for byte", () => {
     expect(code(one, '{"AddMatch":{"dst_port":70000}}')).toBe("malformed");
     expect(code(one, "\xff")).toBe("malformed");
     expect(text(one, control, Uint8Array.of(0xff))).toContain("not_utf8");
-    expect(code(one, "x".repeat(4001))).toBe("too_long");
+    expect(code(one, "x".repeat(65_535))).toBe("malformed");
+    expect(code(one, "x".repeat(65_536))).toBe("too_long");
     expect(code(one, "x".repeat(100_000))).toBe("too_long");
+    expect(code(one, "[".repeat(65_535))).toBe("malformed");
+    expect(text(one, usnetd, "x".repeat(4000))).toContain("malformed");
+    expect(text(one, usnetd, "x".repeat(4001))).toContain("too_long");
   });
 });
 
