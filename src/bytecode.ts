@@ -10,12 +10,14 @@ import { verify } from "./filter/verify.ts";
 import { print } from "./out.ts";
 
 const EINVAL = 22;
+/** As the net loop has frames: so that IP lies in whole words. */
+const FRAME_ALIGN = 2;
 
 const forms: Record<Form, (program: Program) => string> = {
   words: disassemble, // tcpdump -d
   numbers: format, // tcpdump -ddd
   json: (program) => `${JSON.stringify(program)}\n`,
-  js: (program) => `${source(program)}\n`,
+  js: (program) => `${source(program, FRAME_ALIGN)}\n`,
 };
 
 /** @throws SysError with libpcap's words */

@@ -64,7 +64,7 @@ export class Recorder {
     this.version = version;
     this.on = 0;
     for (const [i, program] of programs.entries()) {
-      this.filters[i] = program.length > 0 ? compile(decode(program), bytes, this.meta) : undefined;
+      this.filters[i] = program.length > 0 ? compile(decode(program), bytes, this.meta, 0) : undefined;
       if (program.length > 0) this.on |= 1 << i;
     }
   }

@@ -4,10 +4,15 @@
 //
 //   b9: { b4: { ...; if (a === 6) break b4; break b9; } /* instruction 4 */ ... } /* instruction 9 */ ...
 //
-// A, X and the scratch words are locals, as signed 32-bit numbers, which is what the machine has; unsigned comparisons
-// flip both top bits. A basic block's loads are checked against the packet's length once, at its start: whichever of
-// them would fail, the answer is 0; blocks that can only be reached by such a check do without. The source is made of
-// integers alone. Nothing of a client's text ever gets into it.
+// A, X and the scratch words are locals, as signed 32-bit numbers, which is what the machine has. A packet's bytes come out
+// of whole words (`w`), since it is known where in a word packets begin; what is only compared stays as it lies in memory,
+// and the constant is turned round instead (analyse.ts). A basic block's loads are checked against the packet's length
+// once, at its start: whichever of them would fail, the answer is 0; blocks that can only be reached by such a check do
+// without. The source is made of integers alone. Nothing of a client's text ever gets into it.
+//
+// Programs that differ in nothing but addresses and ports have one source, their shape, with the constants beside it (`c`):
+// then thousands of filters are one function, which is soon a fast one.
+import { A_NUMBER, A_RAW2, analyse, type Knowledge, reach, SIZE, scratchOf, targetsOf } from "./analyse.ts";
 import {
   BPF_A,
   BPF_ABS,
@@ -22,6 +27,7 @@ import {
   BPF_JGE,
   BPF_JGT,
   BPF_JMP,
+  BPF_JSET,
   BPF_LD,
   BPF_LDX,
   BPF_LEN,
@@ -47,6 +53,7 @@ import type { Instruction, Program } from "./program.ts";
 
 /** Jump targets at most: every one is a nested block, and the parser's stack is finite. Longer programs are interpreted. */
 const MOST_BLOCKS = 1000;
+const ETHERTYPE = 12; // where it is in a frame
 
 const ANCILLARY: Record<number, string> = {
   0: "meta.protocol",
@@ -58,116 +65,196 @@ const ANCILLARY: Record<number, string> = {
   60: "meta.vlanTpid",
 };
 
-const GET = { 0: "getInt32", 8: "getUint16", 16: "getUint8" } as Record<number, string>;
-const SIZE = { 0: 4, 8: 2, 16: 1 } as Record<number, number>;
+/** Where packets begin, in bytes after a whole word of their memory. */
+export type Alignment = 0 | 2;
 
-/** Bytes of the packet that an absolute load at `k` needs, 0 if it is none (MSH is one too). */
-function reach({ code, k }: Instruction): number {
-  const signed = k | 0;
-  const type = code & 0x07;
-  const mode = code & 0xe0;
-  if (signed < 0) return 0;
-  if (type === BPF_LDX && mode === BPF_MSH) return signed + 1;
-  return type === BPF_LD && mode === BPF_ABS ? signed + SIZE[code & 0x18]! : 0;
+const swap16 = (half: number): number => ((half & 0xff) << 8) | ((half >>> 8) & 0xff);
+const swap32 = (word: number): number => (swap16(word) << 16) | swap16(word >>> 16);
+
+/** What a source is for. */
+interface Form {
+  /** a shape: takes the constants that are not part of it */
+  readonly constants?: number[];
+  /** not a function's body: jumps there with the verdict in `verdict` */
+  readonly label?: string;
 }
 
-const targetsOf = ({ code, jt, jf, k }: Instruction, at: number): number[] =>
-  (code & 0x07) !== BPF_JMP ? [] : (code & 0xf0) === BPF_JA ? [at + 1 + k] : [at + 1 + jt, at + 1 + jf];
+class Source {
+  readonly lines: string[] = ["let a = 0, x = 0, h = 0;", "const i = off >> 2;"];
+  private readonly program: Program;
+  private readonly known: Knowledge;
+  private readonly align: Alignment;
+  private readonly form: Form;
+  /** What A was loaded from: an absolute place, else -1. */
+  private loaded = -1;
 
-/** The body of a function of (off, len), for the eyes of tests and `netd filter compile`. */
-export function source(program: Program): string {
-  const jumps = program.map(targetsOf);
-  const labels = [...new Set(jumps.flat())].sort((one, other) => one - other);
-  const starts = new Set([0, ...labels]);
-  const lines: string[] = ["let a = 0, x = 0;"];
-  const scratch = new Set(
-    program.filter(({ code }) => (code & 0x07) === BPF_ST || (code & 0x07) === BPF_STX).map(({ k }) => k),
-  );
-  if (scratch.size > 0) lines.push(`let ${[...scratch].map((k) => `m${k} = 0`).join(", ")};`);
-  for (const label of labels.toReversed()) lines.push(`b${label}: {`);
-
-  /** Bytes that every way to an instruction has found to be there. */
-  const checked = new Float64Array(program.length).fill(Number.POSITIVE_INFINITY);
-  checked[0] = 0;
-  let falls = true; // from the instruction before
-  let known = 0;
-  for (const [at, instruction] of program.entries()) {
-    if (at > 0 && starts.has(at)) {
-      lines.push("}");
-      known = Math.min(falls ? known : Number.POSITIVE_INFINITY, checked[at]!);
-    } else if (!falls) continue; // nobody comes here
-    if (at === 0 || starts.has(at)) {
-      let needed = 0;
-      for (let i = at; i < program.length; i++) {
-        if (i > at && starts.has(i)) break;
-        needed = Math.max(needed, reach(program[i]!));
-        if (jumps[i]!.length > 0 || (program[i]!.code & 0x07) === BPF_RET) break;
-      }
-      if (needed > known) {
-        lines.push(`if (len < ${needed}) return 0;`);
-        known = needed;
-      }
-    }
-    for (const target of jumps[at]!) checked[target] = Math.min(checked[target]!, known);
-    lines.push(statement(instruction, at));
-    falls = jumps[at]!.length === 0 && (instruction.code & 0x07) !== BPF_RET;
+  constructor(program: Program, align: Alignment, form: Form = {}) {
+    this.program = program;
+    this.known = analyse(program);
+    this.align = align;
+    this.form = form;
+    this.write();
   }
-  return lines.join("\n");
+
+  private write(): void {
+    const { program, lines } = this;
+    const jumps = program.map(targetsOf);
+    const labels = [...new Set(jumps.flat())].sort((one, other) => one - other);
+    const starts = new Set([0, ...labels]);
+    const scratch = [...scratchOf(program)];
+    if (scratch.length > 0) lines.push(`let ${scratch.map((k) => `m${k} = 0`).join(", ")};`);
+    for (const label of labels.toReversed()) lines.push(`b${label}: {`);
+
+    /** Bytes that every way to an instruction has found to be there. */
+    const checked = new Float64Array(program.length).fill(Number.POSITIVE_INFINITY);
+    checked[0] = 0;
+    let falls = true; // from the instruction before
+    let known = 0;
+    for (const [at, instruction] of program.entries()) {
+      if (at > 0 && starts.has(at)) {
+        lines.push("}");
+        known = Math.min(falls ? known : Number.POSITIVE_INFINITY, checked[at]!);
+        this.loaded = -1;
+      } else if (!falls) continue; // nobody comes here
+      if (at === 0 || starts.has(at)) {
+        let needed = 0;
+        for (let i = at; i < program.length; i++) {
+          if (i > at && starts.has(i)) break;
+          needed = Math.max(needed, reach(program[i]!));
+          if (jumps[i]!.length > 0 || (program[i]!.code & 0x07) === BPF_RET) break;
+        }
+        if (needed > known) {
+          lines.push(`if (len < ${needed}) ${this.answer("0")}`);
+          known = needed;
+        }
+      }
+      for (const target of jumps[at]!) checked[target] = Math.min(checked[target]!, known);
+      lines.push(this.statement(instruction, at));
+      falls = jumps[at]!.length === 0 && (instruction.code & 0x07) !== BPF_RET;
+    }
+  }
+
+  private answer(verdict: string): string {
+    const { label } = this.form;
+    return label === undefined ? `return ${verdict};` : `{ verdict = ${verdict}; break ${label}; }`;
+  }
+
+  private statement({ code, jt, jf, k }: Instruction, at: number): string {
+    const signed = k | 0;
+    const operand = (code & BPF_X) === 0 ? `${signed}` : "x";
+    switch (code & 0x07) {
+      case BPF_LD: {
+        const mode = code & 0xe0;
+        this.loaded = mode === BPF_ABS ? signed : -1;
+        if (mode === BPF_IMM) return `a = ${signed};`;
+        if (mode === BPF_LEN) return "a = len;";
+        if (mode !== BPF_ABS && mode !== BPF_IND) return `a = m${k};`;
+        if (mode === BPF_ABS && signed < 0 && signed >= SKF_AD_OFF)
+          return `a = (${ANCILLARY[signed - SKF_AD_OFF]}) | 0;`;
+        const size = SIZE[code & 0x18]!;
+        const raw = this.known.raw[at] === 1;
+        if (mode === BPF_ABS && signed >= 0) return `a = ${this.bytes("i", signed, size, raw)};`;
+        if (mode === BPF_IND && signed >= 0 && signed < 0x10000 && this.known.nibble[at] === 1)
+          return `if (len < ((x + ${signed + size}) | 0)) ${this.answer("0")} a = ${this.bytes("i + h", signed, size, raw)};`;
+        const index = mode === BPF_ABS ? `${signed}` : `(x + ${signed}) | 0`;
+        return `{ let p = ${index}; if (p < 0) p = place(p, ${size}, len, meta.netOff); if (p < 0 || p > len - ${size}) ${this.answer("0")} a = ${anywhere(size, raw)}; }`;
+      }
+      case BPF_LDX: {
+        const mode = code & 0xe0;
+        if (mode === BPF_IMM) return `x = ${signed};`;
+        if (mode === BPF_LEN) return "x = len;";
+        if (mode !== BPF_MSH) return `x = m${k};`;
+        if (signed >= 0) return `h = ${this.bytes("i", signed, 1, false)} & 15; x = h << 2;`;
+        return `{ const p = place(${signed}, 1, len, meta.netOff); if (p < 0) ${this.answer("0")} h = u[off + p] & 15; x = h << 2; }`;
+      }
+      case BPF_ST:
+        return `m${k} = a;`;
+      case BPF_STX:
+        return `m${k} = x;`;
+      case BPF_ALU:
+        this.loaded = -1;
+        return `${byZero(code) ? `if (x === 0) ${this.answer("0")} ` : ""}${arithmetic(code, operand)}`;
+      case BPF_JMP: {
+        if ((code & 0xf0) === BPF_JA) return go(at, at + 1 + k);
+        if (jt === jf) return go(at, at + 1 + jt);
+        const condition = this.comparison(code, signed, at);
+        const yes = go(at, at + 1 + jt);
+        const no = go(at, at + 1 + jf);
+        if (yes === "") return `if (!(${condition})) ${no}`;
+        return `if (${condition}) ${yes}${no === "" ? "" : ` ${no}`}`;
+      }
+      case BPF_RET:
+        return this.answer((code & 0x18) === BPF_A ? "a >>> 0" : `${k >>> 0}`);
+      default:
+        if (code === (BPF_MISC | BPF_TAX)) return "x = a;";
+        this.loaded = -1;
+        return "a = x;";
+    }
+  }
+
+  /** `size` bytes at byte `at` of the packet, which begins in word `i`: as a number, or `raw` as they lie in memory. */
+  private bytes(i: string, at: number, size: 1 | 2 | 4, raw: boolean): string {
+    const first = this.align + at;
+    const shift = (first & 3) * 8;
+    const word = (n: number) => `w[(${i} + ${(first >> 2) + n}) | 0]`;
+    if (size === 1) return shift === 24 ? `${word(0)} >>> 24` : `(${word(0)} >>> ${shift}) & 255`;
+    if (size === 2) {
+      if (shift === 24)
+        return raw
+          ? `(${word(0)} >>> 24) | ((${word(1)} & 255) << 8)`
+          : `((${word(0)} >>> 24) << 8) | (${word(1)} & 255)`;
+      const half = shift === 16 ? `${word(0)} >>> 16` : `(${word(0)} >>> ${shift}) & 65535`;
+      return raw ? half : `((a = ${half}) >>> 8) | ((a & 255) << 8)`;
+    }
+    const whole = shift === 0 ? word(0) : `(${word(0)} >>> ${shift}) | (${word(1)} << ${32 - shift})`;
+    return raw ? whole : `((a = ${whole}) << 24) | ((a & 65280) << 8) | ((a >>> 8) & 65280) | (a >>> 24)`;
+  }
+
+  private comparison(code: number, signed: number, at: number): string {
+    const { known } = this;
+    const byX = (code & BPF_X) !== 0;
+    const operation = code & 0xf0;
+    if (operation === BPF_JEQ || operation === BPF_JSET) {
+      const form = known.a[at];
+      const isEqual = operation === BPF_JEQ;
+      if (byX) return isEqual ? "a === x" : "(a & x) !== 0";
+      let value = signed;
+      if (form === A_RAW2) value = isEqual && signed >>> 16 !== 0 ? -1 : swap16(signed);
+      else if (form !== A_NUMBER) value = swap32(signed);
+      return isEqual ? `a === ${this.constant(signed, value)}` : `(a & ${value}) !== 0`;
+    }
+    const sign = operation === BPF_JGT ? ">" : ">=";
+    if (byX) return `(a ^ -2147483648) ${sign} (x ^ -2147483648)`;
+    if (operation === BPF_JGE && signed === 0) return "true";
+    if (known.small[at] === 1) return signed < 0 ? "false" : `a ${sign} ${this.constant(signed, signed)}`;
+    return `(a ^ -2147483648) ${sign} ${this.constant(signed, signed ^ 0x80000000)}`;
+  }
+
+  /** An address or a port is the filter's own; what kind of packet it is about is its shape's. */
+  private constant(said: number, value: number): string {
+    const { constants } = this.form;
+    if (constants === undefined || (said >= 0 && said < 256) || this.loaded === ETHERTYPE) return `${value}`;
+    return `c[(n + ${constants.push(value) - 1}) | 0]`;
+  }
+}
+
+/** Bytes at `off + p`, wherever that is in a word. */
+function anywhere(size: 1 | 2 | 4, raw: boolean): string {
+  const byte = (i: number) => `u[off + p${i === 0 ? "" : ` + ${i}`}]`;
+  return Array.from({ length: size }, (_, i) => {
+    const shift = 8 * (raw ? i : size - 1 - i);
+    return shift === 0 ? byte(i) : `(${byte(i)} << ${shift})`;
+  }).join(" | ");
 }
 
 /** `break` to an instruction; nothing where it comes next anyway. */
 const go = (from: number, to: number): string => (to === from + 1 ? "" : `break b${to};`);
 
-function statement({ code, jt, jf, k }: Instruction, at: number): string {
-  const signed = k | 0;
-  const operand = (code & BPF_X) === 0 ? `${signed}` : "x";
-  switch (code & 0x07) {
-    case BPF_LD: {
-      const mode = code & 0xe0;
-      if (mode === BPF_IMM) return `a = ${signed};`;
-      if (mode === BPF_LEN) return "a = len;";
-      if (mode !== BPF_ABS && mode !== BPF_IND) return `a = m${k};`;
-      if (mode === BPF_ABS && signed < 0 && signed >= SKF_AD_OFF)
-        return `a = (${ANCILLARY[signed - SKF_AD_OFF]}) | 0;`;
-      const get = GET[code & 0x18]!;
-      if (mode === BPF_ABS && signed >= 0) return `a = view.${get}(off + ${signed});`;
-      const size = SIZE[code & 0x18]!;
-      const index = mode === BPF_ABS ? `${signed}` : `(x + ${signed}) | 0`;
-      return `{ let p = ${index}; if (p < 0) p = place(p, ${size}, len, meta.netOff); if (p < 0 || p > len - ${size}) return 0; a = view.${get}(off + p); }`;
-    }
-    case BPF_LDX: {
-      const mode = code & 0xe0;
-      if (mode === BPF_IMM) return `x = ${signed};`;
-      if (mode === BPF_LEN) return "x = len;";
-      if (mode !== BPF_MSH) return `x = m${k};`;
-      if (signed >= 0) return `x = (view.getUint8(off + ${signed}) & 15) << 2;`;
-      return `{ const p = place(${signed}, 1, len, meta.netOff); if (p < 0) return 0; x = (view.getUint8(off + p) & 15) << 2; }`;
-    }
-    case BPF_ST:
-      return `m${k} = a;`;
-    case BPF_STX:
-      return `m${k} = x;`;
-    case BPF_ALU:
-      return arithmetic(code, operand);
-    case BPF_JMP: {
-      if ((code & 0xf0) === BPF_JA) return go(at, at + 1 + k);
-      if (jt === jf) return go(at, at + 1 + jt);
-      const condition = comparison(code, operand, signed);
-      const yes = go(at, at + 1 + jt);
-      const no = go(at, at + 1 + jf);
-      if (yes === "") return `if (!(${condition})) ${no}`;
-      return `if (${condition}) ${yes}${no === "" ? "" : ` ${no}`}`;
-    }
-    case BPF_RET:
-      return (code & 0x18) === BPF_A ? "return a >>> 0;" : `return ${k >>> 0};`;
-    default:
-      return code === (BPF_MISC | BPF_TAX) ? "x = a;" : "a = x;";
-  }
-}
+/** Whether it divides by X, which may be 0. */
+const byZero = (code: number): boolean =>
+  (code & BPF_X) !== 0 && ((code & 0xf0) === BPF_DIV || (code & 0xf0) === BPF_MOD);
 
 function arithmetic(code: number, operand: string): string {
-  const byX = (code & BPF_X) !== 0;
-  const guard = byX ? "if (x === 0) return 0; " : "";
   switch (code & 0xf0) {
     case BPF_ADD:
       return `a = (a + ${operand}) | 0;`;
@@ -176,9 +263,9 @@ function arithmetic(code: number, operand: string): string {
     case BPF_MUL:
       return `a = Math.imul(a, ${operand});`;
     case BPF_DIV:
-      return `${guard}a = ((a >>> 0) / (${operand} >>> 0)) | 0;`;
+      return `a = ((a >>> 0) / (${operand} >>> 0)) | 0;`;
     case BPF_MOD:
-      return `${guard}a = ((a >>> 0) % (${operand} >>> 0)) | 0;`;
+      return `a = ((a >>> 0) % (${operand} >>> 0)) | 0;`;
     case BPF_OR:
       return `a |= ${operand};`;
     case BPF_AND:
@@ -194,29 +281,54 @@ function arithmetic(code: number, operand: string): string {
   }
 }
 
-function comparison(code: number, operand: string, signed: number): string {
-  const flipped = (code & BPF_X) === 0 ? `${signed ^ 0x80000000}` : "(x ^ -2147483648)";
-  switch (code & 0xf0) {
-    case BPF_JEQ:
-      return `a === ${operand}`;
-    case BPF_JGT:
-      return `(a ^ -2147483648) > ${flipped}`;
-    case BPF_JGE:
-      return `(a ^ -2147483648) >= ${flipped}`;
-    default:
-      return `(a & ${operand}) !== 0`;
-  }
+/** The body of a function of (off, len), for the eyes of tests and `netd filter compile`, and for `compile`. */
+export const source = (program: Program, align: Alignment): string =>
+  new Source(program, align).lines.join("\n");
+
+/** The same as the statements of a block with the label `label`, that leave the verdict in `verdict`: for a loop. */
+export const sourceInPlace = (program: Program, align: Alignment, label: string): string =>
+  new Source(program, align, { label }).lines.join("\n");
+
+/** Whether a program can be compiled. */
+export const isCompilable = (program: Program): boolean =>
+  new Set(program.flatMap(targetsOf)).size <= MOST_BLOCKS;
+
+/** What a program has in common with others, as the body of a function of (off, len, n), and what it has for itself. */
+export interface Shape {
+  readonly text: string;
+  /** the function finds them from word n on */
+  readonly constants: readonly number[];
 }
 
-/** @param program that verify() lets through; @param bytes the memory that packets lie in */
-export function compile(program: Program, bytes: Uint8Array, meta: Meta): Filter {
-  if (new Set(program.flatMap(targetsOf)).size > MOST_BLOCKS) return interpreter(program, bytes, meta);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const make = new Function(
-    "view",
-    "meta",
-    "place",
-    `return function filter(off, len) {\n${source(program)}\n}`,
-  );
-  return make(view, meta, place) as Filter;
+/** @param program one that is compilable */
+export function shapeOf(program: Program, align: Alignment): Shape {
+  const constants: number[] = [];
+  const { lines } = new Source(program, align, { constants });
+  return { text: lines.join("\n"), constants };
 }
+
+const PARAMETERS = ["w", "u", "c", "meta", "place"];
+
+/** A shape's function. @param constants of all filters */
+export type ShapeFilter = (off: number, len: number, n: number) => number;
+
+/** @param text of a Shape; @param bytes the memory that packets lie in, whole words; @param constants of all filters */
+export const makeShape = (text: string, bytes: Uint8Array, constants: Int32Array, meta: Meta): ShapeFilter =>
+  new Function(...PARAMETERS, `return function filter(off, len, n) {\n${text}\n}`)(
+    new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 2),
+    bytes,
+    constants,
+    meta,
+    place,
+  ) as ShapeFilter;
+
+/**
+ * @param program that verify() lets through; @param bytes the memory that packets lie in, whole words
+ * @param align where packets begin in it
+ */
+export function compile(program: Program, bytes: Uint8Array, meta: Meta, align: Alignment): Filter {
+  if (!isCompilable(program)) return interpreter(program, bytes, meta);
+  return makeShape(source(program, align), bytes, NONE, meta) as unknown as Filter;
+}
+
+const NONE = new Int32Array(0);

@@ -1,5 +1,5 @@
-// Runs a verified program one instruction at a time: what a filter does until it is compiled, and what the compiled
-// one must agree with. The kernel's meaning (net/core/filter.c, bpf_convert_filter): A and X begin as 0; a load beyond
+// Runs a verified program one instruction at a time, from where it lies: what a filter does until it is compiled, and what
+// the compiled one must agree with. The kernel's meaning (net/core/filter.c, bpf_convert_filter): A and X begin as 0; a load beyond
 // the packet and a division by X = 0 return 0; shifts by X use its low 5 bits; numbers wrap at 32 bits.
 import {
   BPF_ABS,
@@ -39,7 +39,7 @@ import {
   SKF_NET_OFF,
 } from "./opcodes.ts";
 import type { Meta } from "./packet.ts";
-import type { Program } from "./program.ts";
+import { type Program, programWords } from "./program.ts";
 
 /** Verdict over the `len` bytes at `off`: 0 rejects, else how many bytes are taken (u32). */
 export type Filter = (off: number, len: number) => number;
@@ -70,20 +70,25 @@ export const place = (k: number, size: number, len: number, netOff: number): num
   return at <= len - size ? at : -1;
 };
 
-/** @param program that verify() lets through; @param bytes the memory that packets lie in */
-export function interpreter(program: Program, bytes: Uint8Array, meta: Meta): Filter {
-  const code = Uint16Array.from(program, (instruction) => instruction.code);
-  const jt = Uint8Array.from(program, (instruction) => instruction.jt);
-  const jf = Uint8Array.from(program, (instruction) => instruction.jf);
-  const ks = Int32Array.from(program, (instruction) => instruction.k | 0);
+/** Runs the program that begins at word `at`, two words an instruction, over the `len` bytes at `off`. */
+export type Machine = (at: number, off: number, len: number) => number;
+
+/**
+ * @param words of programs that verify() lets through, as `programWords` makes them
+ * @param bytes the memory that packets lie in
+ */
+export function machine(words: Int32Array, bytes: Uint8Array, meta: Meta): Machine {
   const memory = new Int32Array(BPF_MEMWORDS);
 
-  return (off, len) => {
+  return (first, off, len) => {
     let a = 0;
     let x = 0;
-    for (let pc = 0; ; pc++) {
-      const op = code[pc]!;
-      const k = ks[pc]!;
+    for (let at = first; ; at += 2) {
+      const head = words[at]!;
+      const op = head & 0xffff;
+      const jt = (head >>> 16) & 0xff;
+      const jf = head >>> 24;
+      const k = words[at + 1]!;
       switch (op & 0x07) {
         case BPF_LD: {
           const mode = op & 0xe0;
@@ -94,19 +99,19 @@ export function interpreter(program: Program, bytes: Uint8Array, meta: Meta): Fi
             }
             const width = op & 0x18;
             const size = width === 0 ? 4 : width === 8 ? 2 : 1;
-            const at = place(mode === BPF_ABS ? k : (x + k) | 0, size, len, meta.netOff);
-            if (at < 0) return 0;
-            a = bytes[off + at]!;
-            for (let i = 1; i < size; i++) a = (a << 8) | bytes[off + at + i]!;
+            const from = place(mode === BPF_ABS ? k : (x + k) | 0, size, len, meta.netOff);
+            if (from < 0) return 0;
+            a = bytes[off + from]!;
+            for (let i = 1; i < size; i++) a = (a << 8) | bytes[off + from + i]!;
           } else a = mode === BPF_IMM ? k : mode === BPF_LEN ? len : memory[k]!;
           break;
         }
         case BPF_LDX: {
           const mode = op & 0xe0;
           if (mode === BPF_MSH) {
-            const at = place(k, 1, len, meta.netOff);
-            if (at < 0) return 0;
-            x = (bytes[off + at]! & 15) << 2;
+            const from = place(k, 1, len, meta.netOff);
+            if (from < 0) return 0;
+            x = (bytes[off + from]! & 15) << 2;
           } else x = mode === BPF_IMM ? k : mode === BPF_LEN ? len : memory[k]!;
           break;
         }
@@ -161,19 +166,19 @@ export function interpreter(program: Program, bytes: Uint8Array, meta: Meta): Fi
           const b = (op & BPF_X) === 0 ? k : x;
           switch (op & 0xf0) {
             case BPF_JA:
-              pc += k;
+              at += k * 2;
               break;
             case BPF_JEQ:
-              pc += a === b ? jt[pc]! : jf[pc]!;
+              at += 2 * (a === b ? jt : jf);
               break;
             case BPF_JGT:
-              pc += a >>> 0 > b >>> 0 ? jt[pc]! : jf[pc]!;
+              at += 2 * (a >>> 0 > b >>> 0 ? jt : jf);
               break;
             case BPF_JGE:
-              pc += a >>> 0 >= b >>> 0 ? jt[pc]! : jf[pc]!;
+              at += 2 * (a >>> 0 >= b >>> 0 ? jt : jf);
               break;
             case BPF_JSET:
-              pc += (a & b) !== 0 ? jt[pc]! : jf[pc]!;
+              at += 2 * ((a & b) !== 0 ? jt : jf);
               break;
           }
           break;
@@ -187,4 +192,10 @@ export function interpreter(program: Program, bytes: Uint8Array, meta: Meta): Fi
       }
     }
   };
+}
+
+/** @param program that verify() lets through; @param bytes the memory that packets lie in */
+export function interpreter(program: Program, bytes: Uint8Array, meta: Meta): Filter {
+  const run = machine(programWords(program), bytes, meta);
+  return (off, len) => run(0, off, len);
 }

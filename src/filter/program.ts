@@ -42,6 +42,9 @@ export function encode(program: Program): Uint8Array<ArrayBuffer> {
   return new Uint8Array(bytes.buffer);
 }
 
+/** The same as words, two an instruction: code | jt << 16 | jf << 24, then k. */
+export const programWords = (program: Program): Int32Array => new Int32Array(encode(program).buffer);
+
 /** @throws ProgramError if the bytes are not whole instructions */
 export function decode(bytes: Uint8Array): Program {
   if (bytes.length % BYTES !== 0)

@@ -20,7 +20,7 @@ test("compile, in every form", () => {
     jf: 0,
     k: 12,
   });
-  expect(netd(["compile", "--form", "js", "icmp"]).out).toContain("a = view.getUint16(off + 12);");
+  expect(netd(["compile", "--form", "js", "icmp"]).out).toContain("a = w[(i + 3) | 0] >>> 16;");
 });
 
 test("check: a program from a pipe, and why it is refused", () => {

@@ -92,11 +92,11 @@ test("ancillary loads give what the frame came with", () => {
   for (const [name, value] of Object.entries(wanted)) {
     const k = (SKF_AD_OFF + ancillary.find((one) => one.name === name)!.at) >>> 0;
     for (const make of [interpreter, compile])
-      expect(make([op(0x20, k), RET_A], bytes, meta)(0, 64)).toBe(value);
+      expect(make([op(0x20, k), RET_A], bytes, meta, 0)(0, 64)).toBe(value);
   }
   const random = [op(0x20, (SKF_AD_OFF + 56) >>> 0), RET_A];
   for (const make of [interpreter, compile]) {
-    const run = make(random, bytes, meta);
+    const run = make(random, bytes, meta, 0);
     expect(new Set(Array.from({ length: 20 }, () => run(0, 64))).size).toBeGreaterThan(10);
   }
 });
@@ -115,7 +115,7 @@ test("a frame anywhere in memory, and loads beyond its end although memory goes 
   memory.set(frame, 4098);
   const program = decode(pcapCompile("udp and dst port 53"));
   for (const make of [interpreter, compile]) {
-    const run = make(program, memory, plainMeta());
+    const run = make(program, memory, plainMeta(), 2);
     expect(run(4098, frame.length)).toBe(262144);
     for (let len = 0; len < 38; len++) expect(run(4098, len)).toBe(0);
     expect(run(4098, 38)).toBe(262144);
@@ -153,14 +153,14 @@ test("a program with more jump targets than blocks can be nested is interpreted,
   const program = [...many.slice(0, 4000), op(0x06, 1), op(0x06, 2)];
   expect(verify(program)).toBeUndefined();
   const bytes = new Uint8Array(4);
-  expect(compile(program, bytes, plainMeta())(0, 4)).toBe(interpreter(program, bytes, plainMeta())(0, 4));
+  expect(compile(program, bytes, plainMeta(), 0)(0, 4)).toBe(interpreter(program, bytes, plainMeta())(0, 4));
 });
 
 test("the source of a program is made of integers and our own words", () => {
   for (const text of TEXTS) {
-    const words = source(decode(pcapCompile(text))).match(/[a-zA-Z_.]+/g)!;
+    const words = source(decode(pcapCompile(text)), 2).match(/[a-zA-Z_.]+/g)!;
     const allowed =
-      /^(let|if|return|break|a|x|m|b|p|len|off|meta.netOff|place|const|view.get(Int|Uint)|Math.imul)$/;
+      /^(let|if|return|break|a|x|h|i|m|b|p|u|w|len|off|meta.netOff|place|const|true|Math.imul)$/;
     for (const word of words) expect(word.replace(/\d+$/, "")).toMatch(allowed);
   }
 });

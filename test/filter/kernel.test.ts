@@ -1,7 +1,7 @@
 // The verifier against SO_ATTACH_FILTER, and the interpreter and the compiled function against the kernel's verdicts.
 // NETD_SEED repeats a run; NETD_PROGRAMS makes it longer.
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { compile } from "../../src/filter/compile.ts";
+import { compile, makeShape, shapeOf } from "../../src/filter/compile.ts";
 import { interpreter } from "../../src/filter/interpret.ts";
 import { plainMeta } from "../../src/filter/packet.ts";
 import { format, type Program } from "../../src/filter/program.ts";
@@ -25,7 +25,7 @@ test(`${PROGRAMS} random programs are taken and refused as the kernel does; ${PA
   console.log(`seed ${seed}`);
   const random = new Random(seed);
   using kernel = new KernelFilter();
-  const bytes = new Uint8Array(64);
+  const bytes = new Uint8Array(128);
   const meta = { ...plainMeta(), netOff: 0 };
   let taken = 0;
   let accepted = 0;
@@ -45,16 +45,20 @@ test(`${PROGRAMS} random programs are taken and refused as the kernel does; ${PA
     taken++;
     if (strange(made)) continue;
     const interpreted = interpreter(made, bytes, meta);
-    const compiled = compile(made, bytes, meta);
+    const compiled = [compile(made, bytes, meta, 0), compile(made, bytes, meta, 2)] as const;
+    const { text, constants } = shapeOf(made, 0);
+    const shape = makeShape(text, bytes, Int32Array.of(0, ...constants), meta);
     for (let j = 0; j < 200; j++) {
       const one = packet(random);
-      bytes.set(one);
-      const verdict = interpreted(0, one.length);
+      const off = j & 2;
+      bytes.fill(0xee).set(one, off);
+      const verdict = interpreted(off, one.length);
       const wanted = verdict === 0 ? 0 : Math.min(verdict, one.length);
       const found = kernel.run(one);
-      if (found !== wanted || compiled(0, one.length) !== verdict)
+      const ours = [compiled[off >> 1]!(off, one.length), off === 0 ? shape(0, one.length, 1) : verdict];
+      if (found !== wanted || ours[0] !== verdict || ours[1] !== verdict)
         throw new Error(
-          `seed ${seed}: kernel ${found}, interpreter ${verdict}, compiled ${compiled(0, one.length)} on ${one}:\n${format(made)}`,
+          `seed ${seed}: kernel ${found}, interpreter ${verdict}, compiled, shape ${ours} at ${off} on ${one}:\n${format(made)}`,
         );
       if (verdict !== 0) accepted++;
       runs++;

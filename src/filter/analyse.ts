@@ -1,0 +1,143 @@
+// What can be known of a verified program before it runs, for the compiler: one pass back and one forth, since jumps go
+// forward only. Everything is per instruction, as it is when that instruction begins, whichever way led there.
+import {
+  BPF_ABS,
+  BPF_ALU,
+  BPF_AND,
+  BPF_IND,
+  BPF_JA,
+  BPF_JEQ,
+  BPF_JMP,
+  BPF_JSET,
+  BPF_LD,
+  BPF_LDX,
+  BPF_MISC,
+  BPF_MSH,
+  BPF_RET,
+  BPF_RSH,
+  BPF_ST,
+  BPF_STX,
+  BPF_TAX,
+  BPF_X,
+} from "./opcodes.ts";
+import type { Instruction, Program } from "./program.ts";
+
+/** Bytes that a load takes, by the size bits of its code. */
+export const SIZE: Readonly<Record<number, 1 | 2 | 4>> = { 0: 4, 8: 2, 16: 1 };
+
+export const targetsOf = ({ code, jt, jf, k }: Instruction, at: number): number[] =>
+  (code & 0x07) !== BPF_JMP ? [] : (code & 0xf0) === BPF_JA ? [at + 1 + k] : [at + 1 + jt, at + 1 + jf];
+
+/** Whether it loads bytes of the packet to A: from a place that is no base's (SKF_*). */
+const isPlain = ({ code, k }: Instruction): boolean =>
+  (code & 0x07) === BPF_LD && ((code & 0xe0) === BPF_ABS ? (k | 0) >= 0 : (code & 0xe0) === BPF_IND);
+
+/** Bytes of the packet that an absolute load at `k` needs, 0 if it is none (MSH is one too). */
+export function reach({ code, k }: Instruction): number {
+  const signed = k | 0;
+  const type = code & 0x07;
+  const mode = code & 0xe0;
+  if (signed < 0) return 0;
+  if (type === BPF_LDX && mode === BPF_MSH) return signed + 1;
+  return type === BPF_LD && mode === BPF_ABS ? signed + SIZE[code & 0x18]! : 0;
+}
+
+/** Whether a comparison of A is as good with its bytes in memory's order: with a constant, for equal or for a bit. */
+const isEasy = ({ code }: Instruction): boolean =>
+  (code & 0x07) === BPF_JMP &&
+  (code & BPF_X) === 0 &&
+  ((code & 0xf0) === BPF_JEQ || (code & 0xf0) === BPF_JSET);
+
+function readsA(instruction: Instruction): boolean {
+  const { code } = instruction;
+  const type = code & 0x07;
+  if (type === BPF_JMP) return (code & 0xf0) !== BPF_JA && !isEasy(instruction);
+  if (type === BPF_RET) return (code & 0x18) === 0x10;
+  return type === BPF_ST || type === BPF_ALU || code === (BPF_MISC | BPF_TAX);
+}
+
+const writesA = ({ code }: Instruction): boolean =>
+  (code & 0x07) === BPF_LD || ((code & 0x07) === BPF_MISC && code !== (BPF_MISC | BPF_TAX));
+
+/** The loads whose value is only ever compared as its bytes lie in memory: by instruction. */
+function rawLoads(program: Program): Uint8Array {
+  const needed = new Uint8Array(program.length + 1); // A as a number
+  const raw = new Uint8Array(program.length);
+  for (let at = program.length - 1; at >= 0; at--) {
+    const instruction = program[at]!;
+    const targets = targetsOf(instruction, at);
+    const isEnd = (instruction.code & 0x07) === BPF_RET;
+    const after = isEnd ? 0 : targets.length > 0 ? targets.some((to) => needed[to] === 1) : needed[at + 1];
+    if (isPlain(instruction) && SIZE[instruction.code & 0x18] !== 1 && !after) raw[at] = 1;
+    needed[at] = readsA(instruction) || (after && !writesA(instruction)) ? 1 : 0;
+  }
+  return raw;
+}
+
+// What A may be: several bits where ways meet.
+export const A_NUMBER = 1;
+export const A_RAW2 = 2;
+export const A_RAW4 = 4;
+
+export interface Knowledge {
+  /** A_* */
+  readonly a: Uint8Array;
+  /** A is a number below 2^31 */
+  readonly small: Uint8Array;
+  /** X is 4 * (a nibble): it came by MSH, or is the 0 that it began as */
+  readonly nibble: Uint8Array;
+  /** by instruction: this load leaves A's bytes in memory's order */
+  readonly raw: Uint8Array;
+}
+
+function follow(program: Program, raw: Uint8Array): Knowledge {
+  const n = program.length;
+  const a = new Uint8Array(n);
+  const small = new Uint8Array(n).fill(1);
+  const nibble = new Uint8Array(n).fill(1);
+  a[0] = A_NUMBER;
+  for (const [at, instruction] of program.entries()) {
+    if (a[at] === 0) continue; // nobody comes here
+    const { code, k } = instruction;
+    const type = code & 0x07;
+    let now = a[at]!;
+    let isSmall = small[at]!;
+    let isNibble = nibble[at]!;
+    if (type === BPF_LD) {
+      const size = SIZE[code & 0x18]!;
+      now = raw[at] === 1 ? (size === 2 ? A_RAW2 : A_RAW4) : A_NUMBER;
+      isSmall = isPlain(instruction) && size !== 4 ? 1 : 0;
+    } else if (type === BPF_LDX) isNibble = (code & 0xe0) === BPF_MSH ? 1 : 0;
+    else if (type === BPF_ALU) {
+      const byK = (code & BPF_X) === 0;
+      const shrinks = (code & 0xf0) === BPF_AND ? (k | 0) >= 0 : (code & 0xf0) === BPF_RSH && k > 0;
+      isSmall = byK && shrinks ? 1 : 0;
+    } else if (type === BPF_MISC) {
+      if (code === (BPF_MISC | BPF_TAX)) isNibble = 0;
+      else {
+        now = A_NUMBER;
+        isSmall = isNibble;
+      }
+    }
+    const targets = targetsOf(instruction, at);
+    for (const to of targets.length > 0 ? targets : type === BPF_RET ? [] : [at + 1]) {
+      a[to]! |= now;
+      small[to]! &= isSmall;
+      nibble[to]! &= isNibble;
+    }
+  }
+  return { a, small, nibble, raw };
+}
+
+export function analyse(program: Program): Knowledge {
+  const known = follow(program, rawLoads(program));
+  // A comparison that two kinds of loads lead to: then all of them are numbers.
+  const isMixed = program.some((one, at) => isEasy(one) && ![0, 1, 2, 4].includes(known.a[at]!));
+  return isMixed ? follow(program, new Uint8Array(program.length)) : known;
+}
+
+/** Whether scratch words are written at all: which. */
+export const scratchOf = (program: Program): Set<number> =>
+  new Set(
+    program.filter(({ code }) => (code & 0x07) === BPF_ST || (code & 0x07) === BPF_STX).map(({ k }) => k),
+  );
