@@ -66,13 +66,15 @@ export class Arp {
     if (target === alias || this.isLocal(target))
       return this.tell(slot, ip, off, core.cardMac0, core.cardMac1);
     const { neigh4 } = netbase;
-    const state = neigh4.find(target, transmit.ifindex);
+    // A client that has no routes of its own asks for far addresses too: their gateway's is the answer.
+    const hop = transmit.gateway4(target, sender);
+    const state = neigh4.find(hop, transmit.ifindex);
     if (state > 0) {
-      if ((state & FRESH) === 0) solicitor.ask4(transmit.ifindex, target, IN_USE);
+      if ((state & FRESH) === 0) solicitor.ask4(transmit.ifindex, hop, IN_USE);
       return this.tell(slot, ip, off, neigh4.mac0, neigh4.mac1 & 0xffff);
     }
     if (its) return WIRE; // may be of a subnet that the kernel knows nothing of
-    solicitor.ask4(transmit.ifindex, target, SOLICIT);
+    solicitor.ask4(transmit.ifindex, hop, SOLICIT);
     return ASKED;
   }
 

@@ -81,15 +81,17 @@ export class Discovery {
       return this.tell(slot, ip, off, core.cardMac0, core.cardMac1, 0);
     const { neigh6 } = netbase;
     const { ifindex } = transmit;
-    const t = ip + TARGET;
-    const state = neigh6.find(words[t]!, words[t + 1]!, words[t + 2]!, words[t + 3]!, ifindex);
+    const gateway = transmit.gateway6(words, ip + TARGET, ip + 2); // see arp.ts
+    const hop = gateway === 0 ? words : netbase.words;
+    const t = gateway === 0 ? ip + TARGET : gateway;
+    const state = neigh6.find(hop[t]!, hop[t + 1]!, hop[t + 2]!, hop[t + 3]!, ifindex);
     if (state > 0) {
-      if ((state & FRESH) === 0) solicitor.ask6(ifindex, words, t, IN_USE);
+      if ((state & FRESH) === 0) solicitor.ask6(ifindex, hop, t, IN_USE);
       // Whether it is a router is not known here; a host that is taken for one does no harm, one that is no more would.
       return this.tell(slot, ip, off, neigh6.mac0, neigh6.mac1 & 0xffff, IS_ROUTER);
     }
     if (its) return WIRE;
-    solicitor.ask6(ifindex, words, t, SOLICIT);
+    solicitor.ask6(ifindex, hop, t, SOLICIT);
     return ASKED;
   }
 

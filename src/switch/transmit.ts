@@ -18,7 +18,7 @@ import {
   NH_TYPE,
 } from "../netbase/layout.ts";
 import type { NetbaseReader } from "../netbase/netbase.ts";
-import { AF_INET6 } from "../wire/address.ts";
+import { AF_INET, AF_INET6 } from "../wire/address.ts";
 import { Drop } from "./drops.ts";
 import { IN_USE, SOLICIT, type Solicitor } from "./solicit.ts";
 
@@ -66,6 +66,8 @@ export class Transmit {
   private readonly netbase: NetbaseReader;
   private readonly base: Int32Array;
   private readonly solicitor: Solicitor;
+  /** Two IPv6 addresses for a lookup: to, from. */
+  private readonly both = new Int32Array(8);
   private linkSeq = -1;
 
   /** @param words the link's memory; @param ifindex the link's: packets that lead elsewhere are dropped */
@@ -110,6 +112,32 @@ export class Transmit {
     const reason = this.refusal(leg, len);
     if (reason !== 0) return reason;
     return (this.base[leg + NH_TYPE]! & 0xff) === RTN_UNICAST ? this.resolve(ip, dst, leg) : Drop.bad_source;
+  }
+
+  /** Whom a client's packet to `dst` goes to first: its gateway, or `dst` itself. */
+  gateway4(dst: number, src: number): number {
+    const { base, netbase } = this;
+    const nh = netbase.fib4.lookup(dst);
+    const special = nh !== 0 && (base[nh + NH_TYPE]! & NH_SPECIAL) !== 0;
+    const leg = special ? netbase.select4(nh, dst, src, 0, 0, 0) : nh;
+    return leg !== 0 && this.isVia(leg, AF_INET) ? base[leg + NH_GATEWAY]! : dst;
+  }
+
+  /** The same for the IPv6 address at word `at`: where in netbase's words the gateway's is, or 0. */
+  gateway6(words: Int32Array, at: number, src: number): number {
+    const { base, netbase, both } = this;
+    for (let i = 0; i < 4; i++) {
+      both[i] = words[at + i]!;
+      both[i + 4] = words[src + i]!;
+    }
+    const nh = netbase.fib6.lookup(both[0]!, both[1]!, both[2]!, both[3]!);
+    const special = nh !== 0 && (base[nh + NH_TYPE]! & NH_SPECIAL) !== 0;
+    const leg = special ? netbase.select6(nh, both, 0, 0, 0, 0) : nh;
+    return leg !== 0 && this.isVia(leg, AF_INET6) ? leg + NH_GATEWAY : 0;
+  }
+
+  private isVia(leg: number, family: number): boolean {
+    return this.refusal(leg, 0) === 0 && (this.base[leg + NH_LINK]! & 0xff) === family;
   }
 
   /** The leg that the packet at word `ip` to `dst` takes: of several, or by its TOS. 0 if no route is left. */

@@ -1,0 +1,299 @@
+// A program's channel to netd: which packets are its, and the frames themselves. `attach` asks for shared memory (memif)
+// first, and takes a Unix socket where the daemon has none.
+import { SysError } from "../../ffi/errno.ts";
+import { libc } from "../../ffi/libc.ts";
+import { ptr } from "../../ffi/memory.ts";
+import { ETHERNET } from "../wire/ether.ts";
+import {
+  IPPROTO_DCCP,
+  IPPROTO_ICMP,
+  IPPROTO_ICMPV6,
+  IPPROTO_SCTP,
+  IPPROTO_TCP,
+  IPPROTO_UDP,
+  IPPROTO_UDPLITE,
+} from "../wire/packet.ts";
+import { MemifPipe } from "./memifpipe.ts";
+import { Frames, type Pipe } from "./pipe.ts";
+import { type Refused, refusal, Requests } from "./request.ts";
+import { UnixPipe } from "./unixpipe.ts";
+import { Watch } from "./waiter.ts";
+
+const POLLIN = 1;
+const ECONNRESET = 104;
+const MOST_LOG2 = 14;
+/** The control socket of a netd that was not told otherwise (switch.sockets). */
+export const SERVER = "/run/netd/control.sock";
+
+const protocols = {
+  icmp: IPPROTO_ICMP,
+  tcp: IPPROTO_TCP,
+  udp: IPPROTO_UDP,
+  dccp: IPPROTO_DCCP,
+  icmpv6: IPPROTO_ICMPV6,
+  sctp: IPPROTO_SCTP,
+  udplite: IPPROTO_UDPLITE,
+} as const;
+
+/** Packets that are to come to this program. */
+export interface Listen {
+  proto: keyof typeof protocols;
+  /** the destination's; without it all, but netd has its word in that */
+  port?: number;
+  /** "10.0.0.1" or "10.0.0.0/24"; without it, every address of the host, of both families */
+  address?: string;
+  /** only from there: an address, or a prefix */
+  from?: string;
+  fromPort?: number;
+}
+
+export interface AttachOptions {
+  /** the card: "eth0" */
+  interface: string;
+  listen?: readonly Listen[];
+  /** netd's control socket; "/run/netd/control.sock" */
+  server?: string;
+  /** where both the daemon and this program see a file: its answers come to a socket there, for a moment; /tmp */
+  directory?: string;
+  /** shared memory, or a Unix socket; without it the first that netd has */
+  pipe?: "memif" | "unix";
+  /** bare IP packets, for which netd does routing, neighbours and headers; over memif alone */
+  ip?: boolean;
+  /** slots of each memif ring, a power of two up to 16384; 1024 */
+  slots?: number;
+}
+
+const addressOf = (text: string): object => ({ [text.includes(":") ? "Ipv6" : "Ipv4"]: text });
+
+function wantMsg({ proto, port, from, fromPort }: Listen, to: string): object {
+  const [dst, dstPrefix] = to.split("/");
+  const [src, srcPrefix] = from?.split("/") ?? [];
+  return {
+    dst_addr: addressOf(dst!),
+    dst_port: port ?? null,
+    src_addr: src === undefined ? null : addressOf(src),
+    src_port: fromPort ?? null,
+    protocol: protocols[proto],
+    ...(dstPrefix !== undefined && { dst_prefix: Number(dstPrefix) }),
+    ...(srcPrefix !== undefined && { src_prefix: Number(srcPrefix) }),
+  };
+}
+
+/** The matches that a Listen is. */
+function wants(listen: Listen): object[] {
+  const { address, from, proto } = listen;
+  if (address !== undefined) return [wantMsg(listen, address)];
+  const any = ["0.0.0.0", "::"].filter((to) => {
+    if (proto === "icmp" || proto === "icmpv6") return (proto === "icmp") !== to.includes(":");
+    return from === undefined || from.includes(":") === to.includes(":");
+  });
+  return any.map((to) => wantMsg(listen, to));
+}
+
+const nameOf = ({ proto, port, address }: Listen): string =>
+  `${proto}${port === undefined ? "" : ` port ${port}`}${address === undefined ? "" : ` at ${address}`}`;
+
+/** What netd says of a client. */
+interface Self {
+  readonly mtu: number;
+  readonly mac: string;
+  readonly addresses: readonly string[];
+}
+
+/**
+ * A channel. Everything but `ready` is synchronous and never waits, `wait` aside.
+ * Frames are Ethernet frames without FCS, or bare IP packets (`head` is 0), with complete checksums.
+ */
+export class Channel implements Disposable {
+  readonly interface: string;
+  /** how frames get here */
+  readonly kind: Pipe["kind"];
+  /** where a frame's IP header begins: 14, or 0 */
+  readonly head: number;
+  /** the client's link-layer address, the card's own: "02:00:00:00:00:01" */
+  readonly mac: string;
+  /** bytes of a packet, IP header included */
+  readonly mtu: number;
+  /** the card's addresses, as they were when this was attached */
+  readonly addresses: readonly string[];
+  /** for what is built upon channels */
+  readonly pipe: Pipe;
+  private readonly requests: Requests;
+  /** @internal */
+  readonly frames: Frames;
+  private readonly pollfd = new Int32Array(new ArrayBuffer(8));
+  private watch: Watch | undefined;
+  private waiting: PromiseWithResolvers<boolean> | undefined;
+  private closed = false;
+
+  /** @internal use attach */
+  constructor(ifname: string, requests: Requests, pipe: Pipe, self: Self) {
+    this.interface = ifname;
+    this.requests = requests;
+    this.pipe = pipe;
+    this.kind = pipe.kind;
+    this.head = pipe.head;
+    this.mac = self.mac;
+    this.mtu = self.mtu;
+    this.addresses = self.addresses;
+    this.frames = new Frames(pipe);
+  }
+
+  /** These packets come here from now on. @throws Refused */
+  async listen(listen: Listen): Promise<void> {
+    for (const want of wants(listen))
+      await this.requests.demand(`listen to ${nameOf(listen)} on ${this.interface}`, want);
+  }
+
+  /** And no more. */
+  async unlisten(listen: Listen): Promise<void> {
+    for (const want of wants(listen))
+      await this.requests.tell(`unlisten ${nameOf(listen)}`, { RemoveMatch: want });
+  }
+
+  /**
+   * Calls `handler` with the frames that have come, 64 at most, and sends what it answered or pushed. Returns how many
+   * frames there were. Allocates nothing.
+   */
+  poll(handler: (frames: Frames) => void): number {
+    const { pipe, frames } = this;
+    pipe.receive(frames);
+    const { n } = frames;
+    if (n === 0) {
+      if (pipe.staged > 0) pipe.flush();
+      return 0;
+    }
+    try {
+      handler(frames);
+    } finally {
+      pipe.release();
+      pipe.flush();
+    }
+    return n;
+  }
+
+  /** Copies a frame out. False where the daemon does not keep up. Sent at once; see `pipe` for many. */
+  send(frame: Uint8Array): boolean {
+    const { pipe, frames } = this;
+    if (frame.length > pipe.longest)
+      throw new RangeError(`a frame of ${frame.length} bytes: at most ${pipe.longest}`);
+    const off = pipe.take();
+    if (off < 0) return false;
+    frames.bytes.set(frame, off);
+    pipe.push(frame.length);
+    pipe.flush();
+    return true;
+  }
+
+  /**
+   * Waits in the event loop: true when frames have come, false once it is closed. One at a time.
+   * @throws SysError when netd has ended
+   */
+  ready(): Promise<boolean> {
+    if (this.closed) return Promise.resolve(false);
+    const { promise } = (this.waiting ??= Promise.withResolvers());
+    if (this.pipe.arm()) (this.watch ??= new Watch(this.pipe.fd, () => this.woken())).arm();
+    else this.woken();
+    return promise;
+  }
+
+  /**
+   * Blocks this thread until frames have come, `ms` milliseconds at most (-1: for ever). For a thread of one's own.
+   * @throws SysError when netd has ended
+   */
+  wait(ms = -1): boolean {
+    const { pipe, pollfd } = this;
+    if (!pipe.arm()) {
+      this.alive();
+      return true;
+    }
+    pollfd[0] = pipe.fd;
+    pollfd[1] = POLLIN;
+    const n = libc.poll(ptr(pollfd), 1, ms);
+    pipe.disarm();
+    if (n > 0) this.alive();
+    return n > 0;
+  }
+
+  /** @throws SysError if netd is gone */
+  alive(): void {
+    const reason = this.pipe.gone();
+    if (reason !== "")
+      throw new SysError(`channel on ${this.interface}`, ECONNRESET, `netd is gone: ${reason}`);
+  }
+
+  get isClosed(): boolean {
+    return this.closed;
+  }
+
+  /** Its matches end with it. */
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.watch?.close();
+    this.pipe.close();
+    this.waiting?.resolve(false);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  private woken(): void {
+    const { waiting } = this;
+    if (this.closed || waiting === undefined) return;
+    this.waiting = undefined;
+    this.pipe.disarm();
+    try {
+      this.alive();
+      waiting.resolve(true);
+    } catch (error) {
+      waiting.reject(error);
+    }
+  }
+}
+
+/**
+ * Attaches to netd on this host.
+ * @throws Refused with netd's code and sentence, SysError where no netd answers
+ */
+export async function attach(options: AttachOptions): Promise<Channel> {
+  const { interface: ifname, listen = [], server = SERVER, directory, pipe: wanted, ip = false } = options;
+  const op = `attach to ${ifname}`;
+  const requests = new Requests(server, directory);
+  const self = async (): Promise<Self> => {
+    const { text } = await requests.ask(op, "WhoAmI");
+    return (JSON.parse(text) as { Client?: Self }).Client ?? fail(refusal(op, text));
+  };
+  const { mtu } = await self();
+  let pipe: Pipe | undefined;
+  try {
+    if (wanted !== "unix") {
+      const log2 = log2Of(options.slots ?? 1024);
+      const { text, fd } = await requests.ask(op, { RequestMemif: [ifname, process.pid] });
+      if (fd >= 0) pipe = new MemifPipe(fd, mtu, ip, log2);
+      else if (wanted === "memif") throw refusal(op, text);
+    }
+    if (pipe === undefined) {
+      const { text, fd } = await requests.ask(op, { RequestUDS: [ifname, process.pid] });
+      if (fd < 0) throw refusal(op, text);
+      pipe = new UnixPipe(fd, mtu + ETHERNET);
+    }
+    const channel = new Channel(ifname, requests, pipe, await self());
+    for (const one of listen) await channel.listen(one);
+    return channel;
+  } catch (error) {
+    pipe?.close();
+    throw error;
+  }
+}
+
+function log2Of(slots: number): number {
+  const log2 = Math.log2(slots);
+  if (Number.isInteger(log2) && log2 >= 3 && log2 <= MOST_LOG2) return log2;
+  throw new RangeError(`slots ${slots}: a power of two from 8 to ${2 ** MOST_LOG2}`);
+}
+
+const fail = (error: Refused): never => {
+  throw error;
+};

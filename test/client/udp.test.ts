@@ -1,0 +1,119 @@
+// Sockets of netd/client beside the kernel's on one card: datagrams both ways, near and far, both families, every size;
+// what is refused, and what netd's end looks like from there.
+import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { attach, Refused, type UdpOptions, type UdpSocket, udp } from "../../src/client/client.ts";
+import { OWN, OWN6, PEER, SwitchRig } from "../net/switch.ts";
+import { UdpClient } from "../net/udp.ts";
+import { until } from "../net/wait.ts";
+
+setDefaultTimeout(60_000);
+
+/** Destinations in the lab: the neighbour, and what is behind it. */
+const PLACES = [PEER, "10.78.0.2", "fd77::2", "fd78::2"];
+
+let rig: SwitchRig;
+const sockets: UdpSocket[] = [];
+
+beforeAll(async () => {
+  rig = await SwitchRig.start();
+});
+afterEach(() => {
+  for (const socket of sockets.splice(0)) socket.close();
+});
+afterAll(() => rig?.[Symbol.asyncDispose]());
+
+async function bind(options: Omit<UdpOptions, "interface">): Promise<UdpSocket> {
+  const { control: server, scratch, lab } = rig;
+  const place = { interface: lab.ifname, server, directory: scratch.path };
+  const socket = await udp.bind({ ...place, ...options });
+  sockets.push(socket);
+  return socket;
+}
+
+/** A socket of the far side's kernel, and what it has heard. */
+async function kernel(hostname: string): Promise<{ socket: Bun.udp.Socket<"buffer">; heard: string[] }> {
+  const heard: string[] = [];
+  const socket = await rig.lab.peer.run(() =>
+    Bun.udpSocket({
+      hostname,
+      socket: { data: (_, data, port, address) => void heard.push(`${address} ${port} ${data}`) },
+    }),
+  );
+  return { socket, heard };
+}
+
+for (const way of ["data", "batch"] as const)
+  test(`an echo by ${way}: every size of both families, from the neighbour and from behind it`, async () => {
+    const { port, datagrams } = await (async () => {
+      const echo = await bind({
+        socket:
+          way === "data"
+            ? { data: (socket, data, to, address) => void socket.send(data, to, address) }
+            : {
+                batch: (_, batch) => {
+                  for (let i = 0; i < batch.n; i++) batch.reply(i);
+                },
+              },
+      });
+      return { port: echo.port, datagrams: echo };
+    })();
+    for (const from of PLACES) {
+      using client = await UdpClient.open(rig.lab.peer, from);
+      const to = from.includes(":") ? OWN6 : OWN;
+      const most = from.includes(":") ? 1452 : 1472;
+      for (const bytes of [4, 5, 6, 7, 63, 64, 65, 511, 1000, most - 1, most])
+        await client.echo(to, port, { bytes });
+    }
+    expect(datagrams.dropped).toBe(0);
+  });
+
+test("what it sends first: the neighbour is asked for, the gateway for what is behind it", async () => {
+  const socket = await bind({ socket: {} });
+  for (const to of PLACES) {
+    const { socket: far, heard } = await kernel(to);
+    expect(socket.send("hello", far.port, to)).toBe(true);
+    await until(`${to} to hear`, () => heard.length > 0);
+    expect(heard).toEqual([`${to.includes(":") ? OWN6 : OWN} ${socket.port} hello`]);
+    far.close();
+  }
+});
+
+test("a port that nobody has is refused by its kernel, and a neighbour that there is not is no neighbour", async () => {
+  const errors: string[] = [];
+  const socket = await bind({ socket: { error: (_, error) => void errors.push(error.message) } });
+  for (const to of [PEER, "fd77::2"]) {
+    socket.send("x", 9, to);
+    await until("an error", () => errors.length > 0);
+    expect(errors.splice(0)).toEqual([`send to ${to} port 9: ECONNREFUSED (nobody listens there)`]);
+  }
+  socket.send("x", 9, "10.77.0.99");
+  await until("an error", () => errors.length > 0);
+  expect(errors[0]).toBe("send to 10.77.0.99: EHOSTUNREACH (no neighbour answers)");
+});
+
+test("too long, no address, a port that is taken: told so", async () => {
+  const socket = await bind({ socket: {} });
+  expect(() => socket.send(new Uint8Array(1473), 7, PEER)).toThrow(
+    /1473 bytes to 10.77.0.2: EMSGSIZE \(at most 1472\)/,
+  );
+  expect(() => socket.send(new Uint8Array(1453), 7, "fd77::2")).toThrow(/EMSGSIZE \(at most 1452\)/);
+  expect(() => socket.send("x", 7, "example.org")).toThrow('"example.org" is no IPv4 or IPv6 address');
+  await expect(bind({ port: socket.port, socket: {} })).rejects.toThrow(
+    /listen to udp port \d+ on nd0: exists/,
+  );
+  const held = await rig.lab.daemon.run(() => Bun.udpSocket({ hostname: OWN, port: 5353 }));
+  const refused = await bind({ port: 5353, socket: {} }).catch((error: unknown) => error);
+  expect(refused).toBeInstanceOf(Refused);
+  expect(refused).toMatchObject({ code: "kernel_port" });
+  held.close();
+  await bind({ port: 5353, socket: {} });
+});
+
+test("no daemon, no such card: told what to do", async () => {
+  await expect(attach({ interface: "nd0", server: `${rig.scratch.path}/none.sock` })).rejects.toThrow(
+    /attach to nd0: connect .*none.sock: ENOENT \(no netd serves it: netd --interface NAME\)/,
+  );
+  await expect(
+    attach({ interface: "eth7", server: rig.control, directory: rig.scratch.path }),
+  ).rejects.toThrow("attach to eth7: no_interface (netd serves another card)");
+});
