@@ -4,15 +4,7 @@ import { SysError } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
 import { ptr } from "../../ffi/memory.ts";
 import { ETHERNET } from "../wire/ether.ts";
-import {
-  IPPROTO_DCCP,
-  IPPROTO_ICMP,
-  IPPROTO_ICMPV6,
-  IPPROTO_SCTP,
-  IPPROTO_TCP,
-  IPPROTO_UDP,
-  IPPROTO_UDPLITE,
-} from "../wire/packet.ts";
+import { PROTOCOLS } from "../wire/protocol.ts";
 import { MemifPipe } from "./memifpipe.ts";
 import { Frames, type Pipe } from "./pipe.ts";
 import { type Refused, refusal, Requests } from "./request.ts";
@@ -25,19 +17,9 @@ const MOST_LOG2 = 14;
 /** The control socket of a netd that was not told otherwise (switch.sockets). */
 export const SERVER = "/run/netd/control.sock";
 
-const protocols = {
-  icmp: IPPROTO_ICMP,
-  tcp: IPPROTO_TCP,
-  udp: IPPROTO_UDP,
-  dccp: IPPROTO_DCCP,
-  icmpv6: IPPROTO_ICMPV6,
-  sctp: IPPROTO_SCTP,
-  udplite: IPPROTO_UDPLITE,
-} as const;
-
 /** Packets that are to come to this program. */
 export interface Listen {
-  proto: keyof typeof protocols;
+  proto: "udp" | "tcp" | "icmp" | "icmpv6" | "sctp" | "dccp" | "udplite";
   /** the destination's; without it all, but netd has its word in that */
   port?: number;
   /** "10.0.0.1" or "10.0.0.0/24"; without it, every address of the host, of both families */
@@ -73,7 +55,7 @@ function wantMsg({ proto, port, from, fromPort }: Listen, to: string): object {
     dst_port: port ?? null,
     src_addr: src === undefined ? null : addressOf(src),
     src_port: fromPort ?? null,
-    protocol: protocols[proto],
+    protocol: PROTOCOLS[proto],
     ...(dstPrefix !== undefined && { dst_prefix: Number(dstPrefix) }),
     ...(srcPrefix !== undefined && { src_prefix: Number(srcPrefix) }),
   };
