@@ -3,6 +3,7 @@
 // Every leaf is optional here and has its default, so that `{}` is a whole configuration: the lab's.
 // A message is what was expected, in words: it ends the line `poll.mode is "bsy" (--poll): expected ...`.
 import * as v from "valibot";
+import { GrantKeys } from "./grantkeys.ts";
 import { key, maybe, oneOf, powerOfTwo, section, SocketPath, unique, whole } from "./schema.ts";
 import { SwitchKeys } from "./switchkeys.ts";
 
@@ -117,6 +118,7 @@ export const ConfigSchema = v.pipe(
         [],
       ),
       switch: SwitchKeys,
+      grants: GrantKeys,
       admin: section(
         {
           socket: key(

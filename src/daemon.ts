@@ -275,7 +275,7 @@ async function start(
       netns.run(() => program.attachTc(devices));
     } catch (error) {
       if (!(error instanceof SysError)) throw error;
-      switchboard.warnings = [`no client is reached from this host, and no groups: ${error.message}`];
+      switchboard.missing = [`no client is reached from this host, and no groups: ${error.message}`];
     }
   }
   const frameBytes = Math.min(...queues.map(({ socket }) => socket.ref.umem.frameBytes));

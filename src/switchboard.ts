@@ -17,7 +17,8 @@ import { Accounts } from "./switch/account.ts";
 import type { SwitchBoot } from "./control/boot.ts";
 import type { NetSwitch, SwitchCapacity } from "./switch/boot.ts";
 import type { Entry } from "./switch/table/entry.ts";
-import { type ClientCame, type ClientLeft, CONTROL_COUNTERS } from "./control/events.ts";
+import { type ClientCame, type ClientLeft, CONTROL_COUNTERS, type GrantWarnings } from "./control/events.ts";
+import { GrantLists, grantSettings } from "./grantlists.ts";
 import { TableReader } from "./switch/table/find.ts";
 import { tableBytes } from "./switch/table/layout.ts";
 import { Own, ownBytes } from "./switch/own.ts";
@@ -97,7 +98,7 @@ export class Switchboard {
   readonly thread: Thread<(typeof CONTROL_COUNTERS)[number]>;
   readonly tap: Tap;
   /** What does not work on this host. */
-  warnings: readonly string[] = [];
+  missing: readonly string[] = [];
   /** Set once the control Worker is ready. */
   table!: TableReader;
   private readonly parts: SwitchParts;
@@ -107,6 +108,8 @@ export class Switchboard {
   private readonly epollFds: number[];
   private readonly owns: Own[];
   private readonly accounts: Accounts[];
+  private readonly lists: GrantLists;
+  private grantWarnings: readonly string[] = [];
   private readonly states = new Map<number, ClientState>();
   private sampled = performance.now();
 
@@ -135,6 +138,8 @@ export class Switchboard {
     });
     this.tap = netns.run(() => Tap.create({ ifname, mtu, address: parseIPv4(config.switch.alias4)! }));
     stack.defer(() => this.tap.close());
+    this.lists = new GrantLists(config.grants);
+    stack.defer(() => this.lists.close());
     this.thread = new Thread("control", "control", CONTROL_COUNTERS, (message) => this.hear(message));
     stack.defer(() => this.thread.close());
   }
@@ -178,6 +183,7 @@ export class Switchboard {
           port,
         })),
         settings: config.switch,
+        grants: { settings: grantSettings(config.grants), heardFd: this.lists.heardFd },
       } satisfies SwitchBoot,
       "ready",
       signal,
@@ -208,6 +214,11 @@ export class Switchboard {
       packetsPerSecond: config.switch.packetsPerSecond,
       firewall: config.switch.firewall,
     };
+  }
+
+  /** What an operator should know. */
+  get warnings(): readonly string[] {
+    return [...this.missing, ...this.grantWarnings, ...this.lists.warnings];
   }
 
   /** Everybody who is attached, by slot. */
@@ -244,7 +255,8 @@ export class Switchboard {
       const none = new Float64Array(base.length);
       const command = commandOf(pid);
       this.states.set(slot, { slot, path, command, pid, uid, gid, base, totals: none, rates: none });
-    } else if (message.type === "left") this.states.delete((message as unknown as ClientLeft).slot);
+    } else if (message.type === "grants") this.grantWarnings = (message as unknown as GrantWarnings).warnings;
+    else if (message.type === "left") this.states.delete((message as unknown as ClientLeft).slot);
   }
 
   private sample(): void {

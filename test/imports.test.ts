@@ -35,6 +35,7 @@ const MAY: Record<string, readonly string[]> = {
     "src/netbase",
     "src/netlink",
     "src/filter",
+    "src/grants",
     "src/xdp",
     "src/switch",
   ],

@@ -3,6 +3,7 @@
 import type { RegionRef } from "../mem/region.ts";
 import type { SwitchCapacity } from "../switch/boot.ts";
 import type { SteerMapFds } from "../xdp/layout.ts";
+import type { GrantSettings } from "./grants.ts";
 import type { ServiceMatch } from "./guard.ts";
 import type { SwitchSettings } from "./settings.ts";
 import type { StaticChannel } from "./static.ts";
@@ -32,4 +33,6 @@ export interface SwitchBoot {
   /** embedded services: their ports are nobody's */
   readonly services: readonly ServiceMatch[];
   readonly settings: SwitchSettings;
+  /** with an eventfd by which the main thread says that it wrote one of the lists */
+  readonly grants: { readonly settings: GrantSettings; readonly heardFd: number };
 }

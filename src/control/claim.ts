@@ -27,6 +27,8 @@ export interface ClaimRules {
   timeout(protocol: number): number;
   /** Whether the client may have it, beside what the table says: not if it is the kernel's. */
   allows(match: Match, client: number): boolean;
+  /** Whether the client may ask for an address by DHCP. */
+  allowsDhcp(client: number): boolean;
   /** It is in the table. */
   added(entry: number): void;
   /** It is about to be taken out of the table. */
@@ -142,6 +144,7 @@ export class Claims {
   private claimDhcp(client: number, xid: number): number {
     const refusal = this.table.checkDhcp(xid);
     if (refusal === EXISTS) return refusal;
+    if (!this.rules.allowsDhcp(client)) return CONFLICT;
     this.makeRoom(client, refusal);
     return this.table.addDhcp(xid, client);
   }

@@ -1,7 +1,9 @@
 // The control protocol at work: a request comes in, what it asks for is done or refused as a whole, and an answer goes out.
 // Everything a client has is in the roster (its channel), the table (its matches) and the programs' maps (steering), and
 // is taken back in the reverse order.
+import type { Wanted } from "../grants/scope.ts";
 import { AF_INET, formatAddress, formatLladdr, parseLladdr } from "../wire/address.ts";
+import type { Applicant, Grants } from "./grants.ts";
 import type { Guard } from "./guard.ts";
 import type { Local } from "./local.ts";
 import type { Match } from "../switch/table/pattern.ts";
@@ -22,6 +24,7 @@ import {
 import { type Client, Roster } from "./roster.ts";
 import type { Steering } from "./steering.ts";
 import { CONFLICT, EXISTS, type Group, type TableWriter } from "../switch/table/table.ts";
+import { groupOf, wantedGroup, wantedOf } from "./wanted.ts";
 import { readWant, writeMatch } from "./wants.ts";
 import { libc } from "../../ffi/libc.ts";
 
@@ -32,10 +35,8 @@ export interface Answer {
 }
 
 /** Who asks, and by which socket. */
-export interface Asker {
-  readonly path: string;
-  readonly peer: Peer;
-  /** taken over by RequestUDS, else closed by the caller: -1 once it is taken */
+export interface Asker extends Applicant {
+  /** taken over by RequestUDS and by Present, else closed by the caller: -1 once it is taken */
   pidfd: number;
   /** its program may be one of usnetd's: it reads few bytes */
   readonly usnetd: boolean;
@@ -47,6 +48,7 @@ export interface ControlParts {
   readonly roster: Roster;
   readonly steering: Steering;
   readonly guard: Guard;
+  readonly grants: Grants;
   readonly local: Local;
   /** further MAC addresses that are ours: clients may have them */
   readonly macs: readonly string[];
@@ -91,6 +93,7 @@ export class Control {
       for (const entry of table.matchesOf(client.slot, got)) this.removeEntry(entry);
     if (client.ownMac) setMac(client.mac, false);
     roster.detach(client);
+    this.parts.grants.left(client);
     this.counts.detached++;
     changed(client, false);
   }
@@ -111,7 +114,8 @@ export class Control {
 
   /** Gives a client a match that need not be asked for again. @throws Refusal, SysError; nothing has changed then */
   addMatch(client: Client, match: Match, granted = false): void {
-    const { table, roster, guard, steering } = this.parts;
+    const { table, roster, guard, grants, steering } = this.parts;
+    if (!granted) grants.match(client, match, () => this.matches(client));
     roster.room(client);
     const refusal = table.check(match, client.slot);
     if (refusal === EXISTS) throw new Refusal("exists", "there is exactly that match already");
@@ -127,6 +131,35 @@ export class Control {
       throw error;
     }
     roster.count(client, 1);
+  }
+
+  /** Takes back what a client may not have, or not any more. Returns whether there was something. */
+  review(client: Client): boolean {
+    const { table, roster, grants, local } = this.parts;
+    const allowance = grants.of(client);
+    if (!allowance) return false;
+    if (allowance.scopes.length === 0) {
+      this.drop(client);
+      return true;
+    }
+    let taken = false;
+    for (const got of [false, true])
+      for (const entry of table.matchesOf(client.slot, got)) {
+        const wanted = wantedOf(table.get(entry));
+        if ((got ? allowance.flow(wanted) : allowance.match(wanted)) === undefined) continue;
+        this.removeEntry(entry);
+        if (!got) roster.count(client, -1);
+        taken = true;
+      }
+    client.packetsPerSecond = allowance.packetsPerSecond;
+    roster.update(client, local.mtu);
+    return taken;
+  }
+
+  /** What a client has asked for. */
+  private *matches(client: Client): Generator<Wanted> {
+    const { table } = this.parts;
+    for (const entry of table.matchesOf(client.slot)) yield wantedOf(table.get(entry));
   }
 
   private act(request: Request, asker: Asker): Answer | undefined {
@@ -153,12 +186,22 @@ export class Control {
       case "SetMac":
         this.setMac(this.client(asker), request.mac);
         return OK;
+      case "Challenge":
+      case "ListGrants":
+        return { text: this.parts.grants.answer(request, asker) };
+      case "Present": {
+        const text = this.parts.grants.answer(request, asker);
+        const client = this.parts.roster.of(asker.path);
+        if (client) this.review(client);
+        return { text };
+      }
     }
   }
 
   /** @throws Refusal if the sender has no channel, or the client at that path is somebody else */
   private client(asker: Asker): Client {
     const client = this.parts.roster.of(asker.path);
+    if (!client) this.parts.grants.attach(asker);
     if (!client) throw new Refusal("no_channel", "ask for a channel first: RequestUDS");
     if (client.peer.uid !== asker.peer.uid)
       throw new Refusal("not_yours", `the client at this path belongs to uid ${client.peer.uid}`);
@@ -166,16 +209,19 @@ export class Control {
   }
 
   private channel(ifname: string, asker: Asker): Answer {
-    const { roster } = this.parts;
+    const { roster, grants } = this.parts;
     if (ifname !== this.parts.ifname)
       throw new Refusal("no_interface", `this netd serves ${this.parts.ifname}`);
+    grants.attach(asker);
     // Who asks again has begun anew, in the same socket or in another at the same path.
     if (roster.of(asker.path)) this.drop(this.client(asker));
     const [ours, theirs] = Roster.channel();
     const { pidfd } = asker;
     asker.pidfd = -1;
     try {
-      this.attach(asker.path, asker.peer, pidfd, ours);
+      const client = this.attach(asker.path, asker.peer, pidfd, ours);
+      grants.govern(client, asker);
+      this.review(client);
     } catch (error) {
       libc.close(theirs);
       throw error;
@@ -184,13 +230,14 @@ export class Control {
   }
 
   private add(client: Client, wire: WireMatch): void {
-    const { table, roster, local, steering } = this.parts;
+    const { table, roster, grants, local, steering } = this.parts;
     local.refresh(performance.now());
     const want = readWant(wire, local);
     if (want.kind === "match") {
       this.addMatch(client, want.match);
       return;
     }
+    grants.match(client, wantedGroup(want.group), () => this.matches(client));
     roster.room(client);
     const entry = table.addGroup(want.group, client.slot);
     if (entry === EXISTS) throw new Refusal("exists", "this client is in that group already");
@@ -301,13 +348,6 @@ export class Control {
     roster.update(client, local.mtu);
   }
 }
-
-const groupOf = ({ family, protocol, dst, dport }: Match): Group => ({
-  family,
-  protocol,
-  address: dst,
-  port: dport,
-});
 
 function isMember(table: TableWriter, entry: number, group: Group): boolean {
   const { kind, match } = table.get(entry);

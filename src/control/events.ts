@@ -14,6 +14,9 @@ export const CONTROL_COUNTERS = [
   "claimsRefused",
   "claimsEvicted",
   "claimsExpired",
+  "grantsTaken",
+  "grantsDenied",
+  "grantsEnded",
 ] as const;
 
 /** A client has come; the table has the rest (CLIENT_* of layout.ts). */
@@ -27,6 +30,12 @@ export interface ClientCame {
   readonly gid: number;
   /** what its slot's counters stood at when it came (account.ts) */
   readonly base: Float64Array;
+}
+
+/** What of grants an operator should know, in place of what was told before. */
+export interface GrantWarnings {
+  readonly type: "grants";
+  readonly warnings: readonly string[];
 }
 
 /** It has gone; its slot may be another's afterwards. */

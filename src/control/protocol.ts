@@ -8,6 +8,8 @@
 //   {"RemoveMatch":{...}}  "DeleteClient"                                  none, ever
 //   "QueryUsedPorts"                                                       {"QueryUsedPortsAnswer":{...}}
 //   ours: "WhoAmI"  "ListMatches"  {"SetMac":"02:00:00:00:00:05"}          {"Client":{...}}  {"Matches":[...]}  OK
+//   "Challenge"  {"Present":{"grant":["JWS",...],"proof":"JWS"}}           {"Challenge":{...}}  {"Granted":{...}}
+//   "ListGrants"                                                           {"Grants":[...]}
 //
 // To what usnetd leaves unanswered, and to refusals that it does not know, the answer is {"Error":{"code":..,"message":..}}.
 // On usnetd's own path a program that asked for a match or a channel reads two bytes, or one and a fd: there it is ER.
@@ -17,6 +19,7 @@
 import { AF_INET, AF_INET6, formatAddress, parseIPv4, parseIPv6 } from "../wire/address.ts";
 import {
   asEnum,
+  asList,
   asOption,
   asString,
   asStruct,
@@ -58,7 +61,10 @@ export type Request =
   | { readonly kind: "RequestUDS" | "RequestNetmapPipe"; readonly ifname: string }
   | { readonly kind: "AddMatch" | "RemoveMatch"; readonly match: WireMatch }
   | { readonly kind: "DeleteClient" | "QueryUsedPorts" | "WhoAmI" | "ListMatches" }
-  | { readonly kind: "SetMac"; readonly mac: string };
+  | { readonly kind: "Challenge" }
+  | { readonly kind: "ListGrants" }
+  | { readonly kind: "SetMac"; readonly mac: string }
+  | { readonly kind: "Present"; readonly links: readonly string[]; readonly proof: string };
 
 /** A request that cannot be taken: why, in a word for programs and a sentence for people. */
 export class Refusal extends Error {
@@ -113,10 +119,16 @@ function request(text: string): Request {
       return { kind, match: match(content ?? { type: "null" }) };
     case "SetMac":
       return { kind, mac: asString(content ?? { type: "null" }) };
+    case "Present": {
+      const [grant, proof] = asStruct(content ?? { type: "null" }, ["grant", "proof"], new Set());
+      return { kind, links: asList(grant!, asString), proof: asString(proof!) };
+    }
     case "DeleteClient":
     case "QueryUsedPorts":
     case "WhoAmI":
     case "ListMatches":
+    case "Challenge":
+    case "ListGrants":
       if (content !== undefined && content.type !== "null") throw new SerdeError(`${kind} holds nothing`);
       return { kind };
     default:

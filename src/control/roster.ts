@@ -43,6 +43,8 @@ export interface Client {
   ownMac: boolean;
   /** entries that it asked for */
   matches: number;
+  /** frames that its grants let it send; Infinity: any number */
+  packetsPerSecond: number;
 }
 
 interface User {
@@ -124,7 +126,19 @@ export class Roster {
         this.epochs.retire(RETIRE_SLOT, slot);
         throw error;
       }
-      const client = { slot, path, peer, pidfd, fd, home, mac, flags: 0, ownMac: false, matches: 0 };
+      const client = {
+        slot,
+        path,
+        peer,
+        pidfd,
+        fd,
+        home,
+        mac,
+        flags: 0,
+        ownMac: false,
+        matches: 0,
+        packetsPerSecond: Number.POSITIVE_INFINITY,
+      };
       user.clients++;
       this.users.set(peer.uid, user);
       this.bySlot.set(slot, client);
@@ -155,15 +169,12 @@ export class Roster {
   /** Writes a client's row anew. */
   update(client: Client, mtu: number): void {
     const { slot, fd, mac, home, flags, peer } = client;
-    this.table.updateClient(slot, {
-      fd,
-      mac,
-      mtu,
-      flags,
-      home,
-      ratePps: this.settings.packetsPerSecond,
-      ...peer,
-    });
+    const most = Math.min(
+      client.packetsPerSecond,
+      this.settings.packetsPerSecond || Number.POSITIVE_INFINITY,
+    );
+    const ratePps = Number.isFinite(most) ? most : 0;
+    this.table.updateClient(slot, { fd, mac, mtu, flags, home, ratePps, ...peer });
   }
 
   /** @throws Refusal if the client or its user has as many matches as it may have */

@@ -129,6 +129,11 @@ export function asUnsigned(json: Json, max: bigint): bigint {
 export const asOption = <T>(json: Json, read: (json: Json) => T): T | undefined =>
   json.type === "null" ? undefined : read(json);
 
+/** A Vec. */
+export function asList<T>(json: Json, read: (json: Json) => T): readonly T[] {
+  return json.type === "array" ? json.items.map(read) : fail(`expected a list, not ${json.type}`);
+}
+
 /** A tuple of `length` values. */
 export function asTuple(json: Json, length: number): readonly Json[] {
   if (json.type !== "array" || json.items.length !== length) return fail(`expected a list of ${length}`);

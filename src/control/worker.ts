@@ -18,13 +18,14 @@ import { Accounts } from "../switch/account.ts";
 import type { SwitchBoot } from "./boot.ts";
 import { Claims } from "./claim.ts";
 import { type Asker, Control } from "./control.ts";
-import { CONTROL_COUNTERS, type ClientCame, type ClientLeft } from "./events.ts";
+import { CONTROL_COUNTERS, type ClientCame, type ClientLeft, type GrantWarnings } from "./events.ts";
 import { setFirewall } from "./firewall.ts";
+import { Grants } from "./grants.ts";
 import { Guard } from "./guard.ts";
 import { Local } from "./local.ts";
 import { Own } from "../switch/own.ts";
 import { Asked } from "../switch/request.ts";
-import { Roster } from "./roster.ts";
+import { type Client, Roster } from "./roster.ts";
 import { timeoutOf } from "./settings.ts";
 import { SockDiag } from "./sockdiag.ts";
 import { ControlSocket } from "./socket.ts";
@@ -32,6 +33,7 @@ import { StaticChannels } from "./static.ts";
 import { Steering } from "./steering.ts";
 import { TableWriter } from "../switch/table/table.ts";
 import { UnixDiag } from "./unixdiag.ts";
+import { DHCP } from "./wanted.ts";
 
 declare const self: Worker;
 
@@ -56,6 +58,7 @@ const WAKE = 0;
 const SOCKET = 1;
 const CHANNEL = 2;
 const CLIENT = 3;
+const HOLDER = 4;
 
 type Boot = SwitchBoot & { control: RegionRef; wakeFd: number };
 
@@ -100,12 +103,22 @@ function run(boot: Boot): void {
     check("epoll_ctl", libc.epoll_ctl(epoll, EPOLL_CTL_ADD, fd, ptr(event)));
   };
 
+  const grants = new Grants({
+    settings: boot.grants.settings,
+    ifname: boot.ifname,
+    perUser: settings.clientsPerUser,
+    watch: (pidfd, which) => watch(pidfd, HOLDER, which),
+    tell: (door, path, text) => void doors[door]?.socket.send(path, text),
+    filters: () => [],
+  });
+  stack.defer(() => grants.close());
   const control = new Control({
     ifname: boot.ifname,
     table,
     roster,
     steering,
     guard,
+    grants,
     local,
     macs: settings.macs,
     setMac: (mac, on) => void (on ? maps.addMac(mac) : maps.removeMac(mac)),
@@ -132,7 +145,9 @@ function run(boot: Boot): void {
       timeout: (protocol) => timeoutOf(settings, protocol),
       allows: (match, client) =>
         (local.has(match.family, match.dst) || steering.has(match.family, match.dst, client)) &&
-        guard.allows(match),
+        guard.allows(match) &&
+        grants.flow(roster.at(client)!, match),
+      allowsDhcp: (client) => grants.flow(roster.at(client)!, DHCP),
       added(entry) {
         const { kind, match } = table.get(entry);
         try {
@@ -159,11 +174,12 @@ function run(boot: Boot): void {
   let answersLost = 0;
 
   /** Answers what waits at a socket, a burst of it. */
-  function listen(door: (typeof doors)[number]): void {
+  function listen(which: number): void {
+    const door = doors[which]!;
     for (let n = 0; n < BURST; n++) {
       const received = door.socket.receive();
       if (received === undefined) return;
-      const asker: Asker = { ...received, usnetd: door.usnetd };
+      const asker: Asker = { ...received, usnetd: door.usnetd, door: door.usnetd ? -1 : which };
       const answer = control.answer(received.bytes, asker);
       if (asker.pidfd >= 0) libc.close(asker.pidfd);
       if (answer === undefined) continue;
@@ -176,6 +192,8 @@ function run(boot: Boot): void {
       if (client) control.drop(client);
     }
   }
+
+  const review = (client: Client): boolean => control.review(client);
 
   const pollfds = new Int32Array(new ArrayBuffer(16));
   /** Its process or its connection has ended, as it seems; asked again, because the slot may be another's by now. */
@@ -198,9 +216,20 @@ function run(boot: Boot): void {
       claimsRefused: claims.refused,
       claimsEvicted: claims.evicted,
       claimsExpired: claims.expired,
+      grantsTaken: grants.taken,
+      grantsDenied: grants.denied,
+      grantsEnded: grants.ended,
     };
     for (const [i, name] of CONTROL_COUNTERS.entries()) counters.values[i] = values[name];
     reins.beat();
+  }
+
+  let warned = "";
+  function warn(): void {
+    const { warnings } = grants;
+    if (warnings.join() === warned) return;
+    warned = warnings.join();
+    postMessage({ type: "grants", warnings } satisfies GrantWarnings);
   }
 
   /** What is due once a second. */
@@ -217,10 +246,12 @@ function run(boot: Boot): void {
       }
       statics.follow();
     }
+    warn();
     publish();
   }
 
   watch(boot.wakeFd, WAKE, 0);
+  watch(boot.grants.heardFd, WAKE, 0);
   for (const [i, { socket }] of doors.entries()) watch(socket.fd, SOCKET, i);
   for (const [i, { fd }] of boot.channels.entries()) watch(fd, CHANNEL, i);
   const events = new Int32Array(new ArrayBuffer(EVENTS * EVENT_WORDS * 4));
@@ -231,7 +262,7 @@ function run(boot: Boot): void {
   postMessage({ type: "ready" });
   let due = performance.now() + TICK_MS;
   while (!reins.stopping) {
-    const wait = Math.max(0, Math.ceil(due - performance.now()));
+    const wait = Math.max(0, Math.ceil(Math.min(due - performance.now(), grants.wait)));
     const n = libc.epoll_wait(
       epoll,
       ptr(events),
@@ -240,12 +271,15 @@ function run(boot: Boot): void {
     );
     if (n < 0 && errno() !== EINTR) throw new SysError("epoll_wait", errno());
     libc.read(boot.wakeFd, ptr(counter), 8);
+    const isLook = libc.read(boot.grants.heardFd, ptr(counter), 8) === 8;
+    grants.turn(isLook || performance.now() >= due, review); // before anybody is answered
     for (let i = 0; i < n; i++) {
       const which = events[i * EVENT_WORDS + 1]!;
       const kind = events[i * EVENT_WORDS + 2]!;
       if (kind === CLIENT) died(which);
-      else if (kind === SOCKET) listen(doors[which]!);
+      else if (kind === SOCKET) listen(which);
       else if (kind === CHANNEL) statics.accept(which);
+      else if (kind === HOLDER) grants.died(which);
     }
     claims.serve();
     const now = performance.now();

@@ -53,27 +53,32 @@ export function generateKey(): PrivateKey {
   return v.parse(PrivateKey, privateKey.export({ format: "jwk" }));
 }
 
-/** @throws Error naming the file */
-function read<const S extends v.GenericSchema>(schema: S, path: string): v.InferOutput<S> {
+/** @param what is read, for errors */
+function parse<const S extends v.GenericSchema>(schema: S, text: string, what: string): v.InferOutput<S> {
   let json: unknown;
   try {
-    json = JSON.parse(readFileSync(path, "utf8"));
-  } catch (error) {
-    throw new Denied("malformed", `${path}: ${(error as Error).message}`);
+    json = JSON.parse(text);
+  } catch {
+    throw new Denied("malformed", `${what}: no JSON`);
   }
   const result = v.safeParse(schema, json);
   if (result.success) return result.output;
   const { path: at, message } = result.issues[0];
   const where = (at ?? []).map((item) => `.${item.key}`).join("");
-  throw new Denied("malformed", `${path}${where}: expected ${message}`);
+  throw new Denied("malformed", `${what}${where}: expected ${message}`);
 }
 
 /** @throws Denied naming the file and what is wrong with it */
-export const readKey = (path: string): PrivateKey => read(PrivateKey, path);
+export const readKey = (path: string): PrivateKey => parse(PrivateKey, readFileSync(path, "utf8"), path);
 /** @throws Denied naming the file and what is wrong with it */
-export const readPublicKey = (path: string): PublicKey => publicOf(read(PublishedKey, path));
-/** @throws Denied naming the file and what is wrong with it */
-export const readIssuer = (path: string): Issuer => read(IssuerFile, path);
+export const readPublicKey = (path: string): PublicKey =>
+  publicOf(parse(PublishedKey, readFileSync(path, "utf8"), path));
+
+/** A JWKS with its issuer's name. @throws Denied */
+export function parseIssuer(text: string, what: string): Issuer {
+  const { issuer, keys } = parse(IssuerFile, text, what);
+  return { issuer, keys: keys.map(publicOf) };
+}
 
 /** Refuses to overwrite: a key that is lost cannot be had back. */
 export const writeKey = (path: string, key: PrivateKey): void =>

@@ -59,13 +59,14 @@ interface Held {
 
 /** The newest list of each issuer, and what follows from them. */
 export class Revocations {
-  private readonly issuers: readonly Issuer[];
+  private readonly issuers: () => readonly Issuer[];
   /** seconds after which a list says nothing any more of grants that come */
   private readonly maxAge: number;
   private readonly skew: number;
   private readonly held = new Map<string, Held>();
 
-  constructor(issuers: readonly Issuer[], maxAge: number, skew: number) {
+  /** @param issuers who is believed now */
+  constructor(issuers: () => readonly Issuer[], maxAge: number, skew: number) {
     this.issuers = issuers;
     this.maxAge = maxAge;
     this.skew = skew;
@@ -73,7 +74,7 @@ export class Revocations {
 
   /** Takes a list, if it is newer. Returns whether it is. @throws Denied: forged, or older than what is here */
   take(text: string): boolean {
-    const claims = readList(text, this.issuers);
+    const claims = readList(text, this.issuers());
     const version = this.held.get(claims.iss)?.claims.version ?? -1;
     if (claims.version < version)
       throw new Denied(

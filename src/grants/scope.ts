@@ -10,9 +10,9 @@ import * as v from "valibot";
 import { formatAddress } from "../wire/address.ts";
 import { addressBits, networkOf, type Prefix, readPrefix, within } from "../wire/prefix.ts";
 import { PROTOCOLS, protocolName } from "../wire/protocol.ts";
-import { Bytes32 } from "./keys.ts";
 
 const LIST = 64;
+const digest = "SHA-256 of a filter, in hexadecimal digits (netd filter prints it)";
 const port = v.pipe(
   v.number("a port or a pair of ports"),
   v.integer("a port or a pair of ports"),
@@ -59,7 +59,7 @@ export const Detail = v.strictObject(
     ),
     remotes: list(prefix, "prefixes such as 10.0.0.0/8"),
     transmit: list(prefix, "prefixes such as 10.0.0.0/8"),
-    filter: v.optional(Bytes32),
+    filter: v.optional(v.pipe(v.string(digest), v.regex(/^[0-9a-f]{64}$/, digest))),
     packets_per_second: v.optional(count),
     matches: v.optional(count),
   },
@@ -86,7 +86,7 @@ export interface Scope {
   readonly remotes: readonly Prefix[] | undefined;
   /** sources of flows that it begins, from any port */
   readonly transmit: readonly Prefix[] | undefined;
-  /** SHA-256 of the receive filters that must all be installed */
+  /** hashes (filter/program.ts) of the receive filters that must all be installed */
   readonly filters: readonly string[];
   /** Infinity: any number */
   readonly packetsPerSecond: number;
@@ -193,7 +193,7 @@ const inRanges = (list: readonly Range[] | undefined, at: number): boolean => {
 };
 
 /** The field of a scope that a thing is not within; undefined if it allows it. */
-type Outside = "interfaces" | "protocols" | "addresses" | "ports" | "remotes" | "transmit" | undefined;
+export type Outside = "interfaces" | "protocols" | "addresses" | "ports" | "remotes" | "transmit" | undefined;
 
 const outsideBoth = (scope: Scope, ifname: string, wanted: Wanted): Outside => {
   if (!anyOf(scope.interfaces, ifname)) return "interfaces";

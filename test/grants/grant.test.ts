@@ -96,7 +96,7 @@ describe("each constraint of a detail: one that is read, one that is refused", (
     ["ports", [80, [8000, 8099]], [[8099, 8000]]],
     ["remotes", ["0.0.0.0/0"], ["anywhere"]],
     ["transmit", [], ["10.0.0.1/-1"]],
-    ["filter", sha256("program"), "program"],
+    ["filter", "0f".repeat(32), "0F".repeat(32)],
     ["packets_per_second", 1, 0],
     ["matches", 1, 1.5],
   ];
@@ -221,7 +221,7 @@ describe("chains", () => {
   });
 
   test("filters of all links must be there", async () => {
-    const [one, two] = [sha256("one"), sha256("two")];
+    const [one, two] = ["1", "2"].map((digit) => digit.repeat(64)) as [string, string];
     const root = await granted(holder, { details: [detail({ filter: one })] });
     const chain = await handed([root], holder, other, { details: [detail({ filter: two })] });
     expect(admit(chain, trust, NOW).scopes[0]!.filters).toEqual([one, two]);

@@ -45,7 +45,10 @@ export async function handed(
   said: Said = {},
 ): Promise<string[]> {
   const jti = `child-${links.length}`;
-  return [...links, await issue(saying(to, { jti, ...said }), by, { parent: links.at(-1)! }, NOW)];
+  return [
+    ...links,
+    await issue(saying(to, { jti, ...said }), by, { parent: links.at(-1)! }, said.nbf ?? NOW),
+  ];
 }
 
 /** Any claims under any header: what a forger writes. */

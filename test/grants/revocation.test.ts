@@ -6,7 +6,7 @@ import { denial, granted, ISSUER, issuerKey, NOW, trust } from "./make.ts";
 
 const list = (version: number, ids: string[] = [], iat = NOW, iss = ISSUER, key = issuerKey) =>
   signList({ iss, iat, version, ...packIds(ids) }, key);
-const held = (): Revocations => new Revocations(trust.issuers, 60, 5);
+const held = (): Revocations => new Revocations(() => trust.issuers, 60, 5);
 
 test("serial numbers are ranges, other ids are themselves", () => {
   expect(packIds(["3", "1", "2", "9", "child", "3", "007"])).toEqual({

@@ -55,6 +55,7 @@ export interface Options {
   services?: Config["services"];
   /** without `sockets` there is no switch */
   switch?: Partial<Config["switch"]>;
+  grants?: Partial<Config["grants"]>;
 }
 
 /** The configuration of a daemon on the lab's card with echo on port 7. */
@@ -68,6 +69,7 @@ export function configFor(lab: Lab, socket: string, options: Options = {}): Conf
     solicit: { ...base.solicit, ...options.solicit },
     services: options.services ?? [{ service: "echo", port: 7 }],
     switch: { ...base.switch, sockets: [], ...options.switch },
+    grants: { ...base.grants, ...options.grants },
     admin: { socket },
     log: { level: "error" },
   };

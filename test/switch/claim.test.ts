@@ -44,6 +44,7 @@ function setUp({ workers = 1, matches = 1000, perClient = 100, allows = () => tr
     perClient,
     timeout: (protocol) => ({ [-1]: 5, [TCP]: 100, [UDP]: 10 })[protocol] ?? 20,
     allows,
+    allowsDhcp: () => true,
     added: (entry) => log.push(`added ${entry} ${table.get(entry).kind}`),
     removing: (entry) => log.push(`removing ${entry} ${table.get(entry).kind}`),
     gone: (client) => log.push(`gone ${client}`),
@@ -327,6 +328,7 @@ test("numbers of requests may wrap", () => {
   const again = new Claims(table, [asked], [own.touches], {
     perClient: 100,
     timeout: () => 1,
+    allowsDhcp: () => true,
     allows: () => true,
     added() {},
     removing() {},

@@ -3,12 +3,15 @@
 // and maps are the same set after each step, and all is given back at the end. No kernel in it but for the channels.
 // NETD_FUZZ_SECONDS runs longer, NETD_SEED repeats a run.
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
-import { readdirSync } from "node:fs";
+import { readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { check } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
 import { epochBytes } from "../../src/mem/epoch.ts";
 import { Control } from "../../src/control/control.ts";
+import { Grants } from "../../src/control/grants.ts";
 import { Guard } from "../../src/control/guard.ts";
+import { grantSettings } from "../../src/grantlists.ts";
 import { tableBytes } from "../../src/switch/table/layout.ts";
 import { Local } from "../../src/control/local.ts";
 import type { Match } from "../../src/switch/table/pattern.ts";
@@ -20,6 +23,8 @@ import { TableWriter } from "../../src/switch/table/table.ts";
 import { writeMatch } from "../../src/control/wants.ts";
 import { defaultConfig } from "../../src/config.ts";
 import { parseAddress } from "../../src/wire/address.ts";
+import { readPrefix, within } from "../../src/wire/prefix.ts";
+import { Scratch } from "../net/child.ts";
 import { Random } from "../random.ts";
 
 setDefaultTimeout(120_000);
@@ -117,6 +122,24 @@ const local = new Local(netbase as unknown as ConstructorParameters<typeof Local
 const model = new ModelMaps();
 const steering = new Steering(model.maps, table, local);
 const guard = new Guard(local, sockets as unknown as SockDiag, settings, [{ port: 7 }]);
+/** uid 1000 has what a policy gives it, and no more. */
+const scratch = new Scratch();
+const policy = join(scratch.path, "policy.toml");
+const ALLOWED = { ports: [80, 8080, 22], addresses: ["10.0.0.0/30", "fd00::/16", "224.0.0.0/4"] };
+writeFileSync(
+  policy,
+  `[[allow]]\nmatches = 20\n${Object.entries(ALLOWED)
+    .map(([k, v]) => `${k} = ${JSON.stringify(v)}\n`)
+    .join("")}`,
+);
+const grants = new Grants({
+  settings: grantSettings({ ...defaultConfig().grants, policy, users: [1000] }),
+  ifname: "eth0",
+  perUser: 8,
+  watch: () => {},
+  tell: () => {},
+  filters: () => [],
+});
 let there = 0;
 const control = new Control({
   ifname: "eth0",
@@ -124,12 +147,14 @@ const control = new Control({
   roster,
   steering,
   guard,
+  grants,
   local,
   macs: [],
   setMac: (mac, on) => model.setMac(mac, on),
   changed: (_, come) => void (there += come ? 1 : -1),
 });
 afterAll(() => {
+  scratch[Symbol.dispose]();
   libc.close(epoll);
 });
 
@@ -168,6 +193,9 @@ function request(): string {
         '"WhoAmI"',
         '"ListMatches"',
         '"QueryUsedPorts"',
+        '"Challenge"',
+        '"ListGrants"',
+        '{"Present":{"grant":["a.b.c"],"proof":"a.b.c"}}',
         '{"RequestNetmapPipe":["eth0",1]}',
       ]);
     case 3:
@@ -218,6 +246,22 @@ function expected(): string[] {
   return [...names].toSorted();
 }
 
+/** Nobody who needs a grant has more than the policy says. */
+function expectAllowed(): void {
+  const prefixes = ALLOWED.addresses.map((text) => readPrefix(text)!);
+  for (const { slot, peer, matches } of roster.all()) {
+    if (peer.uid !== 1000) continue;
+    expect(matches).toBeLessThanOrEqual(20);
+    for (const entry of table.matchesOf(slot)) {
+      const { family, dst, dport, dstPrefix } = table.get(entry).match;
+      const text = JSON.stringify(writeMatch(table.get(entry).match));
+      if (table.get(entry).kind === "match")
+        expect(within(prefixes, family, dst, dstPrefix), text).toBe(true);
+      expect(ALLOWED.ports, text).toContain(dport);
+    }
+  }
+}
+
 test(`control requests, seed ${SEED}`, () => {
   const end = performance.now() + SECONDS * 1000;
   const peers = [
@@ -233,6 +277,7 @@ test(`control requests, seed ${SEED}`, () => {
       path: `/client-${random(16)}`,
       peer: pick(peers),
       usnetd: random(2) === 0,
+      door: -1,
       pidfd: pidfdOpen(process.pid),
     };
     const was = [...model.entries.keys()].toSorted().join("\n");
@@ -247,7 +292,10 @@ test(`control requests, seed ${SEED}`, () => {
       expect(now.join("\n"), `a refused request changed the maps: ${text}`).toBe(was);
       expect(table.entries, `a refused request changed the table: ${text}`).toBe(entries);
     }
-    if (steps % 16 === 0 || steps < 500) expect(now, `after ${text}`).toEqual(expected());
+    if (steps % 16 === 0 || steps < 500) {
+      expect(now, `after ${text}`).toEqual(expected());
+      expectAllowed();
+    }
     if (answer?.text === "OK") ok++;
     if (answer !== undefined && !["OK", "ER", "$"].includes(answer.text)) JSON.parse(answer.text);
     expect(roster.size).toBe(there);

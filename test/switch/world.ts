@@ -123,6 +123,7 @@ export class World {
     this.claims = new Claims(this.table, [new Asked(this.own)], [this.own.touches], {
       perClient: options.perClient ?? 32,
       timeout: () => 60,
+      allowsDhcp: () => true,
       allows: (match, client) => !options.refuses?.(match, client),
       added: () => {},
       removing: () => {},
