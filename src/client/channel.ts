@@ -34,9 +34,9 @@ export interface AttachOptions {
   interface: string;
   listen?: readonly Listen[];
   /** netd's control socket; "/run/netd/control.sock" */
-  server?: string;
+  server?: string | undefined;
   /** where both the daemon and this program see a file: its answers come to a socket there, for a moment; /tmp */
-  directory?: string;
+  directory?: string | undefined;
   /** shared memory, or a Unix socket; without it the first that netd has */
   pipe?: "memif" | "unix";
   /** bare IP packets, for which netd does routing, neighbours and headers; over memif alone */
