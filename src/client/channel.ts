@@ -41,7 +41,9 @@ export interface AttachOptions {
   pipe?: "memif" | "unix";
   /** bare IP packets, for which netd does routing, neighbours and headers; over memif alone */
   ip?: boolean;
-  /** slots of each memif ring, a power of two up to 16384; 1024 */
+  /** memif queues each way, best one for each queue of the card; 1 */
+  queues?: number;
+  /** slots of each, a power of two up to 16384; 1024 */
   slots?: number;
 }
 
@@ -253,7 +255,7 @@ export async function attach(options: AttachOptions): Promise<Channel> {
     if (wanted !== "unix") {
       const log2 = log2Of(options.slots ?? 1024);
       const { text, fd } = await requests.ask(op, { RequestMemif: [ifname, process.pid] });
-      if (fd >= 0) pipe = new MemifPipe(fd, mtu, ip, log2);
+      if (fd >= 0) pipe = new MemifPipe(fd, mtu, ip, options.queues ?? 1, log2);
       else if (wanted === "memif") throw refusal(op, text);
     }
     if (pipe === undefined) {

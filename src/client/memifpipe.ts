@@ -1,5 +1,5 @@
-// Frames over memif: shared memory, no system call as long as both sides are awake. The client owns the memory; each net
-// Worker of the daemon has a queue each way. An answer in place goes out by the queue that its frame came by: the one of
+// Frames over memif: shared memory, no system call as long as both sides are awake. The client owns the memory. Its queues
+// are shared out among the daemon's net Workers. An answer in place goes out by the queue that its frame came by: the one of
 // the Worker that has the flow.
 import { check } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
@@ -32,14 +32,17 @@ export class MemifPipe implements Pipe {
   private queue = 0;
   private lost = "";
 
-  /** @param socket connected to the daemon, from now on ours; @param mtu bytes of a packet at most */
-  constructor(socket: number, mtu: number, ip: boolean, log2: number) {
+  /**
+   * @param socket connected to the daemon, from now on ours; @param mtu bytes of a packet at most
+   * @param log2 of the slots of each ring
+   */
+  constructor(socket: number, mtu: number, ip: boolean, queues: number, log2: number) {
     this.head = ip ? 0 : ETHERNET;
     this.longest = mtu + this.head;
     this.client = new MemifClient({
       server: socket,
       mode: ip ? MODE_IP : MODE_ETHERNET,
-      rings: Number.POSITIVE_INFINITY,
+      rings: queues,
       log2,
       lead: ip ? 0 : LEAD,
       bufferBytes: (this.longest + LEAD + 63) & ~63,

@@ -38,7 +38,7 @@ export interface ClientOptions {
   readonly mode?: number;
   readonly secret?: Uint8Array;
   readonly name?: string;
-  /** queues each way; Infinity: as many as the server takes */
+  /** queues each way */
   readonly rings?: number;
   /** log2 of the slots of each ring */
   readonly log2?: number;
@@ -207,7 +207,15 @@ export class MemifClient implements Disposable {
 
   /** Connects, and waits for the server's answers. @throws SysError with the server's reason */
   constructor(options: ClientOptions) {
-    const { server, id = 0, mode = MODE_ETHERNET, log2 = 10, bufferBytes = 2048, lead = 0 } = options;
+    const {
+      server,
+      id = 0,
+      mode = MODE_ETHERNET,
+      rings = 1,
+      log2 = 10,
+      bufferBytes = 2048,
+      lead = 0,
+    } = options;
     this.op = typeof server === "string" ? `connect memif ${server}` : "connect memif";
     this.memfd = -1;
     this.socket = typeof server === "number" ? server : -1;
@@ -221,9 +229,7 @@ export class MemifClient implements Disposable {
       }
       this.mailbox = new Mailbox(this.socket);
       const timeout = options.timeoutMs ?? 5000;
-      const { mostM2s, mostS2m } = this.expect("hello", timeout);
-      const wanted = options.rings ?? 1;
-      const rings = wanted === Number.POSITIVE_INFINITY ? Math.min(mostM2s, mostS2m) + 1 : wanted;
+      this.expect("hello", timeout);
       const slots = 2 ** log2;
       const ringBytes = 128 + 16 * slots;
       const buffersAt = Math.ceil((2 * rings * ringBytes) / 4096) * 4096;
