@@ -25,6 +25,17 @@ export async function compileText(text: string, form: Form): Promise<void> {
   await print(forms[form](decode(pcapCompile(text))));
 }
 
+/** The same for texts on stdin, one a line: of each a line of numbers, separated by commas. @throws SysError at the first fault */
+export async function compileLines(): Promise<void> {
+  for (const text of (await Bun.stdin.text()).split("\n"))
+    if (text !== "")
+      await print(
+        `${format(decode(pcapCompile(text)))
+          .trimEnd()
+          .replaceAll("\n", ",")}\n`,
+      );
+}
+
 /** @param file "-" is stdin. @throws SysError that says what is wrong with the program, and where */
 export async function checkFile(file: string, form: Form): Promise<void> {
   const name = file === "-" ? "stdin" : file;

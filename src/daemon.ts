@@ -23,6 +23,7 @@ import { NetbaseReader } from "./netbase/netbase.ts";
 import { Netns } from "./netlink/netns.ts";
 import { MIRROR_COUNTERS, type NetlinkBoot, type NetlinkRules } from "./netlink/worker.ts";
 import { keepClear } from "./repin.ts";
+import { compileRules } from "./rules.ts";
 import { Services } from "./services.ts";
 import { dropNames } from "./switch/drops.ts";
 import { LOOP_COUNTERS } from "./switch/loop.ts";
@@ -140,6 +141,7 @@ async function start(
       "no such interface in this namespace; ip link shows them",
     );
 
+  const switchRules = await compileRules(config.switch.rules);
   const sockets = config.switch.sockets.length > 0 ? new Sockets(config.switch) : undefined;
   if (sockets) stack.defer(() => sockets.close());
   const region = (name: string, bytes: number): Region => {
@@ -213,6 +215,7 @@ async function start(
         netbaseEpochs: epochs.ref,
         reader: queueNumbers.length + 1,
         program,
+        rules: switchRules,
       },
       sockets,
       signal,

@@ -221,11 +221,12 @@ function program(finish: (code: number) => void): Command {
   filters
     .command("compile")
     .description("compile libpcap's language, such as: udp and dst port 53")
-    .argument("<text...>", "pcap-filter(7)")
+    .argument("<text...>", "pcap-filter(7); - reads texts from stdin, and prints a line of numbers for each")
     .addOption(formOption())
     .action(async (text: string[], given: { form: Form }) => {
-      const { compileText } = await import("./bytecode.ts");
-      await compileText(text.join(" "), given.form);
+      const { compileLines, compileText } = await import("./bytecode.ts");
+      if (text.length === 1 && text[0] === "-") await compileLines();
+      else await compileText(text.join(" "), given.form);
       finish(0);
     });
   filters

@@ -19,6 +19,9 @@ import type { NetSwitch, SwitchCapacity } from "./switch/boot.ts";
 import type { Entry } from "./switch/table/entry.ts";
 import { type ClientCame, type ClientLeft, CONTROL_COUNTERS, type GrantWarnings } from "./control/events.ts";
 import { GrantLists, grantSettings } from "./grantlists.ts";
+import { filterBytes } from "./switch/filters/layout.ts";
+import { filterOwnBytes } from "./switch/filters/own.ts";
+import type { Rule } from "./switch/filters/rule.ts";
 import { TableReader } from "./switch/table/find.ts";
 import { tableBytes } from "./switch/table/layout.ts";
 import { Own, ownBytes } from "./switch/own.ts";
@@ -47,6 +50,7 @@ export interface SwitchParts {
   /** the control Worker's slot there */
   readonly reader: number;
   readonly program: SteerProgram;
+  readonly rules: readonly Rule[];
 }
 
 /** A client as the main thread knows it. */
@@ -104,7 +108,13 @@ export class Switchboard {
   private readonly parts: SwitchParts;
   private readonly capacity: SwitchCapacity;
   private readonly stack = new AsyncDisposableStack();
-  private readonly regions: { table: Region; epochs: Region; own: Region[] };
+  private readonly regions: {
+    table: Region;
+    epochs: Region;
+    own: Region[];
+    filters: Region;
+    filterOwn: Region[];
+  };
   private readonly epollFds: number[];
   private readonly owns: Own[];
   private readonly accounts: Accounts[];
@@ -123,11 +133,14 @@ export class Switchboard {
       stack.defer(() => made.close());
       return made;
     };
+    const { filters } = config.switch;
     const each = Array.from({ length: queues }, (_, i) => i);
     this.regions = {
       table: region("switch", tableBytes(this.capacity)),
       epochs: region("switch-epochs", epochBytes(queues)),
       own: each.map((i) => region(`switch-${i}`, ownBytes(this.capacity))),
+      filters: region("filters", filterBytes({ ...this.capacity, filters })),
+      filterOwn: each.map((i) => region(`filters-${i}`, filterOwnBytes(filters))),
     };
     this.owns = this.regions.own.map(({ buffer }) => new Own(buffer, this.capacity));
     this.accounts = this.owns.map((own) => own.accounts);
@@ -184,6 +197,7 @@ export class Switchboard {
         })),
         settings: config.switch,
         grants: { settings: grantSettings(config.grants), heardFd: this.lists.heardFd },
+        filters: { table: regions.filters.ref, filters: config.switch.filters, rules: this.parts.rules },
       } satisfies SwitchBoot,
       "ready",
       signal,
@@ -202,6 +216,18 @@ export class Switchboard {
       epochs: regions.epochs.ref,
       own: regions.own[worker]!.ref,
       capacity,
+      filters: {
+        table: regions.filters.ref,
+        own: regions.filterOwn.map(({ ref }) => ref),
+        filters: config.switch.filters,
+        rules: this.parts.rules,
+        flowSeconds: {
+          tcp: config.switch.tcpSeconds,
+          udp: config.switch.udpSeconds,
+          icmp: config.switch.icmpSeconds,
+          other: config.switch.otherSeconds,
+        },
+      },
       worker,
       workers: epollFds.length,
       epollFd: epollFds[worker]!,

@@ -3,10 +3,12 @@
 import * as v from "valibot";
 import { key, maybe, section, SocketPath, unique, whole } from "./schema.ts";
 import { readEndpoint } from "./control/wants.ts";
+import { readRule } from "./switch/filters/rule.ts";
 import { parseIPv4, parseIPv6, parseLladdr } from "./wire/address.ts";
 import { readPrefix } from "./wire/prefix.ts";
 
 const endpoint = 'endpoints such as "tcp:22", "udp:53:10.0.0.0/8" or "icmp"';
+const rules = '[uid NUMBER] allow|deny in|out [established] [EXPRESSION], such as "allow in established"';
 const macs = "MAC addresses such as 02:00:00:00:00:01";
 const prefixes = "prefixes such as 10.0.0.0/8";
 const paths = "a list of different paths of Unix sockets";
@@ -42,6 +44,18 @@ export const SwitchKeys = section(
     udpSeconds: seconds("UDP", 180),
     icmpSeconds: seconds("ICMP and ICMPv6", 30),
     otherSeconds: seconds("any other protocol", 600),
+    filters: key(whole(1, 1 << 20), "Filters at a time, of all clients", 16384),
+    filtersPerClient: key(whole(0, 1 << 20), "Filters of one client", 1024),
+    instructionsPerClient: key(
+      whole(0, 1 << 24),
+      "Instructions of all filters of one client together",
+      1 << 16,
+    ),
+    rules: key(
+      texts(rules, (text) => typeof readRule(text) !== "string"),
+      "What may pass between clients and the rest of the world, in order: docs/filters.md",
+      [],
+    ),
     packetsPerSecond: key(
       whole(0, 1_000_000_000),
       "Frames a second that one client may send; 0: any number",

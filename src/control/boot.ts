@@ -2,6 +2,7 @@
 // of the memory that both share.
 import type { RegionRef } from "../mem/region.ts";
 import type { SwitchCapacity } from "../switch/boot.ts";
+import type { Rule } from "../switch/filters/rule.ts";
 import type { SteerMapFds } from "../xdp/layout.ts";
 import type { GrantSettings } from "./grants.ts";
 import type { ServiceMatch } from "./guard.ts";
@@ -35,4 +36,6 @@ export interface SwitchBoot {
   readonly settings: SwitchSettings;
   /** with an eventfd by which the main thread says that it wrote one of the lists */
   readonly grants: { readonly settings: GrantSettings; readonly heardFd: number };
+  /** clients' filters, how many there may be, and the operator's rules */
+  readonly filters: { readonly table: RegionRef; readonly filters: number; readonly rules: readonly Rule[] };
 }

@@ -4,6 +4,7 @@
 import type { Wanted } from "../grants/scope.ts";
 import { AF_INET, formatAddress, formatLladdr, parseLladdr } from "../wire/address.ts";
 import type { Applicant, Grants } from "./grants.ts";
+import type { ClientFilters } from "./filters.ts";
 import type { Guard } from "./guard.ts";
 import type { Local } from "./local.ts";
 import type { Match } from "../switch/table/pattern.ts";
@@ -49,6 +50,7 @@ export interface ControlParts {
   readonly steering: Steering;
   readonly guard: Guard;
   readonly grants: Grants;
+  readonly filters: ClientFilters;
   readonly local: Local;
   /** further MAC addresses that are ours: clients may have them */
   readonly macs: readonly string[];
@@ -88,10 +90,11 @@ export class Control {
 
   /** Takes back everything that a client has. */
   drop(client: Client): void {
-    const { table, roster, setMac, changed } = this.parts;
+    const { table, roster, filters, setMac, changed } = this.parts;
     for (const got of [false, true])
       for (const entry of table.matchesOf(client.slot, got)) this.removeEntry(entry);
     if (client.ownMac) setMac(client.mac, false);
+    filters.left(client);
     roster.detach(client);
     this.parts.grants.left(client);
     this.counts.detached++;
@@ -103,6 +106,7 @@ export class Control {
     const { roster, local, changed } = this.parts;
     const client = roster.attach(path, peer, pidfd, fd, local.mac, local.mtu);
     this.counts.attached++;
+    this.parts.filters.came(client);
     try {
       changed(client, true);
     } catch (error) {
@@ -195,6 +199,16 @@ export class Control {
         if (client) this.review(client);
         return { text };
       }
+      case "RequestAcks":
+        return { text: "$", fd: this.parts.roster.acknowledge(this.client(asker)) };
+      case "InstallFilter":
+      case "RemoveFilter":
+      case "ListFilters": {
+        const client = this.client(asker);
+        const text = this.parts.filters.act(request, client, (match) => this.find(client, match));
+        if (request.kind !== "ListFilters") this.review(client); // a grant may be for those alone who have a filter
+        return { text };
+      }
     }
   }
 
@@ -252,6 +266,12 @@ export class Control {
   }
 
   private remove(client: Client, wire: WireMatch): void {
+    this.removeEntry(this.find(client, wire));
+    this.parts.roster.count(client, -1);
+  }
+
+  /** The entry of a match that the client asked for. @throws Refusal */
+  private find(client: Client, wire: WireMatch): number {
     const { table, local } = this.parts;
     const want = readWant(wire, local);
     let found = 0;
@@ -262,8 +282,7 @@ export class Control {
     const { client: owner, kind } = table.get(found);
     if (owner !== client.slot || kind === "claim")
       throw new Refusal("not_yours", "that match is another client's");
-    this.removeEntry(found);
-    this.parts.roster.count(client, -1);
+    return found;
   }
 
   /** Out of the program's map first, so that what is still redirected finds its client. */
@@ -274,6 +293,7 @@ export class Control {
     else if (kind === "dhcp") steering.removeDhcp(match.dst[0]!);
     else steering.remove(match, kind === "match" ? client : -1);
     table.remove(entry);
+    this.parts.filters.forget(client, entry);
   }
 
   /** Everybody's matches, and what the kernel has on the card's addresses. */

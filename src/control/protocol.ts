@@ -10,6 +10,7 @@
 //   ours: "WhoAmI"  "ListMatches"  {"SetMac":"02:00:00:00:00:05"}          {"Client":{...}}  {"Matches":[...]}  OK
 //   "Challenge"  {"Present":{"grant":["JWS",...],"proof":"JWS"}}           {"Challenge":{...}}  {"Granted":{...}}
 //   "ListGrants"                                                           {"Grants":[...]}
+//   "RequestAcks"; and those about filters: filterwire.ts                  $ and one fd
 //
 // To what usnetd leaves unanswered, and to refusals that it does not know, the answer is {"Error":{"code":..,"message":..}}.
 // On usnetd's own path a program that asked for a match or a channel reads two bytes, or one and a fd: there it is ER.
@@ -17,6 +18,7 @@
 // Ours also takes in a match, beside usnetd's fields: dst_prefix and src_prefix (lengths), and addresses of IPv6.
 // Source: usnetd's README and its libusnetd (ClientMessage, WantMsg), serde_json 1.0.64.
 import { AF_INET, AF_INET6, formatAddress, parseIPv4, parseIPv6 } from "../wire/address.ts";
+import { type FilterRequest, readFilterRequest } from "./filterwire.ts";
 import {
   asEnum,
   asList,
@@ -60,11 +62,12 @@ export interface WireMatch {
 export type Request =
   | { readonly kind: "RequestUDS" | "RequestNetmapPipe"; readonly ifname: string }
   | { readonly kind: "AddMatch" | "RemoveMatch"; readonly match: WireMatch }
-  | { readonly kind: "DeleteClient" | "QueryUsedPorts" | "WhoAmI" | "ListMatches" }
   | { readonly kind: "Challenge" }
   | { readonly kind: "ListGrants" }
+  | { readonly kind: "DeleteClient" | "QueryUsedPorts" | "WhoAmI" | "ListMatches" | "RequestAcks" }
   | { readonly kind: "SetMac"; readonly mac: string }
-  | { readonly kind: "Present"; readonly links: readonly string[]; readonly proof: string };
+  | { readonly kind: "Present"; readonly links: readonly string[]; readonly proof: string }
+  | FilterRequest;
 
 /** A request that cannot be taken: why, in a word for programs and a sentence for people. */
 export class Refusal extends Error {
@@ -123,12 +126,17 @@ function request(text: string): Request {
       const [grant, proof] = asStruct(content ?? { type: "null" }, ["grant", "proof"], new Set());
       return { kind, links: asList(grant!, asString), proof: asString(proof!) };
     }
+    case "InstallFilter":
+    case "RemoveFilter":
+      return readFilterRequest(kind, content ?? { type: "null" }, match);
     case "DeleteClient":
     case "QueryUsedPorts":
     case "WhoAmI":
     case "ListMatches":
     case "Challenge":
     case "ListGrants":
+    case "ListFilters":
+    case "RequestAcks":
       if (content !== undefined && content.type !== "null") throw new SerdeError(`${kind} holds nothing`);
       return { kind };
     default:

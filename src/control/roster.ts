@@ -7,7 +7,7 @@ import { check, errno, SysError } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
 import { ptr } from "../../ffi/memory.ts";
 import { Epochs } from "../mem/epoch.ts";
-import { H_EPOCH } from "../switch/table/layout.ts";
+import { ACKNOWLEDGED, H_EPOCH } from "../switch/table/layout.ts";
 import type { Peer } from "./peer.ts";
 import { Refusal } from "./protocol.ts";
 import type { SwitchSettings } from "./settings.ts";
@@ -39,6 +39,8 @@ export interface Client {
   mac: Uint8Array;
   /** CLIENT_FLAGS (table/layout.ts) */
   flags: number;
+  /** the daemon's end of what it hears by what became of its frames; -1: it has not asked */
+  ackFd: number;
   /** has an address of its own: not the card's */
   ownMac: boolean;
   /** entries that it asked for */
@@ -135,6 +137,7 @@ export class Roster {
         home,
         mac,
         flags: 0,
+        ackFd: -1,
         ownMac: false,
         matches: 0,
         packetsPerSecond: Number.POSITIVE_INFINITY,
@@ -163,6 +166,7 @@ export class Roster {
     if (--user.clients === 0) this.users.delete(peer.uid);
     libc.close(client.pidfd);
     this.epochs.retire(RETIRE_FD, fd);
+    if (client.ackFd >= 0) this.epochs.retire(RETIRE_FD, client.ackFd);
     this.epochs.retire(RETIRE_SLOT, slot);
   }
 
@@ -175,6 +179,17 @@ export class Roster {
     );
     const ratePps = Number.isFinite(most) ? most : 0;
     this.table.updateClient(slot, { fd, mac, mtu, flags, home, ratePps, ...peer });
+  }
+
+  /** From now on a client hears what became of its frames: at the returned end of a pair, which is the receiver's to close. */
+  acknowledge(client: Client): number {
+    const [ours, theirs] = Roster.channel();
+    if (client.ackFd >= 0) this.epochs.retire(RETIRE_FD, client.ackFd);
+    client.ackFd = ours;
+    this.table.clients.setAckFd(client.slot, ours);
+    client.flags |= ACKNOWLEDGED;
+    this.table.clients.setFlags(client.slot, client.flags);
+    return theirs;
   }
 
   /** @throws Refusal if the client or its user has as many matches as it may have */
@@ -205,6 +220,7 @@ export class Roster {
     for (const client of this.bySlot.values()) {
       libc.close(client.fd);
       libc.close(client.pidfd);
+      if (client.ackFd >= 0) libc.close(client.ackFd);
     }
     this.bySlot.clear();
   }

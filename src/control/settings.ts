@@ -12,6 +12,8 @@ export interface SwitchSettings {
   readonly matchesPerClient: number;
   readonly matchesPerUser: number;
   readonly claimsPerClient: number;
+  readonly filtersPerClient: number;
+  readonly instructionsPerClient: number;
   /** seconds without a frame after which a claim ends, by protocol */
   readonly tcpSeconds: number;
   readonly udpSeconds: number;

@@ -7,6 +7,7 @@
 import { check, errno, SysError } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
 import { ptr } from "../../ffi/memory.ts";
+import { programHash } from "../filter/program.ts";
 import { Control as Reins } from "../mem/control.ts";
 import { Region, type RegionRef } from "../mem/region.ts";
 import { NetbaseReader } from "../netbase/netbase.ts";
@@ -19,6 +20,7 @@ import type { SwitchBoot } from "./boot.ts";
 import { Claims } from "./claim.ts";
 import { type Asker, Control } from "./control.ts";
 import { CONTROL_COUNTERS, type ClientCame, type ClientLeft, type GrantWarnings } from "./events.ts";
+import { ClientFilters } from "./filters.ts";
 import { setFirewall } from "./firewall.ts";
 import { Grants } from "./grants.ts";
 import { Guard } from "./guard.ts";
@@ -31,9 +33,12 @@ import { SockDiag } from "./sockdiag.ts";
 import { ControlSocket } from "./socket.ts";
 import { StaticChannels } from "./static.ts";
 import { Steering } from "./steering.ts";
+import { RECEIVE } from "../switch/filters/layout.ts";
+import { FilterWriter } from "../switch/filters/writer.ts";
 import { TableWriter } from "../switch/table/table.ts";
 import { UnixDiag } from "./unixdiag.ts";
 import { DHCP } from "./wanted.ts";
+import { writeMatch } from "./wants.ts";
 
 declare const self: Worker;
 
@@ -86,15 +91,30 @@ function run(boot: Boot): void {
   const filter = Netns.of(boot.netnsFd).run(() => new CardFilter(boot.ifindex));
   stack.defer(() => filter.close());
   const maps = new SteerMaps(boot.maps, filter);
+  const epochs = new Int32Array(open(boot.epochs, "read-write").buffer);
   const roster = new Roster({
     table,
-    epochs: new Int32Array(open(boot.epochs, "read-write").buffer),
+    epochs,
     epollFds: boot.epollFds,
     settings,
   });
   stack.defer(() => roster.close());
   const guard = new Guard(local, sockets, settings, boot.services);
   const steering = new Steering(maps, table, local);
+
+  const filters = new ClientFilters({
+    writer: new FilterWriter(
+      open(boot.filters.table, "read-write").buffer,
+      { ...capacity, filters: boot.filters.filters },
+      epochs,
+      table.words,
+    ),
+    limits: settings,
+    rules: boot.filters.rules,
+    clientAt: (slot) => roster.at(slot),
+    describe: (entry) => writeMatch(table.get(entry).match),
+    flagged: ({ slot, flags }) => table.clients.setFlags(slot, flags),
+  });
 
   const epoll = check("epoll_create1", libc.epoll_create1(EPOLL_CLOEXEC));
   stack.defer(() => void libc.close(epoll));
@@ -109,9 +129,12 @@ function run(boot: Boot): void {
     perUser: settings.clientsPerUser,
     watch: (pidfd, which) => watch(pidfd, HOLDER, which),
     tell: (door, path, text) => void doors[door]?.socket.send(path, text),
-    filters: () => [],
+    filters: (client) => filters.hashes(client),
   });
   stack.defer(() => grants.close());
+  filters.mayInstall = (client, program, direction, entry) => {
+    if (direction === RECEIVE && entry === 0) grants.filter(client, programHash(program));
+  };
   const control = new Control({
     ifname: boot.ifname,
     table,
@@ -119,6 +142,7 @@ function run(boot: Boot): void {
     steering,
     guard,
     grants,
+    filters,
     local,
     macs: settings.macs,
     setMac: (mac, on) => void (on ? maps.addMac(mac) : maps.removeMac(mac)),
@@ -236,6 +260,7 @@ function run(boot: Boot): void {
   function tick(now: number): void {
     table.setNow(Math.floor(now / 1000) + 1);
     table.gather(region);
+    filters.reclaim();
     claims.expire();
     for (const client of channels.closed(roster.all())) control.drop(client);
     if (local.refresh(now)) {

@@ -3,13 +3,27 @@
 //
 //   netd-switch          the table (table/): clients, matches, groups, answers to claims    control Worker | all
 //   netd-switch-epochs   a slot a net Worker (mem/epoch.ts)                                   net Workers    | control
+//   netd-filters         clients' filters (filters/layout.ts)                                 control Worker | all
+//   netd-filters-N       what they let pass, flows for rules (filters/own.ts)                 net Worker N   | all
 //   netd-switch-N        touch ticks, counters per client, claim ring (own.ts)                net Worker N   | control, main
 import type { RegionRef } from "../mem/region.ts";
+import type { FlowSeconds } from "./filters/judge.ts";
+import type { Rule } from "./filters/rule.ts";
 
 /** How many of each fit; the same for whoever maps one of the regions. */
 export interface SwitchCapacity {
   readonly clients: number;
   readonly matches: number;
+}
+
+/** What a net Worker has of filters: regions, how many there may be, and the operator's rules. */
+export interface NetFilters {
+  readonly table: RegionRef;
+  /** every net Worker's own, in their order */
+  readonly own: readonly RegionRef[];
+  readonly filters: number;
+  readonly rules: readonly Rule[];
+  readonly flowSeconds: FlowSeconds;
 }
 
 /** NetBoot.switch: what a net Worker has of the switch. */
@@ -19,6 +33,7 @@ export interface NetSwitch {
   /** this Worker's own region, which it alone writes */
   readonly own: RegionRef;
   readonly capacity: SwitchCapacity;
+  readonly filters: NetFilters;
   /** this Worker is `worker` of `workers`: home of the clients in the slots that leave `worker` when divided by `workers` */
   readonly worker: number;
   readonly workers: number;

@@ -15,10 +15,12 @@ import {
   P_WORDS,
 } from "../wire/packet.ts";
 import type { Accounts } from "./account.ts";
+import type { Acks } from "./acks.ts";
 import type { Deliver } from "./deliver.ts";
 import type { TableReader } from "./table/find.ts";
 import { CLIENT_GEN, CLIENT_MAC0, CLIENT_MAC1, ENTRY_META, ENTRY_WORDS } from "./table/layout.ts";
 import { FOUND_TOUCH } from "./table/search.ts";
+import type { Judge } from "./filters/judge.ts";
 import type { Solicitor } from "./solicit.ts";
 import { PORT_SRC_HEAD, PORT_SRC_TAIL, type Transmit } from "./transmit.ts";
 
@@ -46,6 +48,10 @@ export class Core {
   readonly solicitor: Solicitor;
   readonly deliver: Deliver;
   readonly accounts: Accounts;
+  /** Says which packets may go on; there is one if any client's row says that filters are about it. */
+  judge: Judge | undefined;
+  /** Tells clients what became of their frames. */
+  acks!: Acks;
   private readonly touches: Int32Array;
   /** Further link-layer addresses, two words each. */
   private readonly macs: Int32Array;

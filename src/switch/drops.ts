@@ -38,6 +38,12 @@ const REASONS = [
   ["channel_full", "the client's channel is full"],
   ["client_gone", "the client has closed its channel"],
   ["kernel_full", "this host's kernel does not take it now"],
+  ["rx_filtered_client", "a filter of the client that it was for refused it"],
+  ["rx_filtered_user", "a rule for the user of the client that it was for denied it"],
+  ["rx_filtered_system", "a rule for packets to clients denied it"],
+  ["tx_filtered_client", "the filter for what the client sends refused it"],
+  ["tx_filtered_user", "a rule for what the client's user sends denied it"],
+  ["tx_filtered_system", "a rule for packets from clients denied it"],
 ] as const;
 
 /** The first reason that only the switch has. */

@@ -32,6 +32,8 @@ export class Fragments {
   readonly generation: Int32Array = new Int32Array(WAITING);
   waiting = 0;
   private isNew = false;
+  /** Where the record is that was made last. */
+  private last = 0;
   private readonly since = new Int32Array(WAITING);
   private readonly keys = new Int32Array(WAITING * KEY);
   private readonly records = new Int32Array(RECORDS * RECORD);
@@ -64,6 +66,12 @@ export class Fragments {
     records[at + GENERATION] = generation;
     this.isNew = true;
     records[at + SINCE] = now;
+    this.last = at;
+  }
+
+  /** What was remembered last is another thing. */
+  change(value: number): void {
+    this.records[this.last + VALUE] = value;
   }
 
   /** Keeps a fragment whose first one is not here yet. False if there is no room: it is still the caller's. */

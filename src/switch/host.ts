@@ -13,7 +13,7 @@ import { completeChecksum, setAddress, setQuotedAddress } from "../wire/rewrite.
 import { type Core, DONE } from "./core.ts";
 import { Drop } from "./drops.ts";
 import { makeTooLong } from "./icmp.ts";
-import { CLIENT_MTU } from "./table/layout.ts";
+import { CLIENT_FLAGS, CLIENT_MTU, FILTERS_TO } from "./table/layout.ts";
 
 /** Where a frame came from. */
 export const FROM_WIRE = 0;
@@ -61,7 +61,8 @@ export class Host {
     const { words, table } = core;
     const ip = p[P_IP]!;
     if (this.isFromAlias(p)) return Drop.bad_source; // nobody but us says that
-    const mtu = table.words[table.client(slot) + CLIENT_MTU]!;
+    const row = table.client(slot);
+    const mtu = table.words[row + CLIENT_MTU]!;
     if (p[P_BYTES]! > mtu) {
       if (origin === FROM_KERNEL && !isGroupMac(words, ip)) this.refuse(p, off, len, mtu);
       return Drop.mtu;
@@ -79,6 +80,10 @@ export class Host {
     if (origin === FROM_KERNEL && !isGroupMac(words, ip)) {
       setDst(words, ip, core.mac0(slot), core.mac1(slot)); // on lo there are none
       setSrc(words, ip, core.cardMac0, core.cardMac1);
+    }
+    if ((table.words[row + CLIENT_FLAGS]! & FILTERS_TO) !== 0) {
+      const refused = core.judge!.receive(slot, p, off, len);
+      if (refused !== 0) return refused;
     }
     core.deliver.queue(slot, off, len);
     return DONE;

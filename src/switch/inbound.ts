@@ -39,11 +39,13 @@ import { Fragments } from "./fragment.ts";
 import { FROM_KERNEL, FROM_WIRE, type Host } from "./host.ts";
 import { answerEcho } from "./icmp.ts";
 import type { Stock } from "./stock.ts";
+import { FOUND_ENTRY, FOUND_TOUCH } from "./table/search.ts";
 
 const DHCP_ANSWER = 0x4400_4300; // ports' word: from 67 to 68
 const DHCP_XID = 3; // words after the UDP header's begin
 const MEMBERS = 4096;
 const NOBODY = -1;
+const REFUSED = -2; // where the fragments of a packet go whose first one was
 
 export class Inbound {
   /** Length of the frame that the last SEND is about. */
@@ -59,6 +61,7 @@ export class Inbound {
   private readonly firewall: boolean;
   private readonly tally: Int32Array;
   private readonly members = new Int32Array(MEMBERS);
+  private readonly entries = new Int32Array(MEMBERS);
   /** What became of the last frame, for captures: a Verdict or a drop reason; and the client that got it, or -1. */
   verdict = 0;
   to: number = NOBODY;
@@ -147,7 +150,9 @@ export class Inbound {
         return Drop.other_host;
       if (p[P_FRAGMENT] === FIRST) this.fragments.remember(p, words, NOBODY, slot, core.generation(slot));
       this.to = slot;
-      return this.host.deliver(slot, p, off, len, origin);
+      const result = this.deliver(slot, p, off, len, origin);
+      if (result > 0 && p[P_FRAGMENT] === FIRST) this.fragments.change(REFUSED);
+      return result;
     }
     if (isGroupMac(words, ip)) return this.group(p, off, len, ip, origin);
     if (p[P_FRAGMENT] === FIRST) this.fragments.remember(p, words, NOBODY, NOBODY, 0);
@@ -182,25 +187,39 @@ export class Inbound {
 
   /** To every client that asked for the group. The kernel has its own copy, unless the XDP program sent this here alone. */
   private group(p: Int32Array, off: number, len: number, ip: number, origin: number): number {
-    const n = this.groupMembers(p);
-    for (let i = 0; i < n; i++) this.host.deliver(this.members[i]!, p, off, len, origin);
+    const n = this.toMembers(NOBODY, p, off, len, origin);
     this.verdict = Verdict.toGroup;
     return n > 0 ? DONE : this.kernel(off, len, ip, origin);
   }
 
-  /** Writes the clients in the packet's group to `members`. */
-  private groupMembers(p: Int32Array): number {
+  /** Delivers to the clients in the packet's group, but for one that sent it. Returns how many are in the group. */
+  private toMembers(sender: number, p: Int32Array, off: number, len: number, origin: number): number {
+    const { members, entries, tally } = this;
     const { table, words } = this.core;
     const dst = p[P_DST]!;
-    if (p[P_FAMILY] === AF_INET) return table.groups4(p[P_PROTOCOL]!, words[dst]!, p[P_PORTS]!, this.members);
-    return table.groups6(words, dst, p[P_PROTOCOL]!, p[P_PORTS]!, this.members);
+    const n =
+      p[P_FAMILY] === AF_INET
+        ? table.groups4(p[P_PROTOCOL]!, words[dst]!, p[P_PORTS]!, members, entries)
+        : table.groups6(words, dst, p[P_PROTOCOL]!, p[P_PORTS]!, members, entries);
+    for (let i = 0; i < n; i++) {
+      if (members[i] === sender) continue;
+      table.found[FOUND_ENTRY] = entries[i]!;
+      table.found[FOUND_TOUCH] = 0;
+      const result = this.deliver(members[i]!, p, off, len, origin);
+      if (result > 0) tally[result] = tally[result]! + 1;
+    }
+    return n;
+  }
+
+  private deliver(slot: number, p: Int32Array, off: number, len: number, origin: number): number {
+    const result = this.host.deliver(slot, p, off, len, origin);
+    if (result > 0) this.core.accounts.drop(slot, result);
+    return result;
   }
 
   /** A client's packet to a group: the other clients that asked for it have it too. */
   groupFrom(slot: number, p: Int32Array, off: number, len: number, origin: number): void {
-    const n = this.groupMembers(p);
-    for (let i = 0; i < n; i++)
-      if (this.members[i] !== slot) this.host.deliver(this.members[i]!, p, off, len, origin);
+    this.toMembers(slot, p, off, len, origin);
   }
 
   /** A fragment without ports: follows its first one, or waits for it. */
@@ -208,10 +227,11 @@ export class Inbound {
     const { core, fragments } = this;
     if (fragments.find(p, core.words, NOBODY)) {
       const slot = fragments.value;
+      if (slot === REFUSED) return Drop.bad_fragment;
       if (slot < 0) return this.kernel(off, len, ip, origin);
       if (!core.isLive(slot, fragments.valueGeneration)) return Drop.client_gone;
       this.to = slot;
-      return this.host.deliver(slot, p, off, len, origin);
+      return this.deliver(slot, p, off, len, origin);
     }
     if (origin === FROM_WIRE && fragments.wait(p, core.words, NOBODY, 0, off, len)) return HELD;
     return Drop.bad_fragment;

@@ -46,7 +46,7 @@ import type { Held } from "./held.ts";
 import { FROM_CLIENT, type Host } from "./host.ts";
 import { makeTooLong } from "./icmp.ts";
 import type { Inbound } from "./inbound.ts";
-import { CLIENT_MTU } from "./table/layout.ts";
+import { CLIENT_FLAGS, CLIENT_MTU, FILTERS_FROM } from "./table/layout.ts";
 import type { Waiting } from "./waiting.ts";
 
 const DHCP_QUESTION = 0x4300_4400; // ports' word: from 68 to 67
@@ -55,6 +55,7 @@ const NOBODY = -1;
 // Where the fragments of a packet go, beside a client's slot.
 const TO_WIRE = -1;
 const TO_KERNEL = -2;
+const TO_NOBODY = -3;
 
 /** What becomes of a frame whose claim was answered, if it is not the client's: no second question. */
 export const FIRST_TIME = 0;
@@ -108,6 +109,15 @@ export class Outbound {
    * @param time AGAIN for one that was held; what is missing still is not asked for again
    */
   frame(slot: number, off: number, len: number, time: number): number {
+    const { acks } = this.core;
+    if (!acks.has(slot)) return this.watched(slot, off, len, time);
+    if (time === FIRST_TIME) acks.begin(slot, off);
+    const result = this.watched(slot, off, len, time);
+    if (result !== HELD && result !== WIRE) acks.end(slot, off, result);
+    return result;
+  }
+
+  private watched(slot: number, off: number, len: number, time: number): number {
     const { recorder } = this;
     if (recorder.on === 0) return this.decide(slot, off, len, time);
     recorder.begin(this.core.words, off, len, Origin.client);
@@ -140,6 +150,13 @@ export class Outbound {
       const result = this.discovery.fromClient(slot, p, off);
       return result === ASKED ? this.wait(slot, off, len, time) : result;
     }
+    if (time === FIRST_TIME && p[P_FRAGMENT] !== LATER) {
+      const refused = this.judge(slot, p, off, len);
+      if (refused !== 0) {
+        this.remember(slot, p, TO_NOBODY, 0);
+        return refused;
+      }
+    }
     const toHost = this.host.isToAlias(p) || core.isToCard(ip) || this.host.isToItself(p);
     if (p[P_FRAGMENT] === LATER) return this.later(slot, p, off, len);
     const reason = this.isOwn(slot, p, off, len, time);
@@ -157,6 +174,13 @@ export class Outbound {
     }
     this.remember(slot, p, toHost ? TO_KERNEL : TO_WIRE, 0);
     return toHost ? this.toKernel(p, off) : WIRE;
+  }
+
+  /** What filters say of a packet as the client sent it: 0, or the drop reason. */
+  private judge(slot: number, p: Int32Array, off: number, len: number): number {
+    const { table, judge } = this.core;
+    const isJudged = (table.words[table.client(slot) + CLIENT_FLAGS]! & FILTERS_FROM) !== 0;
+    return isJudged ? judge!.transmit(slot, p, off, len) : 0;
   }
 
   /** 0 if the packet is from what the client owns, or HELD, or the drop reason. */
@@ -252,6 +276,9 @@ export class Outbound {
     if (!fragments.find(p, core.words, slot))
       return fragments.wait(p, core.words, slot, core.generation(slot), off, len) ? HELD : Drop.bad_fragment;
     const where = fragments.value;
+    if (where === TO_NOBODY) return Drop.bad_fragment;
+    const refused = this.judge(slot, p, off, len);
+    if (refused !== 0) return refused;
     if (where === TO_WIRE) return WIRE;
     if (where === TO_KERNEL) return this.toKernel(p, off);
     if (!core.isLive(where, fragments.valueGeneration)) return Drop.client_gone;

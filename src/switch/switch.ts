@@ -8,6 +8,7 @@ import type { NetbaseReader } from "../netbase/netbase.ts";
 import { ETHERNET, ETHERTYPE_IPV4, etherType } from "../wire/ether.ts";
 import { IPPROTO_UDP } from "../wire/packet.ts";
 import type { Accounts } from "./account.ts";
+import { Acks } from "./acks.ts";
 import { Arp } from "./arp.ts";
 import { Channels } from "./channels.ts";
 import { Core, HELD, SEND, WIRE } from "./core.ts";
@@ -16,6 +17,7 @@ import { Discovery } from "./discovery.ts";
 import { Drop, dropNames } from "./drops.ts";
 import type { TableReader } from "./table/find.ts";
 import { Held } from "./held.ts";
+import { Judge, type JudgeParts } from "./filters/judge.ts";
 import { FROM_WIRE, Host } from "./host.ts";
 import { Inbound } from "./inbound.ts";
 import type { MatchTable } from "./match.ts";
@@ -51,6 +53,8 @@ export interface SwitchParts {
   /** further link-layer addresses that are ours, two words each */
   readonly macs: Int32Array;
   readonly firewall: boolean;
+  /** what judges packets; missing: there are no filters, and no rules */
+  readonly filters?: JudgeParts;
   readonly partialChecksums: boolean;
   /** wakes the control Worker */
   wake(): void;
@@ -100,9 +104,11 @@ export class Switch {
       parts.macs,
     );
     this.core = core;
+    core.acks = new Acks(table, link.frameBytes, this.bytes.length);
+    if (parts.filters) core.judge = new Judge(core, parts.filters);
     const tap = new TapQueue(parts.tapFd, base);
     this.host = new Host(core, tap, parts.tapIfindex, alias4, alias6, parts.partialChecksums);
-    this.wire = new Wire(link, this.stock, this.deliver, accounts, transmit.port);
+    this.wire = new Wire(link, this.stock, this.deliver, accounts, core.acks, transmit.port);
     const arp = new Arp(core, alias4[0]!);
     const discovery = new Discovery(core, alias6);
     this.held = new Held(requests, table.layout.capacity.clients);
@@ -214,6 +220,7 @@ export class Switch {
       this.wake();
     }
     this.settle();
+    this.core.judge?.programs.make();
     return received;
   }
 
@@ -231,6 +238,7 @@ export class Switch {
       const slot = outbound.fragments.sender[i]!;
       this.stock.give(outbound.fragments.off[i]!);
       this.channels.drop(slot, Drop.bad_fragment);
+      this.unsent(slot, outbound.fragments.off[i]!, Drop.bad_fragment);
       outbound.fragments.leave(i);
     }
     if (this.waiting.asked > 0) this.neighbours();
@@ -245,6 +253,7 @@ export class Switch {
   private settle(): void {
     this.deliver.flush();
     this.wire.flush();
+    this.core.acks.flush();
     this.stock.settle();
   }
 
@@ -284,6 +293,7 @@ export class Switch {
       const result = isLive ? outbound.frame(slot, off, len, AGAIN) : 0;
       if (result === HELD && !waiting.isLate(i)) continue;
       waiting.leave(i);
+      if (result === HELD) this.unsent(slot, off, Drop.no_neighbour);
       this.finish(slot, off, len, result === HELD ? Drop.no_neighbour : result);
     }
   }
@@ -303,6 +313,12 @@ export class Switch {
   private resume(slot: number, generation: number, off: number, len: number): void {
     const isLive = this.core.isLive(slot, generation);
     this.finish(slot, off, len, isLive ? this.outbound.frame(slot, off, len, AGAIN) : 0);
+  }
+
+  /** A frame that waited in vain: its client may want to hear of it. */
+  private unsent(slot: number, off: number, reason: number): void {
+    const { acks } = this.core;
+    if (acks.has(slot)) acks.end(slot, off, reason);
   }
 
   private finish(slot: number, off: number, len: number, outcome: number): void {

@@ -2,6 +2,7 @@
 // for are given back, and are their client's loss.
 import { Batch, BATCH, type Link } from "../link/link.ts";
 import type { Accounts } from "./account.ts";
+import type { Acks } from "./acks.ts";
 import type { Deliver } from "./deliver.ts";
 import { Drop } from "./drops.ts";
 import type { Stock } from "./stock.ts";
@@ -16,12 +17,14 @@ export class Wire {
   private readonly stock: Stock;
   private readonly deliver: Deliver;
   private readonly accounts: Accounts;
+  private readonly acks: Acks;
   private readonly port: Int32Array;
   private readonly batch = new Batch(BATCH);
   private readonly slots = new Int32Array(BATCH);
 
   /** @param deliver may refer to the same frames; @param port the card's state (transmit.ts) */
-  constructor(link: Link, stock: Stock, deliver: Deliver, accounts: Accounts, port: Int32Array) {
+  constructor(link: Link, stock: Stock, deliver: Deliver, accounts: Accounts, acks: Acks, port: Int32Array) {
+    this.acks = acks;
     this.link = link;
     this.deliver = deliver;
     this.stock = stock;
@@ -32,8 +35,11 @@ export class Wire {
   /** Takes a frame of client `slot`. Returns 0, or the reason why not: then it is still the caller's. */
   send(slot: number, off: number, len: number): number {
     const longest = this.port[PORT_LONGEST]!;
-    if (longest === 0) return Drop.link_down;
-    if (len > longest) return Drop.mtu;
+    if (len > longest) {
+      const reason = longest === 0 ? Drop.link_down : Drop.mtu;
+      if (this.acks.has(slot)) this.acks.end(slot, off, reason);
+      return reason;
+    }
     const { batch } = this;
     if (batch.n === BATCH) this.flush();
     batch.off[batch.n] = off;
@@ -47,6 +53,7 @@ export class Wire {
     if (batch.n === 0) return;
     this.deliver.flush(); // a group's frame is the clients' first
     const sent = this.link.transmit(batch);
+    this.acknowledge(sent);
     for (let i = 0; i < sent; i++) this.bytes += batch.len[i]!;
     this.packets += sent;
     for (let i = sent; i < batch.n; i++) {
@@ -55,5 +62,12 @@ export class Wire {
       this.stock.give(batch.off[i]!);
     }
     batch.n = 0;
+  }
+
+  /** Tells those who want to hear that the first `sent` frames of the batch are, and the others are not. */
+  private acknowledge(sent: number): void {
+    const { acks, slots, batch } = this;
+    for (let i = 0; i < batch.n; i++)
+      if (acks.has(slots[i]!)) acks.end(slots[i]!, batch.off[i]!, i < sent ? 0 : Drop.tx_full);
   }
 }

@@ -74,9 +74,10 @@ class Clients {
       SwitchParts,
       "link" | "services" | "netbase" | "transmit" | "solicitor" | "recorder" | "partialChecksums"
     >,
+    card: { readonly ifindex: number; readonly queue: number },
     open: (ref: RegionRef, mode: "read-only" | "read-write") => Region,
   ) {
-    const { capacity, worker, epollFd, tapFd, tapIfindex } = boot;
+    const { capacity, worker, epollFd, tapFd, tapIfindex, filters } = boot;
     const table = new TableReader(open(boot.table, "read-only").buffer, capacity);
     const own = new Own(open(boot.own, "read-write").buffer, capacity);
     const epochs = new Int32Array(open(boot.epochs, "read-write").buffer);
@@ -89,6 +90,15 @@ class Clients {
       touches: own.touches,
       accounts: own.accounts,
       readsTap: worker === 0,
+      filters: {
+        ...card,
+        filters: open(filters.table, "read-only").buffer,
+        own: filters.own.map((ref, i) => open(ref, i === worker ? "read-write" : "read-only").buffer),
+        capacity: { ...capacity, filters: filters.filters },
+        worker,
+        rules: filters.rules,
+        flowSeconds: filters.flowSeconds,
+      },
       alias4: Int32Array.of(parseIPv4(boot.alias4)!),
       alias6: parseIPv6(boot.alias6)!,
       macs: Int32Array.from(boot.macs.flatMap(macWords)),
@@ -135,7 +145,9 @@ function run(boot: NetBoot): void {
   const recorder = new Recorder(open(boot.capture, "read-write").buffer);
   const { partialChecksums } = boot;
   const shared = { link, services: matches, netbase, transmit, solicitor, recorder, partialChecksums };
-  const clients = boot.switch && new Clients(boot.switch, shared, open);
+  const clients =
+    boot.switch &&
+    new Clients(boot.switch, shared, { ifindex: boot.ifindex, queue: boot.socket.queue }, open);
   const others = clients?.switch;
   const loop = new NetLoop(link, matches, netbase, transmit, { partialChecksums, recorder, switch: others });
   const pollfds = new Int32Array(new ArrayBuffer(24));

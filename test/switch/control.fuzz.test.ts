@@ -10,8 +10,11 @@ import { libc } from "../../ffi/libc.ts";
 import { epochBytes } from "../../src/mem/epoch.ts";
 import { Control } from "../../src/control/control.ts";
 import { Grants } from "../../src/control/grants.ts";
-import { Guard } from "../../src/control/guard.ts";
 import { grantSettings } from "../../src/grantlists.ts";
+import { ClientFilters } from "../../src/control/filters.ts";
+import { Guard } from "../../src/control/guard.ts";
+import { filterBytes } from "../../src/switch/filters/layout.ts";
+import { FilterWriter } from "../../src/switch/filters/writer.ts";
 import { tableBytes } from "../../src/switch/table/layout.ts";
 import { Local } from "../../src/control/local.ts";
 import type { Match } from "../../src/switch/table/pattern.ts";
@@ -141,6 +144,34 @@ const grants = new Grants({
   filters: () => [],
 });
 let there = 0;
+const filterCapacity = { clients: CLIENTS, matches: MATCHES, filters: 24 };
+const filterWriter = new FilterWriter(
+  new ArrayBuffer(filterBytes(filterCapacity)),
+  filterCapacity,
+  new Int32Array(epochBytes(1) / 4),
+  table.words,
+);
+const filters = new ClientFilters({
+  writer: filterWriter,
+  limits: { filtersPerClient: 6, instructionsPerClient: 40 },
+  rules: [],
+  clientAt: (slot) => roster.at(slot),
+  describe: (entry) => writeMatch(table.get(entry).match),
+  flagged: ({ slot, flags }) => table.clients.setFlags(slot, flags),
+});
+/** Rows of filters that the table and the clients point to. */
+function filtered(): number[] {
+  const rows: number[] = [];
+  const { words, layout: at } = filterWriter;
+  for (const { slot, flags } of roster.all()) {
+    const own = [words[at.clients + slot * 2]!, words[at.clients + slot * 2 + 1]!];
+    const its = [...table.matchesOf(slot)].map((entry) => words[at.entries + entry]!);
+    expect((flags & 1) !== 0).toBe(own[0] !== 0 || its.some((row) => row !== 0));
+    expect((flags & 2) !== 0).toBe(own[1] !== 0);
+    rows.push(...[...own, ...its].filter((row) => row !== 0));
+  }
+  return rows;
+}
 const control = new Control({
   ifname: "eth0",
   table,
@@ -148,6 +179,7 @@ const control = new Control({
   steering,
   guard,
   grants,
+  filters,
   local,
   macs: [],
   setMac: (mac, on) => model.setMac(mac, on),
@@ -182,8 +214,28 @@ function match(): object {
     ...(random(8) === 0 && { src_prefix: random(40) }),
   };
 }
+const PROGRAMS = [
+  "1,6 0 0 65535",
+  "4,40 0 0 12,21 0 1 2048,6 0 0 262144,6 0 0 0",
+  "2,48 0 0 23,22 0 0 0",
+  [6, 0, 0, 0],
+  [32, 0, 0, 26, 21, 0, 1, 167772162, 6, 0, 0, 1, 6, 0, 0, 0],
+  [0, 0, 0, 0],
+  [6, 0, 0],
+  "1,6 0 0",
+];
+const place = () => ({
+  direction: pick(["Receive", "Receive", "Transmit", "Both"]),
+  ...(random(2) && { match: random(4) ? match() : null }),
+});
 function request(): string {
-  switch (random(16)) {
+  switch (random(20)) {
+    case 16:
+    case 17:
+    case 18:
+      return JSON.stringify({ InstallFilter: { ...place(), program: pick(PROGRAMS) } });
+    case 19:
+      return JSON.stringify(pick<unknown>([{ RemoveFilter: place() }, "ListFilters", "RequestAcks"]));
     case 0:
     case 1:
       return JSON.stringify({ RequestUDS: [pick(["eth0", "eth0", "eth0", "eth1"]), random(99999)] });
@@ -270,6 +322,7 @@ test(`control requests, seed ${SEED}`, () => {
   ];
   let steps = 0;
   let ok = 0;
+  let most = 0; // filters at a time
   for (; performance.now() < end || steps < 2000; steps++) {
     model.full = random(50) < 5;
     const bytes = random(4) === 0 ? broken() : Buffer.from(request());
@@ -295,6 +348,9 @@ test(`control requests, seed ${SEED}`, () => {
     if (steps % 16 === 0 || steps < 500) {
       expect(now, `after ${text}`).toEqual(expected());
       expectAllowed();
+      most = Math.max(most, filtered().length);
+      filters.reclaim();
+      expect(filterWriter.used, `after ${text}`).toBe(filtered().length);
     }
     if (answer?.text === "OK") ok++;
     if (answer !== undefined && !["OK", "ER", "$"].includes(answer.text)) JSON.parse(answer.text);
@@ -308,5 +364,8 @@ test(`control requests, seed ${SEED}`, () => {
   roster.reclaim();
   expect([...model.entries.keys()]).toEqual([]);
   expect(table.entries).toBe(0);
+  expect(most).toBeGreaterThan(4);
+  filters.reclaim();
+  expect(filterWriter.used).toBe(0);
   expect(fds()).toBeLessThanOrEqual(before + 1);
 });

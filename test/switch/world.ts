@@ -9,10 +9,18 @@ import { Recorder } from "../../src/capture/recorder.ts";
 import { captureBytes } from "../../src/capture/region.ts";
 import { CARD_LLADDR, SimLoop } from "../../src/lab/simloop.ts";
 import { CLIENT_COUNTERS } from "../../src/switch/account.ts";
+import { pcapCompile } from "../../ffi/libpcap.ts";
 import { Claims } from "../../src/control/claim.ts";
 import { dropNames } from "../../src/switch/drops.ts";
+import { decode } from "../../src/filter/program.ts";
+import { epochBytes } from "../../src/mem/epoch.ts";
+import { Counts } from "../../src/switch/filters/counts.ts";
+import { filterBytes, RECEIVE, ROW_ID, rowOf, TRANSMIT } from "../../src/switch/filters/layout.ts";
+import { FilterOwn, filterOwnBytes } from "../../src/switch/filters/own.ts";
+import { readRule, type Rule } from "../../src/switch/filters/rule.ts";
+import { FilterWriter } from "../../src/switch/filters/writer.ts";
 import { TableReader } from "../../src/switch/table/find.ts";
-import { tableBytes } from "../../src/switch/table/layout.ts";
+import { ACKNOWLEDGED, FILTERS_FROM, FILTERS_TO, tableBytes } from "../../src/switch/table/layout.ts";
 import { Own, ownBytes } from "../../src/switch/own.ts";
 import type { Match } from "../../src/switch/table/pattern.ts";
 import { Asked, Requests } from "../../src/switch/request.ts";
@@ -88,12 +96,22 @@ export class TestClient extends End {
   }
 }
 
+/** A rule, compiled here. */
+function ruleOf(text: string): Rule {
+  const rule = readRule(text);
+  if (typeof rule === "string") throw new Error(`${text}: ${rule}`);
+  const { expression, bytecode, ...rest } = rule;
+  return { ...rest, program: expression === "" ? bytecode : decode(pcapCompile(expression)) };
+}
+
 export interface WorldOptions {
   frames?: number;
   partialChecksums?: boolean;
   firewall?: boolean;
   perClient?: number;
   matches?: number;
+  /** the operator's, as the configuration has them */
+  rules?: readonly string[];
   /** what control refuses to claim */
   refuses?: (match: Match, client: number) => boolean;
 }
@@ -103,6 +121,9 @@ export class World {
   readonly table: TableWriter;
   readonly own: Own;
   readonly claims: Claims;
+  readonly filters: FilterWriter;
+  readonly filterOwn: FilterOwn;
+  readonly rules: readonly Rule[];
   readonly tap: End;
   readonly switch: Switch;
   readonly frames: number;
@@ -129,6 +150,13 @@ export class World {
       removing: () => {},
       gone: (client) => this.gone.push(client),
     });
+    const filterCapacity = { ...capacity, filters: 64 };
+    const filterMemory = new ArrayBuffer(filterBytes(filterCapacity));
+    const epochs = new Int32Array(epochBytes(1) / 4);
+    this.filters = new FilterWriter(filterMemory, filterCapacity, epochs, this.table.words);
+    const filterOwn = new ArrayBuffer(filterOwnBytes(filterCapacity.filters));
+    this.filterOwn = new FilterOwn(filterOwn, filterCapacity.filters);
+    this.rules = (options.rules ?? []).map(ruleOf);
     this.epollFd = check("epoll_create1", libc.epoll_create1(0));
     const [tap, tapServer] = socketPair();
     this.tap = new End(tap);
@@ -153,6 +181,16 @@ export class World {
           alias6: parseIPv6(ALIAS6)!,
           macs: new Int32Array(0),
           firewall,
+          filters: {
+            filters: filterMemory,
+            own: [filterOwn],
+            capacity: filterCapacity,
+            worker: 0,
+            rules: this.rules,
+            flowSeconds: { tcp: 60, udp: 60, icmp: 60, other: 60 },
+            ifindex: 2,
+            queue: 0,
+          },
           partialChecksums,
           wake: () => {},
         });
@@ -186,7 +224,43 @@ export class World {
     event[0] = EPOLLIN;
     event[process.arch === "x64" ? 1 : 2] = slot;
     check("epoll_ctl", libc.epoll_ctl(this.epollFd, EPOLL_CTL_ADD, serverFd, ptr(event)));
-    return new TestClient(this, fd, serverFd, slot);
+    const client = new TestClient(this, fd, serverFd, slot);
+    if (this.rules.length > 0) this.flag(client);
+    return client;
+  }
+
+  /** Gives a client a filter: libpcap's language. @param entry of a match of its */
+  filter(client: TestClient, direction: "receive" | "transmit", text: string, entry = 0): void {
+    const way = direction === "receive" ? RECEIVE : TRANSMIT;
+    if (!this.filters.put(client.slot, entry, way, decode(pcapCompile(text)))) throw new Error("no room");
+    this.flag(client);
+  }
+
+  unfilter(client: TestClient, direction: "receive" | "transmit", entry = 0): void {
+    this.filters.remove(client.slot, entry, direction === "receive" ? RECEIVE : TRANSMIT);
+  }
+
+  /** What a filter let pass, and refused. */
+  judged(client: TestClient, direction: "receive" | "transmit", entry = 0): [number, number] {
+    const { filters, filterOwn } = this;
+    const row = filters.find(client.slot, entry, direction === "receive" ? RECEIVE : TRANSMIT);
+    const id = filters.words[rowOf(filters.layout, row) + ROW_ID]!;
+    const { passed, refused } = Counts.sum([filterOwn.counts], row, id);
+    return [passed, refused];
+  }
+
+  /** Its row says that filters are about its packets. */
+  private flag(client: TestClient, more = 0): void {
+    this.table.clients.setFlags(client.slot, FILTERS_TO | FILTERS_FROM | more);
+  }
+
+  /** A client hears what became of its frames: pairs of number and verdict. */
+  acknowledge(client: TestClient): End {
+    const [fd, serverFd] = socketPair();
+    this.fds.push(serverFd);
+    this.table.clients.setAckFd(client.slot, serverFd);
+    this.flag(client, ACKNOWLEDGED);
+    return new End(fd);
   }
 
   /** Gives a client what comes for an address and port (-1 any), from a remote one if it is told. */
@@ -212,9 +286,9 @@ export class World {
     this.table.addOwned(family as 2 | 10, words, client.slot);
   }
 
-  group(client: TestClient, protocol: number, text: string, port: number): void {
+  group(client: TestClient, protocol: number, text: string, port: number): number {
     const { family, words } = parseAddress(text)!;
-    this.table.addGroup({ family: family as 2 | 10, protocol, address: words, port }, client.slot);
+    return this.table.addGroup({ family: family as 2 | 10, protocol, address: words, port }, client.slot);
   }
 
   /** A frame from the wire. */

@@ -4,6 +4,7 @@
 // A net Worker may use a slot that it found until its batch ends. So a slot has three states: taken, leaving (`leave`:
 // generation even, no matches), and free again (`free`) once all net Workers have quiesced.
 import {
+  CLIENT_ACK_FD,
   CLIENT_FD,
   CLIENT_FLAGS,
   CLIENT_GEN,
@@ -74,6 +75,15 @@ export class Clients {
     words[at + CLIENT_PID] = row.pid;
     words[at + CLIENT_UID] = row.uid;
     words[at + CLIENT_GID] = row.gid;
+  }
+
+  /** Tells the net Workers where a client hears what became of its frames; before its flags say that it does. */
+  setAckFd(slot: number, fd: number): void {
+    Atomics.store(this.words, this.at + slot * CLIENT_WORDS + CLIENT_ACK_FD, fd);
+  }
+
+  setFlags(slot: number, flags: number): void {
+    Atomics.store(this.words, this.at + slot * CLIENT_WORDS + CLIENT_FLAGS, flags);
   }
 
   isLive(slot: number): boolean {

@@ -102,23 +102,33 @@ export class TableReader {
     }
   }
 
-  /** Writes the slots of the clients in an IPv4 group to `out`; returns how many. @param ports a header's word */
-  groups4(protocol: number, address: number, ports: number, out: Int32Array): number {
+  /**
+   * Writes the slots of the clients in an IPv4 group to `out`, and the numbers of their entries to `entries`; returns how many.
+   * @param ports a header's word
+   */
+  groups4(protocol: number, address: number, ports: number, out: Int32Array, entries?: Int32Array): number {
     const meta = groupMeta(AF_INET, protocol);
     for (;;) {
       const { version } = this;
-      const n = this.members(this.place4(address, ports & ~0xffff, meta), out);
+      const n = this.members(this.place4(address, ports & ~0xffff, meta), out, entries);
       this.found[FOUND_ENTRY] = 0;
       if (this.version === version) return n;
     }
   }
 
   /** The same for IPv6; the address is four words of `header` at `address`. */
-  groups6(header: Int32Array, address: number, protocol: number, ports: number, out: Int32Array): number {
+  groups6(
+    header: Int32Array,
+    address: number,
+    protocol: number,
+    ports: number,
+    out: Int32Array,
+    entries?: Int32Array,
+  ): number {
     const meta = groupMeta(AF_INET6, protocol);
     for (;;) {
       const { version } = this;
-      const n = this.members(this.place6(header, address, ports & ~0xffff, meta), out);
+      const n = this.members(this.place6(header, address, ports & ~0xffff, meta), out, entries);
       this.found[FOUND_ENTRY] = 0;
       if (this.version === version) return n;
     }
@@ -194,13 +204,14 @@ export class TableReader {
     }
   }
 
-  private members(first: number, out: Int32Array): number {
-    const { words } = this;
+  private members(first: number, out: Int32Array, entries: Int32Array | undefined): number {
+    const { words, layout } = this;
     let n = 0;
     for (let at = first; at !== 0 && n < out.length; ) {
+      if (entries !== undefined) entries[n] = (at - layout.entries) >>> ENTRY_SHIFT;
       out[n++] = words[at + ENTRY_OWNER]! & OWNER_CLIENT;
       const next = words[at + ENTRY_NEXT]!;
-      at = next === 0 ? 0 : this.layout.entries + next * ENTRY_WORDS;
+      at = next === 0 ? 0 : layout.entries + next * ENTRY_WORDS;
     }
     return n;
   }

@@ -66,6 +66,7 @@ export const CLIENT_PID = 8;
 export const CLIENT_UID = 9;
 export const CLIENT_GID = 10;
 export const CLIENT_SINCE = 11; // seconds
+export const CLIENT_ACK_FD = 12; // where it hears what became of its frames (acks.ts)
 
 // CLIENT_FLAGS: packets to the client, or from it, are judged by filters (filters/); it hears what became of its frames.
 export const FILTERS_TO = 1;

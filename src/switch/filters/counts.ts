@@ -1,0 +1,65 @@
+// What each filter and each rule let pass and refused: a row of doubles each, in each net Worker's own region. The Worker
+// counts straight into it; control and main add up the Workers' rows.
+//
+//   of a filter's row   0 the filter's id (layout.ts) | 1 passed | 2 refused      another id: another filter had the row
+//   of a rule           0 packets that it decided about
+const STRIDE = 4;
+const ID = 0;
+const PASSED = 1;
+const REFUSED = 2;
+
+/** Rules that there may be. */
+export const RULES = 256;
+
+export interface Count {
+  readonly passed: number;
+  readonly refused: number;
+}
+
+export class Counts {
+  private readonly values: Float64Array;
+  private readonly rules: Float64Array;
+
+  static bytes(filters: number): number {
+    return ((filters + 1) * STRIDE + RULES) * 8;
+  }
+
+  constructor(buffer: ArrayBuffer, filters: number) {
+    this.values = new Float64Array(buffer, 0, (filters + 1) * STRIDE);
+    this.rules = new Float64Array(buffer, this.values.byteLength, RULES);
+  }
+
+  /** Hot. @param id of the filter that has the row now */
+  add(row: number, id: number, passes: boolean): void {
+    const { values } = this;
+    const at = row * STRIDE;
+    if (values[at + ID] !== id) {
+      values[at + ID] = id;
+      values[at + PASSED] = 0;
+      values[at + REFUSED] = 0;
+    }
+    const which = passes ? at + PASSED : at + REFUSED;
+    values[which] = values[which]! + 1;
+  }
+
+  /** Hot. */
+  addRule(rule: number): void {
+    this.rules[rule] = this.rules[rule]! + 1;
+  }
+
+  /** Of all Workers together. */
+  static sum(all: readonly Counts[], row: number, id: number): Count {
+    let passed = 0;
+    let refused = 0;
+    for (const { values } of all) {
+      if (values[row * STRIDE + ID] !== id) continue;
+      passed += values[row * STRIDE + PASSED]!;
+      refused += values[row * STRIDE + REFUSED]!;
+    }
+    return { passed, refused };
+  }
+
+  static sumRule(all: readonly Counts[], rule: number): number {
+    return all.reduce((sum, { rules }) => sum + rules[rule]!, 0);
+  }
+}

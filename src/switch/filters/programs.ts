@@ -1,0 +1,87 @@
+// Clients' filters as a net Worker runs them: a shape's function where it is made, the interpreter until then. Functions are
+// made between batches, one at a time (`make`), of source text that the control Worker has left in shared memory; which
+// filter there is, is a number in a word that changes at any time (layout.ts).
+import { makeShape, type ShapeFilter } from "../../filter/compile.ts";
+import { type Machine, machine } from "../../filter/interpret.ts";
+import { type Meta, plainMeta } from "../../filter/packet.ts";
+import type { Counts } from "./counts.ts";
+import {
+  type FilterLayout,
+  H_SHAPES,
+  ROW_CONSTANTS,
+  ROW_ID,
+  ROW_PROGRAM,
+  ROW_SHAPE,
+  ROW_STAMP,
+  rowOf,
+  SHAPE_BYTES,
+  SHAPE_STAMP,
+  SHAPE_TEXT,
+  SHAPES,
+  shapeOf,
+} from "./layout.ts";
+
+const nothing: ShapeFilter = () => 0;
+
+export class Programs {
+  /** Set before a filter runs. */
+  readonly meta: Meta = plainMeta();
+  private readonly words: Int32Array;
+  private readonly text: Uint8Array;
+  private readonly layout: FilterLayout;
+  private readonly bytes: Uint8Array;
+  private readonly counts: Counts;
+  private readonly interpret: Machine;
+  /** By number of the shape: its function, and the stamp of the shape that this is of. */
+  private readonly functions: ShapeFilter[] = new Array(SHAPES + 1).fill(nothing);
+  private readonly stamps = new Int32Array(SHAPES + 1);
+  private shapes = 0;
+  /** The next shape to look at; 0: all are made. */
+  private looking = 0;
+  private readonly decoder = new TextDecoder();
+
+  /** @param words of the filters' region, that this only reads; @param bytes the frames' memory */
+  constructor(words: Int32Array, layout: FilterLayout, bytes: Uint8Array, counts: Counts) {
+    this.words = words;
+    this.text = new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
+    this.layout = layout;
+    this.bytes = bytes;
+    this.counts = counts;
+    this.interpret = machine(words, bytes, this.meta);
+  }
+
+  /** Whether the filter in a row lets the frame pass; counts it. Hot. */
+  passes(row: number, off: number, len: number): boolean {
+    const { words } = this;
+    const at = rowOf(this.layout, row);
+    const shape = words[at + ROW_SHAPE]!;
+    const verdict =
+      this.stamps[shape] === words[at + ROW_STAMP] && shape !== 0
+        ? this.functions[shape]!(off, len, words[at + ROW_CONSTANTS]!)
+        : this.interpret(words[at + ROW_PROGRAM]!, off, len);
+    const id = words[at + ROW_ID]!;
+    if (id !== 0) this.counts.add(row, id, verdict !== 0);
+    return verdict !== 0;
+  }
+
+  /** Between batches: makes at most one function. Returns whether there are more to make. */
+  make(): boolean {
+    const { words, layout, stamps } = this;
+    const newest = words[H_SHAPES]!;
+    if (newest !== this.shapes) {
+      this.shapes = newest;
+      this.looking = 1;
+    }
+    for (; this.looking !== 0; this.looking = this.looking === SHAPES ? 0 : this.looking + 1) {
+      const at = shapeOf(layout, this.looking);
+      const stamp = words[at + SHAPE_STAMP]!;
+      if (stamp === 0 || stamp === stamps[this.looking]) continue;
+      const from = words[at + SHAPE_TEXT]! * 4;
+      const text = this.decoder.decode(this.text.slice(from, from + words[at + SHAPE_BYTES]!));
+      this.functions[this.looking] = makeShape(text, this.bytes, words, this.meta);
+      stamps[this.looking] = stamp;
+      return true;
+    }
+    return false;
+  }
+}
