@@ -71,6 +71,11 @@ export class ClientViews {
         yield this.entry(entry, entry.kind, got);
   }
 
+  /** One that a client asked for. */
+  match(entry: Entry): MatchView {
+    return this.entry(entry, entry.kind === "group" ? "group" : "match", false);
+  }
+
   private entry(entry: Entry, kind: MatchView["kind"], got: boolean): MatchView {
     const { config } = this.parts;
     const switchboard = this.parts.switchboard!;

@@ -8,6 +8,7 @@ import type {
   AddrView,
   ClientView,
   DropView,
+  FilterView,
   LinkView,
   LookupView,
   MatchView,
@@ -162,6 +163,23 @@ const claim: Column<MatchView>[] = [
   { title: "S LEFT", cell: (row) => (row.expires === undefined ? "" : grouped(row.expires)), right: true },
 ];
 
+const narrowed = ({ protocol, dst, dport, src, sport }: MatchView): string =>
+  `${protocol} ${end(dst, dport)}${src || sport !== undefined ? ` from ${end(src, sport)}` : ""}`;
+
+const filter: Column<FilterView>[] = [
+  { title: "LAYER", cell: (row) => row.layer },
+  { title: "WAY", cell: (row) => row.direction },
+  { title: "CLIENT", cell: (row) => row.client, right: true },
+  { title: "PID", cell: (row) => row.pid, right: true },
+  { title: "UID", cell: (row) => row.uid, right: true },
+  { title: "PROGRAM", cell: (row) => row.command },
+  { title: "OF", cell: (row) => row.rule ?? (row.match ? narrowed(row.match) : "all") },
+  { title: "SIZE", cell: (row) => row.instructions, right: true },
+  { title: "RUN", cell: (row) => row.run },
+  { title: "PASSED", cell: (row) => grouped(row.passed), right: true },
+  { title: "REFUSED", cell: (row) => grouped(row.refused), right: true },
+];
+
 // biome-ignore lint/suspicious/noExplicitAny: each list has its own row type, and the daemon is trusted with it
 const columns: Record<ListName, readonly Column<any>[]> = {
   links: link,
@@ -173,6 +191,7 @@ const columns: Record<ListName, readonly Column<any>[]> = {
   clients: client,
   matches: match,
   claims: claim,
+  filters: filter,
 };
 
 /** Lines of "name  value", without those that have no value. */

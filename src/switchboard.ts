@@ -19,8 +19,9 @@ import type { NetSwitch, SwitchCapacity } from "./switch/boot.ts";
 import type { Entry } from "./switch/table/entry.ts";
 import { type ClientCame, type ClientLeft, CONTROL_COUNTERS, type GrantWarnings } from "./control/events.ts";
 import { GrantLists, grantSettings } from "./grantlists.ts";
-import { filterBytes } from "./switch/filters/layout.ts";
-import { filterOwnBytes } from "./switch/filters/own.ts";
+import type { Counts } from "./switch/filters/counts.ts";
+import { filterBytes, type FilterLayout, filterLayout } from "./switch/filters/layout.ts";
+import { FilterOwn, filterOwnBytes } from "./switch/filters/own.ts";
 import type { Rule } from "./switch/filters/rule.ts";
 import { TableReader } from "./switch/table/find.ts";
 import { tableBytes } from "./switch/table/layout.ts";
@@ -205,6 +206,23 @@ export class Switchboard {
     this.table = new TableReader(regions.table.buffer, this.capacity);
     const timer = setInterval(() => this.sample(), SAMPLE_MS);
     stack.defer(() => clearInterval(timer));
+  }
+
+  /** Clients' filters and the rules, and what the net Workers count of both. */
+  get filters(): {
+    words: Int32Array;
+    layout: FilterLayout;
+    counts: readonly Counts[];
+    rules: readonly Rule[];
+  } {
+    const { filters } = this.parts.config.switch;
+    const layout = filterLayout({ ...this.capacity, filters });
+    return {
+      words: new Int32Array(this.regions.filters.buffer, 0, layout.end),
+      layout,
+      counts: this.regions.filterOwn.map(({ buffer }) => new FilterOwn(buffer, filters).counts),
+      rules: this.parts.rules,
+    };
   }
 
   /** What net Worker `worker` is told. */

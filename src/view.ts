@@ -170,6 +170,25 @@ export interface MatchView {
   expires?: number;
 }
 
+/** A filter of a client's, or one of the operator's rules, and what became of the packets that it decided about. */
+export interface FilterView {
+  layer: "client" | "user" | "system";
+  /** to clients, or from them */
+  direction: "in" | "out";
+  client?: number;
+  pid?: number;
+  /** the client's, or whose clients a rule is about */
+  uid?: number;
+  command?: string;
+  /** what it narrows; missing: all of the client's packets */
+  match?: MatchView;
+  rule?: string;
+  instructions?: number;
+  run?: "compiled" | "interpreted";
+  passed: number;
+  refused: number;
+}
+
 /** What a lookup may be told beside the destination. */
 export interface LookupOptions {
   /** source address */
@@ -244,6 +263,7 @@ export interface DaemonView {
   clients(): Iterable<ClientView>;
   matches(): Iterable<MatchView>;
   claims(): Iterable<MatchView>;
+  filters(): Iterable<FilterView>;
   /** @throws an Error whose message is fit for the client, for an interface that does not exist and the like */
   lookup(address: string, options: LookupOptions): LookupView;
   summary(): SummaryView;

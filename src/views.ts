@@ -5,6 +5,7 @@ import { captureResponse } from "./capture/stream.ts";
 import type { Parts } from "./daemon.ts";
 import type { Sample } from "./live.ts";
 import { ClientViews } from "./clientviews.ts";
+import { filterViews } from "./filterviews.ts";
 import { explain } from "./lookup.ts";
 import type { Addr } from "./netbase/addr.ts";
 import type { Link } from "./netbase/link.ts";
@@ -29,6 +30,7 @@ import type {
   ClientView,
   DaemonView,
   DropView,
+  FilterView,
   Family,
   LinkView,
   LookupOptions,
@@ -85,6 +87,10 @@ export class Views implements DaemonView {
 
   claims(): Iterable<MatchView> {
     return this.clientViews.entries(true);
+  }
+
+  filters(): Iterable<FilterView> {
+    return filterViews(this.parts, (entry) => this.clientViews.match(entry));
   }
 
   /** Reads the netbase: online (src/mem/epoch.ts) as long as anybody here does. */

@@ -133,7 +133,7 @@ function run(boot: Boot): void {
   });
   stack.defer(() => grants.close());
   filters.mayInstall = (client, program, direction, entry) => {
-    if (direction === RECEIVE && entry === 0) grants.filter(client, programHash(program));
+    if (direction === RECEIVE && entry === 0) grants.install(client, programHash(program));
   };
   const control = new Control({
     ifname: boot.ifname,

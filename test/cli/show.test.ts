@@ -72,6 +72,11 @@ PROTO  OWN ADDRESS, PORT  OTHER SIDE    KIND   CLIENT   PID  PROGRAM  S OLD  S I
 tcp    10.0.0.2 40000     10.0.0.9 443  claim       3  1234  lwip       100       5   7,195
 udp    3903f326                         dhcp        3  1234  lwip         2       2      58
 `,
+  filters: `
+LAYER   WAY  CLIENT   PID   UID  PROGRAM  OF                    SIZE  RUN       PASSED  REFUSED
+client  in        3  1234  1000  lwip     udp 10.0.0.2 53         12  compiled   1,234        5
+system  out                               deny out tcp port 25    20  compiled       0        7
+`,
   summary: `
 netd       0.1.0, pid 4242, up 3,600 s
 interface  eth0 in blue

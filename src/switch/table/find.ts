@@ -88,18 +88,23 @@ export class TableReader {
 
   /** All matches, claims, groups and DHCP transactions, in no order. Cold. */
   *entries(): Generator<Entry> {
-    const { words, found } = this;
-    const { entries, capacity } = this.layout;
-    for (let entry = 1; entry <= entryCount(capacity); entry++) {
-      const at = entries + entry * ENTRY_WORDS;
-      for (let again = true; again && isEntry(words, at); ) {
-        const version = this.version;
-        const one = readEntry(words, at, entry);
-        found[FOUND_ENTRY] = 0;
-        again = this.version !== version || !isEntry(words, at);
-        if (!again && one.kind !== "owned") yield one;
-      }
+    for (let entry = 1; entry <= entryCount(this.layout.capacity); entry++) {
+      const one = this.entry(entry);
+      if (one !== undefined && one.kind !== "owned") yield one;
     }
+  }
+
+  /** The entry with this number, if there is one. Cold. */
+  entry(entry: number): Entry | undefined {
+    const { words, found } = this;
+    const at = this.layout.entries + entry * ENTRY_WORDS;
+    while (isEntry(words, at)) {
+      const version = this.version;
+      const one = readEntry(words, at, entry);
+      found[FOUND_ENTRY] = 0;
+      if (this.version === version && isEntry(words, at)) return one;
+    }
+    return undefined;
   }
 
   /**
