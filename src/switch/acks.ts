@@ -22,6 +22,8 @@ export const ACK_REFUSED_SYSTEM = 3; // by a rule for everybody
 export const ACK_DROPPED = 4; // for another reason: its counters say which
 
 const PAIRS = 64;
+/** No two frames begin within so many bytes (a power of two). */
+const PLACE_SHIFT = 11;
 const MSG_DONTWAIT_NOSIGNAL = 0x4040;
 
 const verdictOf = (reason: number): number => {
@@ -39,7 +41,6 @@ const verdictOf = (reason: number): number => {
 
 export class Acks {
   private readonly table: TableReader;
-  private readonly shift: number;
   /** By place of the frame: its number. */
   private readonly numbers: Uint32Array;
   /** By client: the number of its next frame, and the socket and the client that this counts for: another one begins anew. */
@@ -51,12 +52,11 @@ export class Acks {
   private pending = 0;
   private slot = -1;
 
-  /** @param frameBytes a power of two; @param bytes of the frames' memory */
-  constructor(table: TableReader, frameBytes: number, bytes: number) {
+  /** @param bytes of the frames' memory */
+  constructor(table: TableReader, bytes: number) {
     const { clients } = table.layout.capacity;
     this.table = table;
-    this.shift = Math.log2(frameBytes);
-    this.numbers = new Uint32Array(Math.ceil(bytes / frameBytes));
+    this.numbers = new Uint32Array(Math.ceil(bytes / 2 ** PLACE_SHIFT));
     this.next = new Uint32Array(clients);
     this.fds = new Int32Array(clients).fill(-1);
     this.generations = new Int32Array(clients);
@@ -79,7 +79,7 @@ export class Acks {
       this.generations[slot] = generation;
       this.next[slot] = 0;
     }
-    this.numbers[off >>> this.shift] = this.next[slot]!;
+    this.numbers[off >>> PLACE_SHIFT] = this.next[slot]!;
     this.next[slot] = this.next[slot]! + 1;
   }
 
@@ -87,7 +87,7 @@ export class Acks {
   end(slot: number, off: number, result: number): void {
     if (this.slot !== slot || this.pending === PAIRS) this.flush();
     this.slot = slot;
-    this.pairs[this.pending * 2] = this.numbers[off >>> this.shift]!;
+    this.pairs[this.pending * 2] = this.numbers[off >>> PLACE_SHIFT]!;
     this.pairs[this.pending * 2 + 1] = verdictOf(result);
     this.pending++;
   }

@@ -15,7 +15,7 @@ import {
   P_WORDS,
 } from "../wire/packet.ts";
 import type { Accounts } from "./account.ts";
-import type { Acks } from "./acks.ts";
+import { Acks } from "./acks.ts";
 import type { Deliver } from "./deliver.ts";
 import type { TableReader } from "./table/find.ts";
 import { CLIENT_GEN, CLIENT_MAC0, CLIENT_MAC1, ENTRY_META, ENTRY_WORDS } from "./table/layout.ts";
@@ -51,7 +51,7 @@ export class Core {
   /** Says which packets may go on; there is one if any client's row says that filters are about it. */
   judge: Judge | undefined;
   /** Tells clients what became of their frames. */
-  acks!: Acks;
+  readonly acks: Acks;
   private readonly touches: Int32Array;
   /** Further link-layer addresses, two words each. */
   private readonly macs: Int32Array;
@@ -68,6 +68,7 @@ export class Core {
     solicitor: Solicitor,
     macs: Int32Array,
   ) {
+    this.acks = new Acks(table, words.byteLength);
     this.macs = macs;
     this.words = words;
     this.table = table;

@@ -8,7 +8,6 @@ import type { NetbaseReader } from "../netbase/netbase.ts";
 import { ETHERNET, ETHERTYPE_IPV4, etherType } from "../wire/ether.ts";
 import { IPPROTO_UDP } from "../wire/packet.ts";
 import type { Accounts } from "./account.ts";
-import { Acks } from "./acks.ts";
 import { Arp } from "./arp.ts";
 import { Channels } from "./channels.ts";
 import { Core, HELD, SEND, WIRE } from "./core.ts";
@@ -104,7 +103,6 @@ export class Switch {
       parts.macs,
     );
     this.core = core;
-    core.acks = new Acks(table, link.frameBytes, this.bytes.length);
     if (parts.filters) core.judge = new Judge(core, parts.filters);
     const tap = new TapQueue(parts.tapFd, base);
     this.host = new Host(core, tap, parts.tapIfindex, alias4, alias6, parts.partialChecksums);
