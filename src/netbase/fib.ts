@@ -12,7 +12,7 @@
 // Written by table.ts: every change becomes visible by the store of one cell, so a lookup gives the answer before or
 // after, never something between. Nodes are replaced, not rewritten, and reused by epoch (mem/epoch.ts).
 // After DIR-24-8 (Gupta, Lin, McKeown 1998) and the bitmap compression of Lulea and Poptrie.
-import { CELL_NH_MASK, H_DEFAULT4, H_DEFAULT6, type Layout, NODE_CELLS, NODE_COUNTS } from "./layout.ts";
+import { CELL_NH_MASK, H_DEFAULT4, type Layout, NODE_CELLS, NODE_COUNTS } from "./layout.ts";
 
 // Closures over constants instead of methods that read fields: 1 ns a lookup (bench loop). Sums that are cut to 32 bits
 // (`| 0`) need no check for overflow; with fewer instructions more lookups are under way at a time (bench fib).
@@ -65,62 +65,6 @@ export class Fib4 {
       for (let i = 0; i < n; i = (i + 1) | 0) {
         const cell = out[i]!;
         out[i] = cell > 0 ? words[(nhIndex + (cell & CELL_NH_MASK)) | 0]! : rest(cell, dst[(from + i) | 0]!);
-      }
-    };
-  }
-}
-
-export class Fib6 {
-  /** The next-hop record for the address in four memory words: its word offset, 0 if there is no route. */
-  readonly lookup: (w0: number, w1: number, w2: number, w3: number) => number;
-  /**
-   * `lookup` for the `out.length` destinations, four words each, from `dst[at]` on. It takes them one level at a time,
-   * so that memory fetches the nodes of all of them at once: half the time where there are many.
-   */
-  readonly lookupAll: (dst: Int32Array, at: number, out: Int32Array) => void;
-
-  constructor(words: Int32Array, at: Layout) {
-    const { nhIndex } = at;
-    const first = new Int32Array(words.buffer, words.byteOffset + at.fib6 * 4, 1 << 24);
-    /** From byte 6 of the address on. */
-    const rest = (node: number, w1: number, w2: number, w3: number): number => {
-      let cell = node;
-      for (let shift = 16; cell < 0 && shift < 32; shift += 8)
-        cell = step(words, cell & 0x7fffffff, (w1 >>> shift) & 0xff);
-      for (let shift = 0; cell < 0 && shift < 32; shift += 8)
-        cell = step(words, cell & 0x7fffffff, (w2 >>> shift) & 0xff);
-      for (let shift = 0; cell < 0 && shift < 32; shift += 8)
-        cell = step(words, cell & 0x7fffffff, (w3 >>> shift) & 0xff);
-      return cell;
-    };
-    const record = (cell: number): number =>
-      words[(nhIndex + ((cell === 0 ? words[H_DEFAULT6]! : cell) & CELL_NH_MASK)) | 0]!;
-    this.lookup = (w0, w1, w2, w3) => {
-      let cell = first[((w0 & 0xffff) << 8) | ((w0 >>> 16) & 0xff)]!;
-      if (cell < 0) {
-        cell = step(words, cell & 0x7fffffff, w0 >>> 24);
-        if (cell < 0) cell = step(words, cell & 0x7fffffff, w1 & 0xff);
-        if (cell < 0) cell = step(words, cell & 0x7fffffff, (w1 >>> 8) & 0xff);
-        if (cell < 0) cell = rest(cell, w1, w2, w3);
-      }
-      return record(cell);
-    };
-    this.lookupAll = (dst, from, out) => {
-      const n = out.length;
-      for (let i = 0; i < n; i = (i + 1) | 0) {
-        const w0 = dst[(from + (i << 2)) | 0]!;
-        out[i] = first[((w0 & 0xffff) << 8) | ((w0 >>> 16) & 0xff)]!;
-      }
-      for (let i = 0; i < n; i = (i + 1) | 0)
-        if (out[i]! < 0) out[i] = step(words, out[i]! & 0x7fffffff, dst[(from + (i << 2)) | 0]! >>> 24);
-      for (let i = 0; i < n; i = (i + 1) | 0)
-        if (out[i]! < 0) out[i] = step(words, out[i]! & 0x7fffffff, dst[(from + (i << 2) + 1) | 0]! & 0xff);
-      for (let i = 0; i < n; i = (i + 1) | 0)
-        if (out[i]! < 0)
-          out[i] = step(words, out[i]! & 0x7fffffff, (dst[(from + (i << 2) + 1) | 0]! >>> 8) & 0xff);
-      for (let i = 0; i < n; i = (i + 1) | 0) {
-        const a = (from + (i << 2)) | 0;
-        out[i] = record(out[i]! < 0 ? rest(out[i]!, dst[a + 1]!, dst[a + 2]!, dst[a + 3]!) : out[i]!);
       }
     };
   }

@@ -8,6 +8,7 @@ import type { Epochs } from "../mem/epoch.ts";
 import { Aliases } from "./alias.ts";
 import {
   CELL_KEY_SHIFT,
+  H_CHANGES6,
   H_DEFAULT4,
   H_DEFAULT6,
   H_RIB_SEQ,
@@ -23,6 +24,7 @@ import { FibTable } from "./table.ts";
 
 export class Followed extends Aliases {
   private readonly fib: FibTable;
+  private readonly changes: Float64Array; // counted for IPv6: what readers keep is good until then (fib6.ts)
   /** Rows in tables of each rank. */
   protected readonly perRank: Int32Array = new Int32Array(3);
 
@@ -38,6 +40,7 @@ export class Followed extends Aliases {
     super(words, at, six);
     const [first, defaultAt] = six ? [at.fib6, H_DEFAULT6] : [at.fib4, H_DEFAULT4];
     this.fib = new FibTable(words, first, defaultAt, lines, epochs, dense);
+    this.changes = new Float64Array(words.buffer, words.byteOffset + H_CHANGES6 * 4, 1);
   }
 
   /** A change of the present prefix begins. Returns what it gives its addresses now; `head` is its first row or 0. */
@@ -51,6 +54,7 @@ export class Followed extends Aliases {
   protected end(rank: number, before: number): void {
     const { words } = this;
     this.publish(rank, before, this.value(this.find(this.w0, this.w1, this.w2, this.w3, this.len), rank));
+    if (this.six) this.changes[0]!++;
     Atomics.store(words, H_RIB_SEQ, (words[H_RIB_SEQ]! | 1) + 1);
   }
 

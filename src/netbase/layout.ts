@@ -14,6 +14,7 @@ export const H_MAGIC = 0;
 export const H_CAPACITY = 1; // the numbers of a Capacity, in the order of capacityKeys
 export const H_EPOCH = 32; // see mem/epoch.ts
 export const H_RIB_SEQ = 33; // odd while a route changes: the slow lookup's seqlock
+export const H_CHANGES6 = 34; // a double: changes of IPv6 routes since the start (see fib6.ts)
 export const H_DEFAULT4 = 48; // the cell that a 0 in the FIB stands for: the default route
 export const H_DEFAULT6 = 49;
 export const H_NEIGH4 = 50; // word offset of the active neighbour table

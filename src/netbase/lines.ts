@@ -1,7 +1,7 @@
 // The writer's allocator of 64-byte lines: next-hop records (a line a leg) and FIB nodes.
 // Free lists by size: exact up to 32 lines, powers of two above. Where a size has run out, a larger block is cut, and
 // never joined again. Freed blocks must have waited out their epoch (mem/epoch.ts) before they come back here.
-import { type Layout, LINE_WORDS } from "./layout.ts";
+import { HUGE_WORDS, type Layout, LINE_WORDS } from "./layout.ts";
 
 const EXACT = 32;
 const SIZES = EXACT + 12; // the last: 65,536 lines and more, a next hop of as many legs
@@ -10,11 +10,14 @@ export class Lines {
   private readonly end: number;
   private readonly reserve: number;
   private readonly free: number[][] = Array.from({ length: SIZES }, () => []);
+  private readonly dense: (at: number) => void;
   private top: number;
   /** Lines in use. */
   used = 0;
 
-  constructor(at: Layout) {
+  /** @param dense told of the word offset of a huge page (HUGE_WORDS) of lines that has just been taken up */
+  constructor(at: Layout, dense: (at: number) => void) {
+    this.dense = dense;
     this.end = at.lines + at.lineCount * LINE_WORDS;
     this.reserve = 4096 * LINE_WORDS;
     this.top = at.lines;
@@ -40,6 +43,7 @@ export class Lines {
     if (at + count * LINE_WORDS > this.end)
       throw new RangeError("netbase: out of lines (is there a reader that never quiesces?)");
     this.top += count * LINE_WORDS;
+    if (at % HUGE_WORDS > this.top % HUGE_WORDS) this.dense(at);
     return at;
   }
 

@@ -11,7 +11,8 @@ import { AF_INET6 } from "../wire/address.ts";
 import { AddrReader, AddrTable } from "./addr.ts";
 import { RETIRE_ROW4, RETIRE_ROW6, type RouteFilter, RouteFamily } from "./family.ts";
 import { fence } from "./fence.ts";
-import { Fib4, Fib6 } from "./fib.ts";
+import { Fib4 } from "./fib.ts";
+import { Fib6 } from "./fib6.ts";
 import { NeighReader4, NeighReader6 } from "./find.ts";
 import {
   type Capacity,
@@ -155,13 +156,13 @@ export class NetbaseWriter {
     this.epochs = new Epochs(new Int32Array(epochs.buffer), words, H_EPOCH, (kind, thing) =>
       this.free(kind, thing),
     );
-    this.lines = new Lines(at);
+    // A walk of the page tables costs a reader as much as the rest of a lookup, where what it looks at is used all over.
+    const dense = (word: number): void => void region.collapse(word * 4);
+    this.lines = new Lines(at, dense);
     this.linesGauge = new Gauge(words, "lines", at.lineCount);
     this.links = new LinkTable(words, at);
     this.addrs = new AddrTable(words, at);
     this.nexthops = new NexthopTable(words, at, this.lines, this.epochs, this.links, this.addrs);
-    // A first level that is used all over costs readers a walk of the page tables a lookup otherwise (bench fib).
-    const dense = (word: number): void => void region.collapse(word * 4);
     this.routes = new RouteTable(
       new RouteFamily(words, at, false, this.lines, this.epochs, this.nexthops, dense),
       new RouteFamily(words, at, true, this.lines, this.epochs, this.nexthops, dense),

@@ -1,6 +1,7 @@
 // What the solicitor must know of the network, from the netbase, and how it asks the kernel: requests are collected,
 // and go out together once a turn on the event socket (errors come back among the events, and are counted there).
-import { Fib4, Fib6 } from "../netbase/fib.ts";
+import { Fib4 } from "../netbase/fib.ts";
+import { Fib6 } from "../netbase/fib6.ts";
 import { NeighReader4, NeighReader6 } from "../netbase/find.ts";
 import {
   type Capacity,
