@@ -9,6 +9,7 @@ import { type ListName, lists } from "./admin.ts";
 import { Refusal } from "./ask.ts";
 import type { Config, RunOptions } from "./config.ts";
 import { FORMS, type Form } from "./filter/program.ts";
+import { grantProgram } from "./grantprogram.ts";
 import { nearest } from "./nearest.ts";
 import { coloured, drained, print, style } from "./out.ts";
 import { parseLookup, QueryError } from "./query.ts";
@@ -239,6 +240,8 @@ function program(finish: (code: number) => void): Command {
       await checkFile(file, given.form);
       finish(0);
     });
+
+  grantProgram(root, finish);
 
   const kernelFlags = (command: Command) =>
     command

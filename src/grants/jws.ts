@@ -66,6 +66,15 @@ export function parseJws(text: string, type: JwsType, most = JWS_BYTES): Jws {
   return { text, header: header.output, claims: jsonOf(parts[1]!, "payload") };
 }
 
+/** What kind of statement it says to be; undefined if it is no JWS. */
+export function typeOf(text: string): string | undefined {
+  try {
+    return (jsonOf(text.split(".")[0]!, "header") as { typ?: string } | null)?.typ;
+  } catch {
+    return undefined;
+  }
+}
+
 /** Whether the key has signed it. */
 export function isSigned({ text }: Jws, key: PublicKey): boolean {
   const at = text.lastIndexOf(".");

@@ -6,6 +6,7 @@ import { Denied, quoted } from "./denied.ts";
 import { claimsOf, isSigned, parseJws, signJws } from "./jws.ts";
 import { type Issuer, type PrivateKey, thumbprint } from "./keys.ts";
 
+export const LIST_TYPE = "netd-revocations+jwt";
 /** Of a list: some hundred thousand ids. */
 export const LIST_BYTES = 8 << 20;
 
@@ -24,7 +25,7 @@ const serialOf = (jti: string): number => (/^(0|[1-9][0-9]{0,14})$/.test(jti) ? 
 
 /** @throws Denied if it is no list that an issuer of these has signed */
 export function readList(text: string, issuers: readonly Issuer[]): ListClaims {
-  const jws = parseJws(text.trim(), "netd-revocations+jwt", LIST_BYTES);
+  const jws = parseJws(text.trim(), LIST_TYPE, LIST_BYTES);
   const claims = claimsOf(Claims, jws);
   const issuer = issuers.find((one) => one.issuer === claims.iss);
   if (!issuer) throw new Denied("unknown_issuer", `a revocation list of ${quoted(claims.iss)}`);
@@ -50,7 +51,7 @@ export function packIds(ids: Iterable<string>): Pick<ListClaims, "serials" | "id
 }
 
 export const signList = (claims: ListClaims, key: PrivateKey): Promise<string> =>
-  signJws("netd-revocations+jwt", claims, key);
+  signJws(LIST_TYPE, claims, key);
 
 interface Held {
   readonly claims: ListClaims;

@@ -1,6 +1,6 @@
 // The pages are held to the program: what they say to run is run, what they list is all there is.
 import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { keyRows } from "./keyrows.ts";
@@ -10,7 +10,7 @@ setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
 const root = join(import.meta.dir, "../..");
 const read = (path: string): string => readFileSync(join(root, path), "utf8");
-const pages = ["README.md", "docs/operations.md"];
+const pages = ["README.md", "docs/operations.md", "docs/grants.md"];
 const dir = mkdtempSync(join(tmpdir(), "netd-docs-"));
 afterAll(() => rmSync(dir, { recursive: true }));
 
@@ -20,6 +20,27 @@ const commands = (page: string, mark: string): string[] =>
     .filter(([, info]) => info!.trim() === mark)
     .flatMap(([, , text]) => text!.split("\n"))
     .filter((line) => line !== "" && !line.startsWith("#"));
+
+/** What `netd grants` has. */
+const GRANTS = ["keygen", "serve", "issue", "renew", "revoke", "list", "inspect", "attenuate"];
+
+test("the session of docs/grants.md is run as it stands", async () => {
+  const script = commands("docs/grants.md", "session").join("\n");
+  writeFileSync(
+    join(dir, "netd"),
+    `#!/bin/sh\nexec ${process.execPath} ${join(root, "src/main.ts")} "$@"\n`,
+    {
+      mode: 0o755,
+    },
+  );
+  const env = { ...process.env, PATH: `${dir}:${process.env["PATH"]}` };
+  const child = Bun.spawn(["sh", "-eu", "-c", script], { cwd: dir, env, stdout: "pipe", stderr: "pipe" });
+  const [out, err] = await Promise.all([child.stdout.text(), child.stderr.text()]);
+  expect(await child.exited, err).toBe(0);
+  for (const name of GRANTS) expect(script).toContain(`netd grants ${name} `);
+  expect(out.match(/"good": true/g)).toHaveLength(2);
+  expect(out.split("\n").at(-2)).toContain('"do":"revoke","decision":"granted"');
+});
 
 describe("commands", () => {
   const tested = pages.flatMap((page) => commands(page, "test"));
@@ -64,9 +85,11 @@ test("docs/operations.md lists every key as it is", () => {
 test("docs/netd.8 has every flag and command, and no other", async () => {
   const text = read("docs/netd.8").replaceAll("\\-", "-");
   const help = await Promise.all(
-    [[], ["config"], ["show"], ["lookup"]].map((args) => netd([...args, "--help"])),
+    [[], ["config"], ["show"], ["lookup"], ...GRANTS.map((name) => ["grants", name])].map((args) =>
+      netd([...args, "--help"]),
+    ),
   );
-  const flags = (source: string) => new Set(source.match(/--[a-z]+\b/g));
+  const flags = (source: string) => new Set(source.match(/--[a-z]+(-[a-z]+)*\b/g));
   expect([...flags(text)].toSorted()).toEqual([...flags(help.map(({ out }) => out).join("\n"))].toSorted());
-  for (const command of ["config", "show", "lookup"]) expect(text).toContain(`.B ${command}\n`);
+  for (const command of ["config", "show", "lookup", "grants"]) expect(text).toContain(`.B ${command}\n`);
 });
