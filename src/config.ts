@@ -5,7 +5,7 @@
 import * as v from "valibot";
 import { GrantKeys } from "./grantkeys.ts";
 import { key, maybe, oneOf, powerOfTwo, section, SocketPath, unique, whole } from "./schema.ts";
-import { SwitchKeys } from "./switchkeys.ts";
+import { MemifKeys, SwitchKeys } from "./switchkeys.ts";
 
 /** Of messages, from the most severe on. */
 export const LEVELS = ["error", "warn", "info"] as const;
@@ -119,6 +119,7 @@ export const ConfigSchema = v.pipe(
       ),
       switch: SwitchKeys,
       grants: GrantKeys,
+      memif: MemifKeys,
       admin: section(
         {
           socket: key(

@@ -16,6 +16,7 @@ import { captureFile } from "./capture/stream.ts";
 import type { Config } from "./config.ts";
 import { Log } from "./log.ts";
 import { epochBytes } from "./mem/epoch.ts";
+import { frameMemory } from "./mem/frames.ts";
 import { Region } from "./mem/region.ts";
 import { Ring } from "./mem/ring.ts";
 import { layout } from "./netbase/layout.ts";
@@ -42,6 +43,8 @@ const ENODEV = 19;
 const EINVAL = 22;
 const ENOSPC = 28;
 const ARPHRD_ETHER = 1;
+/** Of one queue's frames and clients: offsets are int32 (src/xdp/umem.ts). */
+const MOST_MEMORY = 2 ** 31;
 
 /** One net Worker as the main thread sees it. */
 export interface Queue {
@@ -142,7 +145,7 @@ async function start(
     );
 
   const switchRules = await compileRules(config.switch.rules);
-  const sockets = config.switch.sockets.length > 0 ? new Sockets(config.switch) : undefined;
+  const sockets = config.switch.sockets.length > 0 ? new Sockets(config.switch, config.memif) : undefined;
   if (sockets) stack.defer(() => sockets.close());
   const region = (name: string, bytes: number): Region => {
     const made = Region.create(`netd-${name}`, bytes);
@@ -199,6 +202,12 @@ async function start(
   if (link.type !== ARPHRD_ETHER)
     throw new SysError(`open interface ${ifname}`, EINVAL, "not an Ethernet device");
 
+  // One piece of memory a queue: its frames, and behind them room for the memory of clients by memif.
+  const frameBytes = Math.max(config.umem.frameBytes, frameBytesFor(link.mtu));
+  const umemBytes = config.umem.frames * frameBytes;
+  const room = Math.min(umemBytes + (sockets ? config.memif.megabytes * 2 ** 20 : 0), MOST_MEMORY);
+  const memories = queueNumbers.map(() => frameMemory(umemBytes, Math.max(room, umemBytes)));
+
   const services = new Services(config.services, new MatchTable(matches.buffer, MATCH_SLOTS), program);
 
   const switchboard =
@@ -216,6 +225,8 @@ async function start(
         reader: queueNumbers.length + 1,
         program,
         rules: switchRules,
+        memories,
+        umemBytes,
       },
       sockets,
       signal,
@@ -231,7 +242,8 @@ async function start(
         ifindex,
         queue,
         frames: umem.frames,
-        frameBytes: Math.max(umem.frameBytes, frameBytesFor(link.mtu)),
+        frameBytes,
+        memory: memories[i]!,
         rxSize: rings.rx,
         txSize: rings.tx,
         fillSize: rings.fill,
@@ -281,7 +293,6 @@ async function start(
       switchboard.missing = [`no client is reached from this host, and no groups: ${error.message}`];
     }
   }
-  const frameBytes = Math.min(...queues.map(({ socket }) => socket.ref.umem.frameBytes));
   if (config.log.capture !== undefined) {
     const file = captureFile(captures, config.log.capture, ({ message }) =>
       log.say("warn", `log.capture ends: ${message}`),

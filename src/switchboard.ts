@@ -26,6 +26,8 @@ import type { Rule } from "./switch/filters/rule.ts";
 import { TableReader } from "./switch/table/find.ts";
 import { tableBytes } from "./switch/table/layout.ts";
 import { Own, ownBytes } from "./switch/own.ts";
+import { portsBytes } from "./link/memif/port.ts";
+import { lockBytes } from "./switch/ports.ts";
 import { type Bound, bindPath } from "./control/socket.ts";
 import { type Message, Thread } from "./thread.ts";
 import { parseIPv4 } from "./wire/address.ts";
@@ -33,6 +35,7 @@ import type { SteerProgram } from "./xdp/program.ts";
 import { Tap } from "./xdp/tap.ts";
 
 const EPOLL_CLOEXEC = 0o2000000;
+const PAGE = 4096;
 const SAMPLE_MS = 1000;
 
 /** usnetd's own path: whoever asks there may be one of its clients, which read few bytes. */
@@ -52,6 +55,9 @@ export interface SwitchParts {
   readonly reader: number;
   readonly program: SteerProgram;
   readonly rules: readonly Rule[];
+  /** a queue each: its UMEM, and behind it room for clients' memory */
+  readonly memories: readonly WebAssembly.Memory[];
+  readonly umemBytes: number;
 }
 
 /** A client as the main thread knows it. */
@@ -72,9 +78,10 @@ export interface ClientState {
 export class Sockets {
   readonly control: readonly Bound[];
   readonly static: readonly (Bound & { readonly endpoint: string })[];
+  readonly memif: Bound | undefined;
 
   /** Binds what the configuration says. @throws SysError; then nothing is left */
-  constructor({ sockets, group, static: endpoints }: Config["switch"]) {
+  constructor({ sockets, group, static: endpoints }: Config["switch"], { socket }: Config["memif"]) {
     const made: Bound[] = [];
     const bind = (path: string, type: "requests" | "channel"): Bound => {
       const bound = bindPath(path, group, type);
@@ -88,14 +95,17 @@ export class Sockets {
         ...bind(join(beside, `${endpoint.replaceAll(/[:/]/g, "-")}.sock`), "channel"),
         endpoint,
       }));
+      this.memif = socket === "" ? undefined : bind(socket ?? join(beside, "memif.sock"), "channel");
     } catch (error) {
-      for (const bound of made) bound.close();
+      for (const bound of made.reverse()) bound.close();
       throw error;
     }
   }
 
   close(): void {
-    for (const bound of [...this.control, ...this.static]) bound.close();
+    // The first one made their directory: it goes last.
+    for (const bound of [...this.control, ...this.static, ...(this.memif ? [this.memif] : [])].reverse())
+      bound.close();
   }
 }
 
@@ -115,6 +125,8 @@ export class Switchboard {
     own: Region[];
     filters: Region;
     filterOwn: Region[];
+    ports: Region[];
+    locks: Region;
   };
   private readonly epollFds: number[];
   private readonly owns: Own[];
@@ -142,6 +154,8 @@ export class Switchboard {
       own: each.map((i) => region(`switch-${i}`, ownBytes(this.capacity))),
       filters: region("filters", filterBytes({ ...this.capacity, filters })),
       filterOwn: each.map((i) => region(`filters-${i}`, filterOwnBytes(filters))),
+      ports: each.map((i) => region(`memif-${i}`, portsBytes)),
+      locks: region("memif-locks", lockBytes(this.capacity.clients)),
     };
     this.owns = this.regions.own.map(({ buffer }) => new Own(buffer, this.capacity));
     this.accounts = this.owns.map((own) => own.accounts);
@@ -175,6 +189,7 @@ export class Switchboard {
 
   private async boot(sockets: Sockets, signal: AbortSignal | undefined): Promise<void> {
     const { config, netns, ifname, ifindex, netbase, netbaseEpochs, reader, program } = this.parts;
+    const { memories, umemBytes } = this.parts;
     const { regions, stack } = this;
     await this.thread.boot(
       {
@@ -199,6 +214,17 @@ export class Switchboard {
         settings: config.switch,
         grants: { settings: grantSettings(config.grants), heardFd: this.lists.heardFd },
         filters: { table: regions.filters.ref, filters: config.switch.filters, rules: this.parts.rules },
+        memif: {
+          ifname,
+          listening: sockets.memif?.fd ?? -1,
+          path: sockets.memif?.path ?? "",
+          ports: regions.ports.map(({ ref }) => ref),
+          memories: memories.map((memory) => ({
+            memory,
+            from: Math.ceil(umemBytes / PAGE) * PAGE,
+          })),
+          settings: config.memif,
+        },
       } satisfies SwitchBoot,
       "ready",
       signal,
@@ -233,6 +259,8 @@ export class Switchboard {
       table: regions.table.ref,
       epochs: regions.epochs.ref,
       own: regions.own[worker]!.ref,
+      ports: regions.ports[worker]!.ref,
+      locks: regions.locks.ref,
       capacity,
       filters: {
         table: regions.filters.ref,

@@ -1,7 +1,8 @@
-// The configuration's section [switch]: clients, what they may have, and what the kernel gets beside them.
+// The configuration's sections [switch] and [memif]: clients, what they may have, and what the kernel gets beside them.
 // src/switch/settings.ts is what the control Worker reads of it.
 import * as v from "valibot";
 import { key, maybe, section, SocketPath, unique, whole } from "./schema.ts";
+import { readMemifClient } from "./control/memifclient.ts";
 import { readEndpoint } from "./control/wants.ts";
 import { readRule } from "./switch/filters/rule.ts";
 import { parseIPv4, parseIPv6, parseLladdr } from "./wire/address.ts";
@@ -106,4 +107,40 @@ export const SwitchKeys = section(
     ),
   },
   "Clients: other network stacks on the same card",
+);
+
+const maybePath = "a path of at most 107 bytes (the limit of a Unix socket's address), or nothing";
+const socketOrNone = v.pipe(v.string(maybePath), v.maxBytes(107, maybePath), v.regex(/^[^\0]*$/, maybePath));
+const secret = "1 to 24 bytes";
+const memifs = 'lines such as "0 udp:53" or "1 10.9.0.0/16 mac=02:00:00:00:00:01"';
+
+export const MemifKeys = section(
+  {
+    socket: maybe(
+      socketOrNone,
+      "Listening socket for memif's own programs (testpmd, VPP); else memif.sock beside the last control socket. Empty: none",
+    ),
+    secret: maybe(
+      v.pipe(v.string(secret), v.minLength(1, secret), v.maxBytes(24, secret)),
+      "What they have to say to be let in",
+    ),
+    clients: key(
+      list(
+        v.pipe(
+          v.string(memifs),
+          v.check((text) => readMemifClient(text) !== undefined, memifs),
+        ),
+        memifs,
+      ),
+      "What they get, by their id: endpoints of the card's own addresses, prefixes of others, a MAC of their own",
+      [],
+    ),
+    megabytes: key(
+      whole(0, 2047, "MiB"),
+      "Address space for the memory of all clients of a queue; that and the UMEM have 2 GiB",
+      1024,
+    ),
+    clientMegabytes: key(whole(1, 2047, "MiB"), "Memory of one client", 256),
+  },
+  "Clients by memif 2.0: rings in shared memory",
 );

@@ -32,6 +32,7 @@ const MAY: Record<string, readonly string[]> = {
     "ffi",
     "src/mem",
     "src/wire",
+    "src/link",
     "src/netbase",
     "src/netlink",
     "src/filter",

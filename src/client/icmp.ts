@@ -34,5 +34,7 @@ export function errorIn(words: Int32Array, p: Int32Array, quoted: Int32Array): S
     const mtu = four ? swap16(words[at + 1]! >>> 16) : swap32(words[at + 1]!);
     return new SysError(op, EMSGSIZE, `packets on the way have at most ${mtu} bytes`);
   }
+  if (four ? type === 3 && code === 1 : type === 1 && code === 3)
+    return new SysError(op, EHOSTUNREACH, "no neighbour answers");
   return new SysError(op, EHOSTUNREACH, `ICMP type ${type}, code ${code}`);
 }

@@ -9,6 +9,26 @@ import type { ServiceMatch } from "./guard.ts";
 import type { SwitchSettings } from "./settings.ts";
 import type { StaticChannel } from "./static.ts";
 
+/** What the configuration says of clients by memif (its section [memif]). */
+export interface MemifSettings {
+  readonly secret?: string | undefined;
+  readonly clientMegabytes: number;
+  /** memifclient.ts */
+  readonly clients: readonly string[];
+}
+
+/** What clients by memif are served with. */
+export interface MemifBoot {
+  readonly ifname: string;
+  /** the listening socket; -1: none */
+  readonly listening: number;
+  readonly path: string;
+  /** a net Worker each: its ports, and its frame memory, into which clients' memory is mapped behind `from` bytes */
+  readonly ports: readonly RegionRef[];
+  readonly memories: readonly { readonly memory: WebAssembly.Memory; readonly from: number }[];
+  readonly settings: MemifSettings;
+}
+
 /** The control Worker's boot message, without what every Worker gets (thread.ts). */
 export interface SwitchBoot {
   readonly table: RegionRef;
@@ -38,4 +58,5 @@ export interface SwitchBoot {
   readonly grants: { readonly settings: GrantSettings; readonly heardFd: number };
   /** clients' filters, how many there may be, and the operator's rules */
   readonly filters: { readonly table: RegionRef; readonly filters: number; readonly rules: readonly Rule[] };
+  readonly memif: MemifBoot;
 }

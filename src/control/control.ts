@@ -57,6 +57,8 @@ export interface ControlParts {
   /** maps.addMac and the like */
   readonly setMac: (mac: Uint8Array, on: boolean) => void;
   readonly changed: (client: Client, there: boolean) => void;
+  /** begins a handshake with a client that asked for memif */
+  readonly serve: (client: Client) => void;
 }
 
 const OK: Answer = { text: "OK" };
@@ -102,9 +104,9 @@ export class Control {
   }
 
   /** Attaches whoever is at the other end of `fd`, which is taken over, as `pidfd` is. @throws Refusal, SysError */
-  attach(path: string, peer: Peer, pidfd: number, fd: number): Client {
+  attach(path: string, peer: Peer, pidfd: number, fd: number, channel: Client["channel"] = "socket"): Client {
     const { roster, local, changed } = this.parts;
-    const client = roster.attach(path, peer, pidfd, fd, local.mac, local.mtu);
+    const client = roster.attach(path, peer, pidfd, fd, channel, local.mac, local.mtu);
     this.counts.attached++;
     this.parts.filters.came(client);
     try {
@@ -169,7 +171,9 @@ export class Control {
   private act(request: Request, asker: Asker): Answer | undefined {
     switch (request.kind) {
       case "RequestUDS":
-        return this.channel(request.ifname, asker);
+        return this.channel(request.ifname, asker, "socket");
+      case "RequestMemif":
+        return this.channel(request.ifname, asker, "memif");
       case "RequestNetmapPipe":
         throw new Refusal("no_netmap", "there is no netmap here: ask for RequestUDS");
       case "AddMatch":
@@ -222,21 +226,23 @@ export class Control {
     return client;
   }
 
-  private channel(ifname: string, asker: Asker): Answer {
-    const { roster, grants } = this.parts;
+  private channel(ifname: string, asker: Asker, channel: Client["channel"]): Answer {
+    const { roster, grants, serve } = this.parts;
     if (ifname !== this.parts.ifname)
       throw new Refusal("no_interface", `this netd serves ${this.parts.ifname}`);
     grants.attach(asker);
     // Who asks again has begun anew, in the same socket or in another at the same path.
     if (roster.of(asker.path)) this.drop(this.client(asker));
-    const [ours, theirs] = Roster.channel();
+    const [ours, theirs] = Roster.channel(channel);
     const { pidfd } = asker;
     asker.pidfd = -1;
     try {
-      const client = this.attach(asker.path, asker.peer, pidfd, ours);
+      const client = this.attach(asker.path, asker.peer, pidfd, ours, channel);
+      if (channel === "memif") serve(client); // its socket is closed with it from now on
       grants.govern(client, asker);
       this.review(client);
     } catch (error) {
+      if (channel === "memif" && roster.of(asker.path) === undefined) libc.close(ours);
       libc.close(theirs);
       throw error;
     }
@@ -349,7 +355,7 @@ export class Control {
   }
 
   private setMac(client: Client, text: string): void {
-    const { roster, local, macs } = this.parts;
+    const { local, macs } = this.parts;
     const mac = parseLladdr(text);
     if (mac?.length !== 6) throw new Refusal("bad_mac", `"${text.slice(0, 50)}" is no MAC address`);
     const name = formatLladdr(mac);
@@ -358,6 +364,14 @@ export class Control {
     const back = name === formatLladdr(local.mac);
     if (!back && (mac[0]! & 2) === 0 && !macs.includes(name))
       throw new Refusal("not_allowed", "neither locally administered (02:...) nor in switch.macs");
+    this.giveMac(client, mac);
+  }
+
+  /** @throws Refusal if another client has it */
+  giveMac(client: Client, mac: Uint8Array): void {
+    const { roster, local } = this.parts;
+    const name = formatLladdr(mac);
+    const back = name === formatLladdr(local.mac);
     for (const other of roster.all())
       if (other !== client && other.ownMac && formatLladdr(other.mac) === name)
         throw new Refusal("conflict", "another client has it");

@@ -229,7 +229,7 @@ export class Grants {
     }
   }
 
-  private needed({ uid }: Peer): boolean {
+  needed({ uid }: Peer): boolean {
     const { interfaces, users, exempt } = this.parts.settings;
     if (exempt.includes(uid)) return false;
     return users.includes(uid) || interfaces.includes("*") || interfaces.includes(this.parts.ifname);

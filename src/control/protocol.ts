@@ -7,6 +7,7 @@
 //                "src_addr":null,"src_port":null,"protocol":6}}            OK                ER: that match exists
 //   {"RemoveMatch":{...}}  "DeleteClient"                                  none, ever
 //   "QueryUsedPorts"                                                       {"QueryUsedPortsAnswer":{...}}
+//   ours: {"RequestMemif":["eth0",1234]}                                   $ and one fd: memif is spoken on it
 //   ours: "WhoAmI"  "ListMatches"  {"SetMac":"02:00:00:00:00:05"}          {"Client":{...}}  {"Matches":[...]}  OK
 //   "Challenge"  {"Present":{"grant":["JWS",...],"proof":"JWS"}}           {"Challenge":{...}}  {"Granted":{...}}
 //   "ListGrants"                                                           {"Grants":[...]}
@@ -60,7 +61,7 @@ export interface WireMatch {
 }
 
 export type Request =
-  | { readonly kind: "RequestUDS" | "RequestNetmapPipe"; readonly ifname: string }
+  | { readonly kind: "RequestUDS" | "RequestNetmapPipe" | "RequestMemif"; readonly ifname: string }
   | { readonly kind: "AddMatch" | "RemoveMatch"; readonly match: WireMatch }
   | { readonly kind: "Challenge" }
   | { readonly kind: "ListGrants" }
@@ -112,7 +113,8 @@ function request(text: string): Request {
   const [kind, content] = asEnum(readJson(text));
   switch (kind) {
     case "RequestUDS":
-    case "RequestNetmapPipe": {
+    case "RequestNetmapPipe":
+    case "RequestMemif": {
       const [ifname, pid] = asTuple(content ?? { type: "null" }, 2);
       asUnsigned(pid!, U64); // its own word for who it is, and checked as serde checks it
       return { kind, ifname: asString(ifname!) };

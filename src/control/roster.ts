@@ -15,6 +15,7 @@ import type { TableWriter } from "../switch/table/table.ts";
 
 const AF_UNIX = 1;
 const SOCK_DGRAM_NONBLOCK_CLOEXEC = 2 | 0o2004000;
+const SOCK_SEQPACKET_NONBLOCK_CLOEXEC = 5 | 0o2004000;
 const SOL_SOCKET = 1;
 const SO_SNDBUF = 7;
 const SO_SNDBUFFORCE = 32;
@@ -26,6 +27,7 @@ const CHANNEL_BYTES = 1 << 20;
 
 const RETIRE_FD = 0;
 const RETIRE_SLOT = 1;
+const RETIRE_OTHER = 2;
 
 export interface Client {
   readonly slot: number;
@@ -33,8 +35,9 @@ export interface Client {
   readonly path: string;
   readonly peer: Peer;
   readonly pidfd: number;
-  /** the daemon's end */
+  /** the daemon's end of its channel; by memif that of its connection, which is memif.ts's to close */
   readonly fd: number;
+  readonly channel: "socket" | "memif";
   readonly home: number;
   mac: Uint8Array;
   /** CLIENT_FLAGS (table/layout.ts) */
@@ -71,6 +74,8 @@ export class Roster {
   private readonly bySlot = new Map<number, Client>();
   private readonly byPath = new Map<string, Client>();
   private readonly users = new Map<number, User>();
+  private readonly others = new Map<number, () => void>();
+  private nextOther = 0;
 
   constructor({ table, epochs, epollFds, settings }: RosterOptions) {
     this.table = table;
@@ -78,7 +83,11 @@ export class Roster {
     this.settings = settings;
     this.epochs = new Epochs(epochs, table.words, H_EPOCH, (kind, thing) => {
       if (kind === RETIRE_FD) libc.close(thing);
-      else table.freeClient(thing);
+      else if (kind === RETIRE_SLOT) table.freeClient(thing);
+      else {
+        this.others.get(thing)!();
+        this.others.delete(thing);
+      }
     });
   }
 
@@ -98,31 +107,48 @@ export class Roster {
     return this.byPath.get(path);
   }
 
-  /** A pair of datagram sockets, both ends non-blocking: ours, the client's. @throws SysError */
-  static channel(): [number, number] {
+  /** A pair of sockets, both ends non-blocking: ours, the client's. @throws SysError */
+  static channel(channel: Client["channel"]): [number, number] {
     const pair = new Int32Array(new ArrayBuffer(8));
-    check("socketpair for a client", libc.socketpair(AF_UNIX, SOCK_DGRAM_NONBLOCK_CLOEXEC, 0, ptr(pair)));
+    const type = channel === "memif" ? SOCK_SEQPACKET_NONBLOCK_CLOEXEC : SOCK_DGRAM_NONBLOCK_CLOEXEC;
+    check("socketpair for a client", libc.socketpair(AF_UNIX, type, 0, ptr(pair)));
     return [pair[0]!, pair[1]!];
   }
 
   /**
-   * Makes a client. Takes over `fd` and `pidfd`: they are closed with it, or at once if this throws.
+   * Makes a client. Takes over `pidfd`, and the `fd` of a socket: they are closed with it, or at once if this throws.
    * @throws Refusal over a limit, SysError
    */
-  attach(path: string, peer: Peer, pidfd: number, fd: number, mac: Uint8Array, mtu: number): Client {
+  attach(
+    path: string,
+    peer: Peer,
+    pidfd: number,
+    fd: number,
+    channel: Client["channel"],
+    mac: Uint8Array,
+    mtu: number,
+  ): Client {
     try {
       const user = this.users.get(peer.uid) ?? { clients: 0, matches: 0 };
       if (user.clients >= this.settings.clientsPerUser)
         throw new Refusal("limit", `uid ${peer.uid} has ${user.clients} clients: switch.clientsPerUser`);
       for (const end of [SO_SNDBUFFORCE, SO_SNDBUF])
         if (libc.setsockopt(fd, SOL_SOCKET, end, ptr(Int32Array.of(CHANNEL_BYTES)), 4) === 0) break;
-      const row = { fd, mac, mtu, flags: 0, home: 0, ratePps: this.settings.packetsPerSecond, ...peer };
+      const row = {
+        fd: channel === "memif" ? -1 : fd,
+        mac,
+        mtu,
+        flags: 0,
+        home: 0,
+        ratePps: this.settings.packetsPerSecond,
+        ...peer,
+      };
       const slot = this.table.addClient(row);
       if (slot < 0) throw new Refusal("limit", `there are ${this.size} clients already: switch.clients`);
       const home = slot % this.epollFds.length;
       this.table.updateClient(slot, { ...row, home });
       const event = Int32Array.of(EPOLLIN, slot, 0);
-      if (libc.epoll_ctl(this.epollFds[home]!, EPOLL_CTL_ADD, fd, ptr(event)) < 0) {
+      if (row.fd >= 0 && libc.epoll_ctl(this.epollFds[home]!, EPOLL_CTL_ADD, fd, ptr(event)) < 0) {
         const error = new SysError("epoll_ctl for a client", errno());
         this.table.removeClient(slot);
         this.epochs.retire(RETIRE_SLOT, slot);
@@ -134,6 +160,7 @@ export class Roster {
         peer,
         pidfd,
         fd,
+        channel,
         home,
         mac,
         flags: 0,
@@ -148,7 +175,7 @@ export class Roster {
       this.byPath.set(path, client);
       return client;
     } catch (error) {
-      libc.close(fd);
+      if (channel === "socket") libc.close(fd);
       libc.close(pidfd);
       throw error;
     }
@@ -158,32 +185,33 @@ export class Roster {
   detach(client: Client): void {
     const { slot, fd, path, peer } = client;
     this.table.removeClient(slot);
-    libc.epoll_ctl(this.epollFds[client.home]!, EPOLL_CTL_DEL, fd, null);
+    if (client.channel === "socket") libc.epoll_ctl(this.epollFds[client.home]!, EPOLL_CTL_DEL, fd, null);
     this.bySlot.delete(slot);
     this.byPath.delete(path);
     const user = this.users.get(peer.uid)!;
     user.matches -= client.matches;
     if (--user.clients === 0) this.users.delete(peer.uid);
     libc.close(client.pidfd);
-    this.epochs.retire(RETIRE_FD, fd);
+    if (client.channel === "socket") this.epochs.retire(RETIRE_FD, fd);
     if (client.ackFd >= 0) this.epochs.retire(RETIRE_FD, client.ackFd);
     this.epochs.retire(RETIRE_SLOT, slot);
   }
 
   /** Writes a client's row anew. */
   update(client: Client, mtu: number): void {
-    const { slot, fd, mac, home, flags, peer } = client;
+    const { slot, channel, mac, home, flags, peer } = client;
     const most = Math.min(
       client.packetsPerSecond,
       this.settings.packetsPerSecond || Number.POSITIVE_INFINITY,
     );
     const ratePps = Number.isFinite(most) ? most : 0;
+    const fd = channel === "memif" ? -1 : client.fd;
     this.table.updateClient(slot, { fd, mac, mtu, flags, home, ratePps, ...peer });
   }
 
   /** From now on a client hears what became of its frames: at the returned end of a pair, which is the receiver's to close. */
   acknowledge(client: Client): number {
-    const [ours, theirs] = Roster.channel();
+    const [ours, theirs] = Roster.channel("socket");
     if (client.ackFd >= 0) this.epochs.retire(RETIRE_FD, client.ackFd);
     client.ackFd = ours;
     this.table.clients.setAckFd(client.slot, ours);
@@ -208,6 +236,12 @@ export class Roster {
     this.users.get(client.peer.uid)!.matches += by;
   }
 
+  /** Calls `free` when no net Worker can hold any more what is taken out of its reach by now. */
+  later(free: () => void): void {
+    this.others.set(this.nextOther, free);
+    this.epochs.retire(RETIRE_OTHER, this.nextOther++);
+  }
+
   /** Gives back what no net Worker can hold any more. Returns whether something is still held. */
   reclaim(): boolean {
     this.epochs.advance();
@@ -218,7 +252,7 @@ export class Roster {
   close(): void {
     this.reclaim();
     for (const client of this.bySlot.values()) {
-      libc.close(client.fd);
+      if (client.channel === "socket") libc.close(client.fd);
       libc.close(client.pidfd);
       if (client.ackFd >= 0) libc.close(client.ackFd);
     }

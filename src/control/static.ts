@@ -58,7 +58,7 @@ export class StaticChannels {
     let client: Client | undefined;
     try {
       client = this.control.attach(path, peer, pidfd, fd);
-      this.take(client, which);
+      this.take(client, this.endpoints[which]!);
     } catch {
       // Over a limit, or another client has what it is for: it is hung up on.
       if (client !== undefined) this.control.drop(client);
@@ -71,15 +71,15 @@ export class StaticChannels {
       const client = this.roster.of(path);
       if (client === undefined) continue;
       try {
-        this.take(client, which);
+        this.take(client, this.endpoints[which]!);
       } catch {
         this.control.drop(client);
       }
     }
   }
 
-  private take(client: Client, which: number): void {
-    const { protocols, port, remote } = this.endpoints[which]!;
+  /** Gives a client an endpoint on all of the card's own addresses. @throws Refusal if another client has it, SysError */
+  take(client: Client, { protocols, port, remote }: Endpoint): void {
     for (const { family, words } of this.local.own)
       for (const protocol of protocols) {
         if (protocol === (family === AF_INET ? 58 : 1)) continue; // ICMP of the other family

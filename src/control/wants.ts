@@ -60,7 +60,7 @@ export function readWant(wire: WireMatch, local: Local): Want {
     throw new Refusal("bad_address", "an address of many hosts is no source");
   const dport = wire.dstPort ?? -1;
   const exactEcho = echo && dport >= 0 && srcPrefix === addressBits(family);
-  const match: Match = {
+  const match = asKept({
     family,
     protocol,
     dst: dst.words,
@@ -69,12 +69,33 @@ export function readWant(wire: WireMatch, local: Local): Want {
     src: src?.words ?? NONE,
     srcPrefix,
     sport: exactEcho ? 0 : (wire.srcPort ?? -1),
-  };
-  // As the table keeps it: no bits behind a prefix.
+  });
+  return { kind: "match", match };
+}
+
+/** As the table keeps it: no bits behind a prefix. */
+function asKept(match: Match): Match {
   const key = new Int32Array(ENTRY_WORDS);
   writeKey(match, key, 0);
-  return { kind: "match", match: readKey(key, 0) };
+  return readKey(key, 0);
 }
+
+/** All packets to the addresses under a prefix: a match a protocol. */
+export const everythingTo = ({ family, words, prefix }: Prefix): Match[] =>
+  Object.values(PROTOCOLS)
+    .filter((protocol) => protocol !== (family === AF_INET ? IPPROTO_ICMPV6 : IPPROTO_ICMP))
+    .map((protocol) =>
+      asKept({
+        family: family as Match["family"],
+        protocol,
+        dst: words,
+        dstPrefix: prefix,
+        dport: -1,
+        src: NONE,
+        srcPrefix: 0,
+        sport: -1,
+      }),
+    );
 
 /** As usnetd writes a match, with our fields where they say more. */
 export function writeMatch(match: Match): Record<string, unknown> {

@@ -25,6 +25,7 @@ import { setFirewall } from "./firewall.ts";
 import { Grants } from "./grants.ts";
 import { Guard } from "./guard.ts";
 import { Local } from "./local.ts";
+import { Memifs } from "./memif.ts";
 import { Own } from "../switch/own.ts";
 import { Asked } from "../switch/request.ts";
 import { type Client, Roster } from "./roster.ts";
@@ -64,6 +65,8 @@ const SOCKET = 1;
 const CHANNEL = 2;
 const CLIENT = 3;
 const HOLDER = 4;
+const MEMIF = 5; // its listening socket
+const CONNECTION = 6;
 
 type Boot = SwitchBoot & { control: RegionRef; wakeFd: number };
 
@@ -146,10 +149,12 @@ function run(boot: Boot): void {
     local,
     macs: settings.macs,
     setMac: (mac, on) => void (on ? maps.addMac(mac) : maps.removeMac(mac)),
+    serve: (client) => memifs.serve(client),
     changed(client, there) {
       const { slot, path, peer, pidfd, fd } = client;
       const connected = boot.channels.some((channel) => channel.path === path);
       if (!there) {
+        memifs.left(client, "this client's channel is taken back");
         if (connected) libc.epoll_ctl(epoll, EPOLL_CTL_DEL, fd, null);
         return postMessage({ type: "left", slot } satisfies ClientLeft);
       }
@@ -160,6 +165,20 @@ function run(boot: Boot): void {
     },
   });
   const statics = new StaticChannels(boot.channels, control, roster, table, local);
+  const memifs = new Memifs(
+    {
+      boot: boot.memif,
+      control,
+      roster,
+      statics,
+      grants,
+      epollFds: boot.epollFds,
+      watch: (fd) => watch(fd, CONNECTION, fd, EPOLLIN | EPOLLRDHUP),
+      unwatch: (fd) => void libc.epoll_ctl(epoll, EPOLL_CTL_DEL, fd, null),
+    },
+    boot.memif.ports.map((ref) => open(ref, "read-write").buffer),
+  );
+  stack.defer(() => memifs.close());
   const claims = new Claims(
     table,
     owns.map((own) => new Asked(own)),
@@ -272,6 +291,7 @@ function run(boot: Boot): void {
       statics.follow();
     }
     warn();
+    memifs.tick(now);
     publish();
   }
 
@@ -279,6 +299,7 @@ function run(boot: Boot): void {
   watch(boot.grants.heardFd, WAKE, 0);
   for (const [i, { socket }] of doors.entries()) watch(socket.fd, SOCKET, i);
   for (const [i, { fd }] of boot.channels.entries()) watch(fd, CHANNEL, i);
+  if (boot.memif.listening >= 0) watch(boot.memif.listening, MEMIF, boot.memif.listening);
   const events = new Int32Array(new ArrayBuffer(EVENTS * EVENT_WORDS * 4));
   const counter = new BigUint64Array(new ArrayBuffer(8));
   for (const mac of settings.macs) maps.addMac(parseLladdr(mac)!);
@@ -305,6 +326,8 @@ function run(boot: Boot): void {
       else if (kind === SOCKET) listen(which);
       else if (kind === CHANNEL) statics.accept(which);
       else if (kind === HOLDER) grants.died(which);
+      else if (kind === MEMIF) memifs.accept(which);
+      else if (kind === CONNECTION) memifs.read(which);
     }
     claims.serve();
     const now = performance.now();

@@ -73,9 +73,9 @@ export class Sender extends Messages {
   /** After `send` that did not send all: FULL, or GONE where nobody is at the other end. */
   refusal = 0;
 
-  /** Sends messages 0..n; returns how many were taken. Never waits. */
+  /** Sends messages 0..n; returns how many were taken. Never waits. @param fd -1: not open yet, which is as good as full */
   send(fd: number, n: number): number {
-    const sent = libc.sendmmsg(fd, this.pointer, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    const sent = fd < 0 ? 0 : libc.sendmmsg(fd, this.pointer, n, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent === n) return n;
     this.refusal = FULL;
     if (sent >= 0) return sent;

@@ -5,6 +5,8 @@
 //   netd-switch-epochs   a slot a net Worker (mem/epoch.ts)                                   net Workers    | control
 //   netd-filters         clients' filters (filters/layout.ts)                                 control Worker | all
 //   netd-filters-N       what they let pass, flows for rules (filters/own.ts)                 net Worker N   | all
+//   netd-memif-N         clients by memif (link/memif/port.ts)                                control Worker | net Worker N
+//   netd-memif-locks     of rings that several net Workers write to (ports.ts)                net Workers    | net Workers
 //   netd-switch-N        touch ticks, counters per client, claim ring (own.ts)                net Worker N   | control, main
 import type { RegionRef } from "../mem/region.ts";
 import type { FlowSeconds } from "./filters/judge.ts";
@@ -30,6 +32,8 @@ export interface NetFilters {
 export interface NetSwitch {
   readonly table: RegionRef;
   readonly epochs: RegionRef;
+  readonly ports: RegionRef;
+  readonly locks: RegionRef;
   /** this Worker's own region, which it alone writes */
   readonly own: RegionRef;
   readonly capacity: SwitchCapacity;

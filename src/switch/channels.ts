@@ -1,27 +1,37 @@
-// The receiving end of the channels whose home this net Worker is: which of them have something (one epoll_wait), and up
-// to BURST frames of each (one recvmmsg), straight into frames of the link. At most CLIENTS of them a turn, in turn: who
-// floods gets no more than the others, and waits with its own frames in its own queue. The tap is one of them, in Worker 0.
+// The receiving end of the channels: up to BURST frames of each, straight into frames of the link. Those by memif are looked
+// at one after another; of those by Unix socket whose home this net Worker is, one epoll_wait tells which have something,
+// at most CLIENTS of them a turn, in turn: who floods gets no more than the others, and waits with its own frames in its own
+// queue. The tap is one of them, in Worker 0.
 import { check } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
 import { ptr } from "../../ffi/memory.ts";
+import { BATCH, Batch } from "../link/link.ts";
+import type { FromClient } from "../link/memif/ring.ts";
 import { Receiver } from "../link/uds.ts";
 import type { TapQueue } from "../link/tap.ts";
 import { FROM_BYTES, FROM_PACKETS } from "./account.ts";
 import { type Core, HELD, SEND, WIRE } from "./core.ts";
 import { Drop } from "./drops.ts";
+import { ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, setDst, setSrc } from "../wire/ether.ts";
 import { FROM_KERNEL } from "./host.ts";
 import type { Inbound } from "./inbound.ts";
+import type { Port, Ports } from "./ports.ts";
 import { CLIENT_FD, CLIENT_GEN, CLIENT_RATE_PPS } from "./table/layout.ts";
 import { FIRST_TIME, type Outbound } from "./outbound.ts";
 import type { Requests } from "./request.ts";
 import type { Stock } from "./stock.ts";
 import type { Wire } from "./wire.ts";
 
-const BURST = 32;
+const BURST = BATCH;
 const CLIENTS = 8;
+/** While memif channels are busy, the others are asked after in every so many turns: that is a system call. */
+const PATIENCE = 8;
 const EVENT_WORDS = process.arch === "x64" ? 3 : 4; // struct epoll_event is packed on x86-64 alone
 const EVENT_DATA = process.arch === "x64" ? 1 : 2;
-const TAP = -1; // event data
+// Event data beside a client's slot.
+const TAP = -1;
+/** An eventfd, which is the word after it: a client by memif has sent while we slept. */
+export const MEMIF = -2;
 const EPOLL_CTL_ADD = 1;
 const EPOLLIN = 1;
 const EPOLLERR_HUP = 0x8 | 0x10;
@@ -39,15 +49,18 @@ export class Channels {
   private readonly inbound: Inbound;
   private readonly outbound: Outbound;
   private readonly wire: Wire;
+  private readonly ports: Ports;
   private readonly requests: Requests;
   private readonly tap: TapQueue;
   private readonly epollFd: number;
   private readonly tally: Int32Array;
   private readonly receiver: Receiver;
   private readonly events = new Int32Array(new ArrayBuffer(CLIENTS * EVENT_WORDS * 4));
-  /** Frames to receive into: the first `filled` are there. */
-  private readonly frames = new Int32Array(BURST);
+  /** Frames to receive into: `frames.off`, the first `filled` are there; and their lengths. */
+  private readonly frames = new Batch(BURST);
   private filled = 0;
+  private turns = 0;
+  private readonly count = new BigUint64Array(new ArrayBuffer(8));
   // Rates: frames that a client may still send, and when that was worked out, in milliseconds.
   private readonly allowance: Float64Array;
   private readonly when: Float64Array;
@@ -60,6 +73,7 @@ export class Channels {
     inbound: Inbound,
     outbound: Outbound,
     wire: Wire,
+    ports: Ports,
     requests: Requests,
     tap: TapQueue,
     epollFd: number,
@@ -73,6 +87,7 @@ export class Channels {
     this.inbound = inbound;
     this.outbound = outbound;
     this.wire = wire;
+    this.ports = ports;
     this.requests = requests;
     this.tap = tap;
     this.epollFd = epollFd;
@@ -93,45 +108,93 @@ export class Channels {
 
   /** Takes what clients and the kernel sent; returns how many frames. */
   turn(): number {
-    const { events } = this;
+    const { events, ports } = this;
     if (this.filled < BURST) this.refill();
-    const n = libc.epoll_wait(this.epollFd, ptr(events), CLIENTS, 0);
-    let received = 0;
     this.isLimited = false;
+    ports.refresh();
+    let received = 0;
+    for (let i = 0; i < ports.all.length; i++) received += this.fromPort(ports.all[i]!);
+    if (received > 0 && (this.turns = (this.turns + 1) | 0) % PATIENCE !== 0) return received;
+    const n = libc.epoll_wait(this.epollFd, ptr(events), CLIENTS, 0);
     for (let i = 0; i < n; i++) {
-      const slot = events[i * EVENT_WORDS + EVENT_DATA]!;
-      received += slot === TAP ? this.fromTap() : this.fromClient(slot, events[i * EVENT_WORDS]!);
+      const at = i * EVENT_WORDS;
+      const who = events[at + EVENT_DATA]!;
+      if (who === TAP) received += this.fromTap();
+      else if (who === MEMIF) libc.read(events[at + EVENT_DATA + 1]!, ptr(this.count), 8);
+      else received += this.fromClient(who, events[at]!);
     }
     return received;
   }
 
+  /** By memif. */
+  private fromPort(port: Port): number {
+    const slot = port.client;
+    let received = 0;
+    for (let i = 0; i < port.from.length; i++) {
+      const most = this.most(slot);
+      if (most > 0) received += this.fromRing(port, port.from[i]!, most);
+    }
+    if (port.broken !== "") this.requests.gone(slot);
+    return received;
+  }
+
+  private fromRing(port: Port, ring: FromClient, most: number): number {
+    const { frames, stock } = this;
+    const skip = port.isIp ? ETHERNET : 0;
+    ring.receive(frames, most, stock.longest - skip, skip);
+    if (frames.n === 0) return 0;
+    if (port.isIp) this.dress(port.client, frames.n);
+    return this.take(port.client, frames.n);
+  }
+
+  /** Gives packets of a client in IP mode an Ethernet header: from the client, to the card, which routes them. */
+  private dress(slot: number, n: number): void {
+    const { core, frames } = this;
+    const { words } = core;
+    for (let i = 0; i < n; i++) {
+      const ip = (frames.off[i]! + ETHERNET) >>> 2;
+      frames.len[i]! += ETHERNET;
+      setDst(words, ip, core.cardMac0, core.cardMac1);
+      setSrc(words, ip, core.mac0(slot), core.mac1(slot));
+      const type = (words[ip]! & 0xf0) === 0x60 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4;
+      words[ip - 1] = (words[ip - 1]! & 0xffff) | (type << 16);
+    }
+  }
+
+  /** By its Unix socket. */
   private fromClient(slot: number, flags: number): number {
-    const { core, receiver, frames, outbound, wire } = this;
+    const { core, receiver, frames, stock } = this;
     const { words } = core.table;
     const row = core.table.client(slot);
     if ((words[row + CLIENT_GEN]! & 1) === 0) return 0; // it leaves
-    const rate = words[row + CLIENT_RATE_PPS]!;
-    const most = rate === 0 ? this.filled : this.allowed(slot, rate);
-    if (most === 0) this.isLimited = true;
+    const most = this.most(slot);
+    for (let i = 0; i < most; i++) receiver.set(i, frames.off[i]!, stock.longest);
     const n = most === 0 ? 0 : receiver.receive(words[row + CLIENT_FD]!, most);
     if (n === 0) {
       if ((flags & EPOLLERR_HUP) !== 0) this.requests.gone(slot);
       return 0;
     }
-    core.table.ahead(core.words, frames, n, true);
+    for (let i = 0; i < n; i++) frames.len[i] = receiver.truncated(i) ? stock.longest + 1 : receiver.bytes(i);
+    return this.take(slot, n);
+  }
+
+  /** The first `n` of `frames` are what a client has sent. */
+  private take(slot: number, n: number): number {
+    const { core, frames, outbound, wire } = this;
+    core.table.ahead(core.words, frames.off, n, true);
     let bytes = 0;
     for (let i = 0; i < n; i++) {
-      const off = frames[i]!;
-      const len = receiver.truncated(i) ? this.stock.longest + 1 : receiver.bytes(i);
+      const off = frames.off[i]!;
+      const len = frames.len[i]!;
       bytes += len;
       let result = outbound.frame(slot, off, len, FIRST_TIME);
       if (result === WIRE) result = wire.send(slot, off, len) || HELD;
-      if (result === HELD) frames[i] = -1;
+      if (result === HELD) frames.off[i] = -1;
       else if (result > 0) this.drop(slot, result);
     }
     core.accounts.add(slot, FROM_PACKETS, n);
     core.accounts.add(slot, FROM_BYTES, bytes);
-    if (rate !== 0) this.allowance[slot]! -= n;
+    if (core.table.words[core.table.client(slot) + CLIENT_RATE_PPS] !== 0) this.allowance[slot]! -= n;
     this.fromClients += n;
     core.deliver.flush();
     wire.flush(); // before anybody else's: who floods fills its own batch
@@ -143,7 +206,7 @@ export class Channels {
     const { tap, frames, stock, inbound, tally, core } = this;
     let n = 0;
     for (; n < this.filled; n++) {
-      const off = frames[n]!;
+      const off = frames.off[n]!;
       const len = tap.read(off, stock.longest);
       if (len === 0) break;
       const result = inbound.frame(off, len, FROM_KERNEL);
@@ -161,7 +224,16 @@ export class Channels {
     this.tally[reason] = this.tally[reason]! + 1;
   }
 
-  /** How many frames a client with a rate may send now. */
+  /** How many frames a client may send now. */
+  private most(slot: number): number {
+    const { table } = this.core;
+    const rate = table.words[table.client(slot) + CLIENT_RATE_PPS]!;
+    const most = rate === 0 ? this.filled : this.allowed(slot, rate);
+    if (most === 0) this.isLimited = true;
+    return most;
+  }
+
+  /** The same of one with a rate. */
   private allowed(slot: number, rate: number): number {
     const { allowance, when, now } = this;
     const burst = Math.max((rate * RATE_MS) / 1000, BURST);
@@ -174,24 +246,18 @@ export class Channels {
 
   /** Puts new frames where others went. */
   private refill(): void {
-    const { frames, receiver, stock } = this;
-    for (let i = this.filled - 1; i >= 0; i--) {
-      if (frames[i] !== -1) continue;
-      const last = --this.filled;
-      frames[i] = frames[last]!;
-      receiver.set(i, frames[i]!, stock.longest);
-    }
+    const { off } = this.frames;
+    for (let i = this.filled - 1; i >= 0; i--) if (off[i] === -1) off[i] = off[--this.filled]!;
     while (this.filled < BURST) {
-      const off = stock.take();
-      if (off < 0) return;
-      receiver.set(this.filled, off, stock.longest);
-      frames[this.filled++] = off;
+      const one = this.stock.take();
+      if (one < 0) return;
+      off[this.filled++] = one;
     }
   }
 
   /** Gives back all frames. */
   close(): void {
-    for (let i = 0; i < this.filled; i++) this.stock.give(this.frames[i]!);
+    for (let i = 0; i < this.filled; i++) this.stock.give(this.frames.off[i]!);
     this.filled = 0;
     this.receiver.close();
   }

@@ -166,7 +166,15 @@ export class Core {
 
   /** Whether it is to the client's own link-layer address, or to one that the configuration adds to the card's. */
   isOurs(ip: number, slot: number): boolean {
-    if (this.isToClient(ip, slot)) return true;
+    return this.isToClient(ip, slot) || this.isToAdded(ip);
+  }
+
+  /** Whether it is to the card, by any of its link-layer addresses. */
+  isToUs(ip: number): boolean {
+    return this.isToCard(ip) || this.isToAdded(ip);
+  }
+
+  private isToAdded(ip: number): boolean {
     const { macs, words } = this;
     for (let i = 0; i < macs.length; i += 2) if (isTo(words, ip, macs[i]!, macs[i + 1]!)) return true;
     return false;

@@ -1,11 +1,13 @@
-// Frames on their way to clients: put in a list per client during a batch, handed over by one sendmmsg a client at its
-// end, from where they lie. What a channel has no room for is that client's loss alone.
+// Frames on their way to clients: put in a list per client during a batch, handed over at its end from where they lie: by
+// one sendmmsg a client, or copied to its rings. What a channel has no room for is that client's loss alone.
 //
 // `head`, `tail` and `next` are lists of queue places by client slot; `touched` are the clients that have one.
+import { Batch } from "../link/link.ts";
 import { GONE, Sender } from "../link/uds.ts";
 import { type Accounts, TO_BYTES, TO_PACKETS } from "./account.ts";
 import { Drop } from "./drops.ts";
 import type { TableReader } from "./table/find.ts";
+import type { Port, Ports } from "./ports.ts";
 import { CLIENT_FD, CLIENT_GEN } from "./table/layout.ts";
 
 const QUEUE = 1024;
@@ -18,6 +20,8 @@ export class Deliver {
   gone = 0;
   private readonly table: TableReader;
   private readonly accounts: Accounts;
+  readonly ports: Ports;
+  private readonly batch = new Batch(BURST);
   private readonly sender: Sender;
   private readonly onGone: (slot: number) => void;
   private readonly head: Int32Array;
@@ -30,9 +34,16 @@ export class Deliver {
   private used = 0;
 
   /** @param base address of frame offset 0; @param onGone called when nobody is at a channel's other end */
-  constructor(table: TableReader, accounts: Accounts, base: number, onGone: (slot: number) => void) {
+  constructor(
+    table: TableReader,
+    ports: Ports,
+    accounts: Accounts,
+    base: number,
+    onGone: (slot: number) => void,
+  ) {
     const { clients } = table.layout.capacity;
     this.table = table;
+    this.ports = ports;
     this.accounts = accounts;
     this.sender = new Sender(BURST, base);
     this.onGone = onGone;
@@ -64,6 +75,31 @@ export class Deliver {
   }
 
   private hand(slot: number): void {
+    const port = this.ports.of(slot);
+    if (port === undefined) this.send(slot);
+    else this.copy(slot, port);
+  }
+
+  private copy(slot: number, port: Port): void {
+    const { batch, ports, accounts, next } = this;
+    let at = this.head[slot]!;
+    this.head[slot] = -1;
+    while (at !== -1) {
+      batch.n = 0;
+      for (; at !== -1 && batch.n < BURST; at = next[at]!) {
+        batch.off[batch.n] = this.off[at]!;
+        batch.len[batch.n++] = this.len[at]!;
+      }
+      const sent = ports.deliver(port, batch);
+      accounts.add(slot, TO_PACKETS, sent);
+      accounts.add(slot, TO_BYTES, ports.bytes);
+      this.delivered += sent;
+      this.full += batch.n - sent;
+      for (let i = sent; i < batch.n; i++) accounts.drop(slot, Drop.channel_full);
+    }
+  }
+
+  private send(slot: number): void {
     const { sender, next, off, len, accounts } = this;
     const row = this.table.client(slot);
     const live = (this.table.words[row + CLIENT_GEN]! & 1) === 1;

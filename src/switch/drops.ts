@@ -33,6 +33,7 @@ const REASONS = [
   ["not_owner", "a client's packet from an address and port that are not its own"],
   ["claim_refused", "a client's new flow that is somebody else's, or from an address that it may not use"],
   ["claim_crowded", "a client's new flows, more at once than are looked at"],
+  ["ttl", "a client's packet that was to be routed, and had no hop left"],
   ["not_carried", "a client's frame of a kind that no client may send"],
   ["bad_fragment", "a fragment whose first one was refused, or did not come in time"],
   ["channel_full", "the client's channel is full"],

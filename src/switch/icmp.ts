@@ -54,16 +54,30 @@ export function answerEcho(words: Int32Array, p: Int32Array): void {
   setDst(words, ip, mac0, mac1);
 }
 
-/**
- * Makes a packet that is too long the error about it, addressed to its sender; returns the frame's length. Link-layer
- * addresses are swapped. @param there bytes of the packet that are in the frame; @param from the address that sends the
- * error: one word, or four
- */
+/** Makes a packet that is too long the error about it, which says how long one may be; as makeError. */
 export function makeTooLong(
   words: Int32Array,
   bytes: Uint8Array,
   p: Int32Array,
   there: number,
+  mtu: number,
+  from: Int32Array,
+): number {
+  const kind = p[P_FAMILY] === AF_INET ? UNREACHABLE_LONG : PACKET_TOO_BIG;
+  return makeError(words, bytes, p, there, kind, mtu, from);
+}
+
+/**
+ * Makes a packet the error about it, addressed to its sender; returns the frame's length. Link-layer addresses are
+ * swapped. @param there bytes of the packet that are in the frame; @param kind type | code << 8; @param mtu 0 where the error
+ * has none; @param from the address that sends the error: one word, or four
+ */
+export function makeError(
+  words: Int32Array,
+  bytes: Uint8Array,
+  p: Int32Array,
+  there: number,
+  kind: number,
   mtu: number,
   from: Int32Array,
 ): number {
@@ -90,9 +104,9 @@ export function makeTooLong(
     words[ip + 3] = from[0]!;
     words[ip + 4] = words[old + 3]!;
     sumHeader(words, ip);
-    words[icmp] = UNREACHABLE_LONG;
+    words[icmp] = kind;
     words[icmp + 1] = swap16(mtu) << 16;
-    words[icmp] = UNREACHABLE_LONG | (~fold(sumBytes(words, icmp << 2, 8 + quoted, 0)) << 16);
+    words[icmp] = kind | (~fold(sumBytes(words, icmp << 2, 8 + quoted, 0)) << 16);
   } else {
     words[ip] = 0x60;
     words[ip + 1] = swap16(8 + quoted) | (IPPROTO_ICMPV6 << 16) | (TTL << 24);
@@ -100,10 +114,10 @@ export function makeTooLong(
       words[ip + 2 + i] = from[i]!;
       words[ip + 6 + i] = words[old + 2 + i]!;
     }
-    words[icmp] = PACKET_TOO_BIG;
+    words[icmp] = kind;
     words[icmp + 1] = swap16(mtu) << 16;
     const pseudo = (IPPROTO_ICMPV6 << 8) + swap16(8 + quoted);
-    words[icmp] = PACKET_TOO_BIG | (~fold(sumBytes(words, (ip + 2) << 2, 32 + 8 + quoted, pseudo)) << 16);
+    words[icmp] = kind | (~fold(sumBytes(words, (ip + 2) << 2, 32 + 8 + quoted, pseudo)) << 16);
   }
   return ETHERNET + total;
 }

@@ -1,8 +1,9 @@
 // A client's frame: is it what that client may send, and where does it go? Nothing leaves that is not from the client's own
 // link-layer address, address and port: a match's, or a claim's, which the first packet of a flow asks for and waits for.
 //
-//   other client | this host's kernel    if it is sent to this host, or to its alias
-//   the wire                              else, as it is
+//   other client | this host's kernel    if it is for one of them, or to the alias
+//   the wire, routed                      if it is sent to the card's link-layer address, for somebody else
+//   the wire, as it is                    else
 import type { Recorder } from "../capture/recorder.ts";
 import { Origin, Verdict } from "../capture/verdict.ts";
 import { AF_INET } from "../wire/address.ts";
@@ -47,23 +48,36 @@ import { FROM_CLIENT, type Host } from "./host.ts";
 import { makeTooLong } from "./icmp.ts";
 import type { Inbound } from "./inbound.ts";
 import { CLIENT_FLAGS, CLIENT_MTU, FILTERS_FROM } from "./table/layout.ts";
+import { Router } from "./route.ts";
 import type { Waiting } from "./waiting.ts";
 
 const DHCP_QUESTION = 0x4300_4400; // ports' word: from 68 to 67
 const DHCP_XID = 3;
+
+/** Whether a packet is to many hosts: a group, or IPv4's broadcast. */
+const isGroup = (words: Int32Array, p: Int32Array): boolean => {
+  const first = words[p[P_DST]!]!;
+  return p[P_FAMILY] === AF_INET ? (first & 0xf0) === 0xe0 || first === -1 : (first & 0xff) === 0xff;
+};
+
 const NOBODY = -1;
 // Where the fragments of a packet go, beside a client's slot.
 const TO_WIRE = -1;
 const TO_KERNEL = -2;
 const TO_NOBODY = -3;
+const TO_ROUTE = -4;
 
-/** What becomes of a frame whose claim was answered, if it is not the client's: no second question. */
+/** How often a frame was looked at: it asks for a claim once, and waits for a neighbour in one place. */
 export const FIRST_TIME = 0;
+/** Its claim was answered, or its first fragment has come. */
 export const AGAIN = 1;
+/** It waits for a neighbour. */
+export const WAITS = 2;
 
 export class Outbound {
   readonly fragments: Fragments = new Fragments();
   private readonly core: Core;
+  private readonly router: Router;
   private readonly host: Host;
   private readonly inbound: Inbound;
   private readonly arp: Arp;
@@ -91,6 +105,7 @@ export class Outbound {
     alias4: Int32Array,
     alias6: Int32Array,
   ) {
+    this.router = new Router(core, bytes, alias4, alias6);
     this.core = core;
     this.host = host;
     this.inbound = inbound;
@@ -106,7 +121,7 @@ export class Outbound {
 
   /**
    * The frame of client `slot` at `off`, 2 mod 4. Returns WIRE, DONE, HELD, or a drop reason.
-   * @param time AGAIN for one that was held; what is missing still is not asked for again
+   * @param time FIRST_TIME, AGAIN or WAITS
    */
   frame(slot: number, off: number, len: number, time: number): number {
     const { acks } = this.core;
@@ -125,7 +140,7 @@ export class Outbound {
     this.verdict = Verdict.answered;
     const result = this.decide(slot, off, len, time);
     const known = result === WIRE ? Verdict.sent : result === HELD ? Verdict.held : this.verdict;
-    if (result !== HELD || time !== AGAIN) recorder.end(result > 0 ? result : known, this.to, slot);
+    if (result !== HELD || time !== WAITS) recorder.end(result > 0 ? result : known, this.to, slot);
     return result;
   }
 
@@ -157,8 +172,8 @@ export class Outbound {
         return refused;
       }
     }
-    const toHost = this.host.isToAlias(p) || core.isToCard(ip) || this.host.isToItself(p);
-    if (p[P_FRAGMENT] === LATER) return this.later(slot, p, off, len);
+    const toAlias = this.host.isToAlias(p) || this.host.isToItself(p);
+    if (p[P_FRAGMENT] === LATER) return this.later(slot, p, off, len, time);
     const reason = this.isOwn(slot, p, off, len, time);
     if (reason !== 0) return reason;
     if (isGroupMac(words, ip)) {
@@ -166,14 +181,30 @@ export class Outbound {
       this.remember(slot, p, TO_WIRE, 0);
       return WIRE;
     }
+    const toCard = core.isToUs(ip);
+    if (toCard && isGroup(words, p)) this.inbound.groupFrom(slot, p, off, len, FROM_CLIENT);
     const target = core.find(p);
-    if (target >= 0 && (toHost || (target !== slot && core.isToClient(ip, target)))) {
+    if (target >= 0 && (toAlias || toCard || (target !== slot && core.isToClient(ip, target)))) {
       core.touch();
       this.remember(slot, p, target, core.generation(target));
       return this.toClient(target, p, off, len);
     }
-    this.remember(slot, p, toHost ? TO_KERNEL : TO_WIRE, 0);
-    return toHost ? this.toKernel(p, off) : WIRE;
+    if (toAlias || (toCard && core.isLocal(p[P_FAMILY] === AF_INET, words, p[P_DST]!))) {
+      this.remember(slot, p, TO_KERNEL, 0);
+      return this.toKernel(p, off);
+    }
+    this.remember(slot, p, toCard ? TO_ROUTE : TO_WIRE, 0);
+    return toCard ? this.route(slot, p, off, len, time) : WIRE;
+  }
+
+  /** Out of the card by the netbase. */
+  private route(slot: number, p: Int32Array, off: number, len: number, time: number): number {
+    const { core, router } = this;
+    const port = core.deliver.ports.of(slot);
+    const result = router.frame(p, port === undefined || !port.isIp);
+    if (result === ASKED) return this.wait(slot, off, len, time);
+    if (result > 0) router.tell(slot, p, off, len, result);
+    return result;
   }
 
   /** What filters say of a packet as the client sent it: 0, or the drop reason. */
@@ -195,7 +226,7 @@ export class Outbound {
       core.touch();
       return 0;
     }
-    if (owner >= 0 && owner !== slot) return time === AGAIN ? Drop.claim_refused : Drop.not_owner;
+    if (owner >= 0 && owner !== slot) return time !== FIRST_TIME ? Drop.claim_refused : Drop.not_owner;
     if (!this.mayClaim(p)) return Drop.not_owner;
     const isDhcp =
       four && p[P_PROTOCOL] === IPPROTO_UDP && p[P_PORTS] === DHCP_QUESTION && words[p[P_SRC]!] === 0;
@@ -205,7 +236,7 @@ export class Outbound {
       core.touch();
       return 0;
     }
-    if (time === AGAIN) return Drop.claim_refused;
+    if (time !== FIRST_TIME) return Drop.claim_refused;
     const { held } = this;
     const src = p[P_SRC]!;
     const dst = p[P_DST]!;
@@ -261,9 +292,18 @@ export class Outbound {
 
   /** Keeps a question about a neighbour until it is known. */
   private wait(slot: number, off: number, len: number, time: number): number {
-    if (time === AGAIN) return HELD; // it waits already
+    if (time === WAITS) return HELD; // it waits already
     if (!this.waiting.ask(slot, this.core.generation(slot), off, len)) return Drop.no_neighbour;
     return HELD;
+  }
+
+  /** The neighbour that a client's frame waited for does not answer: the client is told, if it was to be routed. */
+  late(slot: number, off: number, len: number): void {
+    const { words, packet: p } = this.core;
+    const ip = (off + ETHERNET) >>> 2;
+    const six = etherType(words, ip) === ETHERTYPE_IPV6;
+    if ((six || etherType(words, ip) === ETHERTYPE_IPV4) && parseIp(words, p, six, ip, len - ETHERNET, false))
+      this.router.tell(slot, p, off, len, Drop.no_neighbour);
   }
 
   private remember(slot: number, p: Int32Array, where: number, generation: number): void {
@@ -271,7 +311,7 @@ export class Outbound {
   }
 
   /** A fragment without ports: where its first one went, if that is known. */
-  private later(slot: number, p: Int32Array, off: number, len: number): number {
+  private later(slot: number, p: Int32Array, off: number, len: number, time: number): number {
     const { core, fragments } = this;
     if (!fragments.find(p, core.words, slot))
       return fragments.wait(p, core.words, slot, core.generation(slot), off, len) ? HELD : Drop.bad_fragment;
@@ -281,6 +321,7 @@ export class Outbound {
     if (refused !== 0) return refused;
     if (where === TO_WIRE) return WIRE;
     if (where === TO_KERNEL) return this.toKernel(p, off);
+    if (where === TO_ROUTE) return this.route(slot, p, off, len, time);
     if (!core.isLive(where, fragments.valueGeneration)) return Drop.client_gone;
     return this.toClient(where, p, off, len);
   }

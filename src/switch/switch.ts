@@ -20,7 +20,8 @@ import { Judge, type JudgeParts } from "./filters/judge.ts";
 import { FROM_WIRE, Host } from "./host.ts";
 import { Inbound } from "./inbound.ts";
 import type { MatchTable } from "./match.ts";
-import { AGAIN, Outbound } from "./outbound.ts";
+import { AGAIN, Outbound, WAITS } from "./outbound.ts";
+import { Ports } from "./ports.ts";
 import type { Requests } from "./request.ts";
 import type { Solicitor } from "./solicit.ts";
 import { Stock } from "./stock.ts";
@@ -41,11 +42,14 @@ export interface SwitchParts {
   readonly touches: Int32Array;
   readonly accounts: Accounts;
   readonly recorder: Recorder;
+  /** what the control Worker says of clients by memif (link/memif/port.ts), and locks of rings that Workers share */
+  readonly ports: ArrayBuffer;
+  readonly locks: ArrayBuffer;
+  /** this Worker's number; 0 is the one that reads the tap */
+  readonly worker: number;
   readonly epollFd: number;
   readonly tapFd: number;
   readonly tapIfindex: number;
-  /** whether this Worker is the one that reads the tap */
-  readonly readsTap: boolean;
   /** four words each; an IPv4 address in word 0 */
   readonly alias4: Int32Array;
   readonly alias6: Int32Array;
@@ -62,6 +66,7 @@ export interface SwitchParts {
 export class Switch {
   /** Drops by reason, since the last look. */
   readonly tally: Int32Array = new Int32Array(dropNames.length);
+  readonly ports: Ports;
   readonly deliver: Deliver;
   readonly host: Host;
   readonly wire: Wire;
@@ -89,7 +94,9 @@ export class Switch {
     this.services = parts.services;
     this.requests = requests;
     this.wake = () => parts.wake();
-    this.deliver = new Deliver(table, accounts, base, (slot) => requests.gone(slot));
+    const { clients } = table.layout.capacity;
+    this.ports = new Ports(link.memory, parts.ports, parts.locks, clients, parts.worker);
+    this.deliver = new Deliver(table, this.ports, accounts, base, (slot) => requests.gone(slot));
     this.stock = new Stock(link, this.deliver);
     const core = new Core(
       this.words,
@@ -109,7 +116,7 @@ export class Switch {
     this.wire = new Wire(link, this.stock, this.deliver, accounts, core.acks, transmit.port);
     const arp = new Arp(core, alias4[0]!);
     const discovery = new Discovery(core, alias6);
-    this.held = new Held(requests, table.layout.capacity.clients);
+    this.held = new Held(requests, clients);
     this.inbound = new Inbound(
       core,
       this.host,
@@ -139,11 +146,12 @@ export class Switch {
       this.inbound,
       this.outbound,
       this.wire,
+      this.ports,
       requests,
       tap,
       parts.epollFd,
       base,
-      parts.readsTap ? parts.tapFd : -1,
+      parts.worker === 0 ? parts.tapFd : -1,
       this.tally,
     );
   }
@@ -288,9 +296,10 @@ export class Switch {
       const slot = waiting.askedSlot[i]!;
       const isLive = core.isLive(slot, waiting.askedGeneration[i]!);
       const len = waiting.askedLen[i]!;
-      const result = isLive ? outbound.frame(slot, off, len, AGAIN) : 0;
+      const result = isLive ? outbound.frame(slot, off, len, WAITS) : 0;
       if (result === HELD && !waiting.isLate(i)) continue;
       waiting.leave(i);
+      if (result === HELD) outbound.late(slot, off, len);
       if (result === HELD) this.unsent(slot, off, Drop.no_neighbour);
       this.finish(slot, off, len, result === HELD ? Drop.no_neighbour : result);
     }

@@ -106,8 +106,7 @@ export class Transmit {
    * not the pass's usual case. Writes the Ethernet header and returns 0, or the drop reason.
    */
   unusual(ip: number, dst: number, nh: number, len: number): number {
-    const special = nh !== 0 && (this.base[nh + NH_TYPE]! & NH_SPECIAL) !== 0;
-    const leg = special ? this.select(ip, dst, nh) : nh;
+    const leg = nh === 0 ? 0 : this.leg(ip, dst, nh);
     if (leg === 0) return Drop.no_route;
     const reason = this.refusal(leg, len);
     if (reason !== 0) return reason;
@@ -140,9 +139,10 @@ export class Transmit {
     return this.refusal(leg, 0) === 0 && (this.base[leg + NH_LINK]! & 0xff) === family;
   }
 
-  /** The leg that the packet at word `ip` to `dst` takes: of several, or by its TOS. 0 if no route is left. */
-  private select(ip: number, dst: number, nh: number): number {
+  /** The leg of next hop `nh` that the packet at word `ip` to `dst` takes: of several, or by its TOS. 0 if no route is left. */
+  leg(ip: number, dst: number, nh: number): number {
     const { words } = this;
+    if ((this.base[nh + NH_TYPE]! & NH_SPECIAL) === 0) return nh;
     const protocol = (words[ip + 2]! >>> 8) & 0xff;
     const hasPorts = protocol === IPPROTO_UDP || protocol === IPPROTO_TCP;
     const tos = (words[ip]! >>> 8) & 0xff;

@@ -42,6 +42,8 @@ export interface SocketOptions {
   /** UMEM: `frames` frames of `frameBytes` (2048 or 4096: see `frameBytesFor`). */
   readonly frames: number;
   readonly frameBytes: number;
+  /** What they lie at the beginning of; missing: made here. Its pages are given back with the socket. */
+  readonly memory?: WebAssembly.Memory;
   /** Ring sizes, powers of two. */
   readonly rxSize: number;
   readonly txSize: number;
@@ -127,7 +129,7 @@ function bind(options: SocketOptions, mode: "zerocopy" | "copy"): XdpSocket {
   let frameArea: WebAssembly.Memory | undefined;
   let umem: Pointer | null = null;
   try {
-    frameArea = frameMemory(bytes);
+    frameArea = options.memory ?? frameMemory(bytes);
     const memory = new DataView(bufferAt(page, PAGE));
     fillIn(memory, abi.xsk_umem_config, UMEM_CONFIG, {
       fill_size: options.fillSize ?? 2 * rxSize,

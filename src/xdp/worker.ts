@@ -85,11 +85,12 @@ class Clients {
     const one = new BigUint64Array(new ArrayBuffer(8)).fill(1n);
     this.switch = new Switch({
       ...shared,
-      ...{ table, epollFd, tapFd, tapIfindex },
+      ...{ table, epollFd, tapFd, tapIfindex, worker },
+      ports: open(boot.ports, "read-only").buffer,
+      locks: open(boot.locks, "read-write").buffer,
       requests: new Requests(own, table, worker),
       touches: own.touches,
       accounts: own.accounts,
-      readsTap: worker === 0,
       filters: {
         ...card,
         filters: open(filters.table, "read-only").buffer,
@@ -175,11 +176,16 @@ function run(boot: NetBoot): void {
     control.beat();
     if (received > 0) lastFrame = now;
     else if (boot.poll !== "busy" && !sending && !others?.isDue && now - lastFrame >= idleNs) {
+      if (others?.ports.rest() === false) {
+        others.ports.rise();
+        continue; // a client by memif sent meanwhile, and has not rung
+      }
       netbase.offline();
       clients?.epoch.offline();
       const isLimited = others?.channels.isLimited; // who waits for its rate wakes nobody
       libc.poll(ptr(pollfds), isLimited ? 2 : 3, isLimited || others?.waits ? SHORT_MS : SLEEP_MS);
       clients?.epoch.quiesce();
+      others?.ports.rise();
       netbase.online();
       transmit.refresh(); // the card may have changed meanwhile
       recorder.refresh();

@@ -5,7 +5,7 @@ import { libc } from "../../ffi/libc.ts";
 import { ptr } from "../../ffi/memory.ts";
 import { Batch } from "../../src/link/link.ts";
 import { Connection } from "../../src/link/memif/connection.ts";
-import { FromClient, type Mapped, ToClient } from "../../src/link/memif/ring.ts";
+import { beginRing, FromClient, type Mapped, ToClient } from "../../src/link/memif/ring.ts";
 import type { Limits } from "../../src/link/memif/session.ts";
 import { Windows } from "../../src/link/memif/window.ts";
 import { frameMemory } from "../../src/mem/frames.ts";
@@ -76,13 +76,22 @@ export class MemifServer implements Disposable {
   private control(connection: Connection): void {
     if (connection.read()) {
       const { session } = connection;
-      const mapped: Mapped = { offs: new Int32Array(256).fill(-1), bytes: new Float64Array(256) };
+      const mapped: Mapped = { offs: new Int32Array(256).fill(-1), bytes: new Int32Array(256) };
       for (const { index, bytes, fd } of session.regions) {
         const offset = this.windows.map(fd, bytes);
         if (offset < 0) throw new Error("no window");
         mapped.offs[index] = offset;
         mapped.bytes[index] = bytes;
         this.mapped.push({ offset, bytes });
+      }
+      const words = new Int32Array(this.memory.buffer);
+      const wrong = [...session.s2m, ...session.m2s]
+        .map((place) => beginRing(words, mapped, place))
+        .find(Boolean);
+      if (wrong) {
+        connection.refuse(wrong);
+        this.end();
+        return;
       }
       this.from = session.s2m.map((place) => new FromClient(this.memory, mapped, place));
       this.to = session.m2s.map((place) => new ToClient(this.memory, mapped, place));

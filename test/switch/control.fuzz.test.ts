@@ -183,6 +183,7 @@ const control = new Control({
   local,
   macs: [],
   setMac: (mac, on) => model.setMac(mac, on),
+  serve: () => {},
   changed: (_, come) => void (there += come ? 1 : -1),
 });
 afterAll(() => {

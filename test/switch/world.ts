@@ -21,6 +21,8 @@ import { readRule, type Rule } from "../../src/switch/filters/rule.ts";
 import { FilterWriter } from "../../src/switch/filters/writer.ts";
 import { TableReader } from "../../src/switch/table/find.ts";
 import { ACKNOWLEDGED, FILTERS_FROM, FILTERS_TO, tableBytes } from "../../src/switch/table/layout.ts";
+import { portsBytes } from "../../src/link/memif/port.ts";
+import { lockBytes } from "../../src/switch/ports.ts";
 import { Own, ownBytes } from "../../src/switch/own.ts";
 import type { Match } from "../../src/switch/table/pattern.ts";
 import { Asked, Requests } from "../../src/switch/request.ts";
@@ -159,6 +161,7 @@ export class World {
     this.rules = (options.rules ?? []).map(ruleOf);
     this.epollFd = check("epoll_create1", libc.epoll_create1(0));
     const [tap, tapServer] = socketPair();
+    this.ports = new ArrayBuffer(portsBytes);
     this.tap = new End(tap);
     this.fds.push(this.epollFd, tapServer);
     let made: Switch | undefined;
@@ -176,7 +179,9 @@ export class World {
           epollFd: this.epollFd,
           tapFd: tapServer,
           tapIfindex: TAP_IFINDEX,
-          readsTap: true,
+          worker: 0,
+          ports: this.ports,
+          locks: new ArrayBuffer(lockBytes(capacity.clients)),
           alias4: Int32Array.of(parseIPv4(ALIAS4)!),
           alias6: parseIPv6(ALIAS6)!,
           macs: new Int32Array(0),
@@ -208,6 +213,8 @@ export class World {
     this.tick(0);
   }
 
+  /** What the control Worker would say of clients by memif. */
+  readonly ports: ArrayBuffer;
   /** Clients that control was told are gone. */
   readonly gone: number[] = [];
 

@@ -24,8 +24,8 @@ const CHAIN = 64;
 export interface Mapped {
   /** Offset of each region in the frame memory, -1 where there is none; by index, 256 of them. */
   readonly offs: Int32Array;
-  /** Bytes of each, u32 at most; 0 where there is none. */
-  readonly bytes: Float64Array;
+  /** Bytes of each; 0 where there is none. */
+  readonly bytes: Int32Array;
 }
 
 /** Copies within the memory. Frames are short: up to here by words, then by copyWithin (bench/memif.ts). */
@@ -61,6 +61,15 @@ export function copy(words: Int32Array, bytes: Uint8Array, dst: number, src: num
   for (let i = end - ((end - at) & 3); i < end; i++) bytes[i] = bytes[src + i - dst]!;
 }
 
+/** Before the client is told that it is connected: its ring begins empty. Returns what is wrong with it, or "". */
+export function beginRing(words: Int32Array, mapped: Mapped, ring: RingPlace): string {
+  const base = (mapped.offs[ring.region]! + ring.offset) >>> 2;
+  if (words[base] !== COOKIE) return "a ring without its cookie";
+  words[base + HEAD] = words[base + HEAD]! & 0xffff;
+  words[base + TAIL] = 0;
+  return "";
+}
+
 class Side {
   readonly words: Int32Array;
   readonly bytes: Uint8Array;
@@ -71,16 +80,13 @@ class Side {
   protected readonly mapped: Mapped;
   protected tail = 0;
 
-  /** @param memory the frame memory that the client's regions are mapped into */
+  /** @param memory the frame memory that the client's regions are mapped into; the ring was begun (beginRing) */
   constructor(memory: WebAssembly.Memory, mapped: Mapped, ring: RingPlace) {
     this.words = new Int32Array(memory.buffer);
     this.bytes = new Uint8Array(memory.buffer);
     this.mapped = mapped;
     this.base = (mapped.offs[ring.region]! + ring.offset) >>> 2;
     this.size = 2 ** ring.log2;
-    if (this.words[this.base] !== COOKIE) this.broken = "a ring without its cookie";
-    this.words[this.base + HEAD] = this.words[this.base + HEAD]! & 0xffff;
-    this.words[this.base + TAIL] = 0;
   }
 
   /** Descriptors that the client has put there and we have not taken. */
@@ -127,17 +133,17 @@ export class FromClient extends Side {
   }
 
   /**
-   * Copies up to `max` frames to where `batch.off[0..max)` says, at most `room` bytes each, and sets `batch.len` and
-   * `batch.n`. Frames that do not fit are dropped and counted.
+   * Copies up to `max` frames to `skip` bytes behind where `batch.off[0..max)` says, at most `room` bytes each, and sets
+   * `batch.len` and `batch.n`. Frames that do not fit are dropped and counted.
    */
-  receive(batch: Batch, max: number, room: number): void {
+  receive(batch: Batch, max: number, room: number, skip = 0): void {
     const { words, bytes } = this;
     batch.n = 0;
     if (this.broken !== "") return;
     let left = this.ready();
     let cursor = this.tail;
     while (left > 0 && batch.n < max) {
-      const start = batch.off[batch.n]!;
+      const start = batch.off[batch.n]! + skip;
       let len = 0;
       let parts = 0;
       let more = true;
@@ -168,6 +174,15 @@ export class FromClient extends Side {
 }
 
 export class ToClient extends Side {
+  /** Where the next frame goes; `resume` there where others have written meanwhile. */
+  get cursor(): number {
+    return this.tail;
+  }
+
+  resume(cursor: number): void {
+    this.tail = cursor;
+  }
+
   /** Whether the client wants to be woken for what it has got. */
   get wantsInterrupt(): boolean {
     return (Atomics.load(this.words, this.base + HEAD) & MASK_INTERRUPTS) === 0;
