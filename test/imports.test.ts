@@ -40,7 +40,7 @@ const MAY: Record<string, readonly string[]> = {
     "src/xdp",
     "src/switch",
   ],
-  "src/client": ["ffi", "src/mem", "src/wire", "src/link", "src/control"],
+  "src/client": ["ffi", "src/mem", "src/wire", "src/link", "src/grants", "src/control"],
   "src/lab": ["ffi", "src/mem", "src/wire", "src/netlink", "src/netbase", "src/link", "src/switch"],
 };
 /** Files that join folders into a running thread or program, and so see more than their folder. */

@@ -7,7 +7,7 @@ import { ETHERNET } from "../wire/ether.ts";
 import { PROTOCOLS } from "../wire/protocol.ts";
 import { MemifPipe } from "./memifpipe.ts";
 import { Frames, type Pipe } from "./pipe.ts";
-import { type Refused, refusal, Requests } from "./request.ts";
+import { type Grant, type Refused, refusal, Requests } from "./request.ts";
 import { UnixPipe } from "./unixpipe.ts";
 import { Watch } from "./waiter.ts";
 
@@ -45,6 +45,8 @@ export interface AttachOptions {
   queues?: number;
   /** slots of each, a power of two up to 16384; 1024 */
   slots?: number;
+  /** what netd asks for on some cards; when it ends, so does the channel */
+  grant?: Grant | undefined;
 }
 
 const addressOf = (text: string): object => ({ [text.includes(":") ? "Ipv6" : "Ipv4"]: text });
@@ -107,6 +109,8 @@ export class Channel implements Disposable {
   readonly frames: Frames;
   private readonly pollfd = new Int32Array(new ArrayBuffer(8));
   private watch: Watch | undefined;
+  private news: Watch | undefined;
+  private taken: Refused | undefined;
   private waiting: PromiseWithResolvers<boolean> | undefined;
   private closed = false;
 
@@ -121,6 +125,9 @@ export class Channel implements Disposable {
     this.mtu = self.mtu;
     this.addresses = self.addresses;
     this.frames = new Frames(pipe);
+    if (requests.fd < 0) return;
+    this.news = new Watch(requests.fd, () => void this.heard());
+    this.news.arm();
   }
 
   /** These packets come here from now on. @throws Refused */
@@ -199,8 +206,9 @@ export class Channel implements Disposable {
     return n > 0;
   }
 
-  /** @throws SysError if netd is gone */
+  /** @throws SysError if netd is gone, Refused if it has taken the channel back */
   alive(): void {
+    if (this.taken !== undefined) throw this.taken;
     const reason = this.pipe.gone();
     if (reason !== "")
       throw new SysError(`channel on ${this.interface}`, ECONNRESET, `netd is gone: ${reason}`);
@@ -215,12 +223,25 @@ export class Channel implements Disposable {
     if (this.closed) return;
     this.closed = true;
     this.watch?.close();
+    this.news?.close();
+    this.requests.close();
     this.pipe.close();
     this.waiting?.resolve(false);
   }
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  /** A grant has ended, and the channel with it if nothing else allows it. */
+  private async heard(): Promise<void> {
+    const why = this.requests.ended();
+    const { text } = await this.requests.ask("hear netd", "WhoAmI").catch(() => ({ text: "{}" }));
+    if (this.closed) return;
+    const { Client: self } = JSON.parse(text) as { Client?: { client?: number } };
+    if (self?.client !== undefined) return this.news?.arm();
+    this.taken = why;
+    this.woken();
   }
 
   private woken(): void {
@@ -249,9 +270,10 @@ export async function attach(options: AttachOptions): Promise<Channel> {
     const { text } = await requests.ask(op, "WhoAmI");
     return (JSON.parse(text) as { Client?: Self }).Client ?? fail(refusal(op, text));
   };
-  const { mtu } = await self();
   let pipe: Pipe | undefined;
   try {
+    const { mtu } = await self();
+    if (options.grant) await requests.present(op, options.grant);
     if (wanted !== "unix") {
       const log2 = log2Of(options.slots ?? 1024);
       const { text, fd } = await requests.ask(op, { RequestMemif: [ifname, process.pid] });
@@ -268,6 +290,7 @@ export async function attach(options: AttachOptions): Promise<Channel> {
     return channel;
   } catch (error) {
     pipe?.close();
+    requests.close();
     throw error;
   }
 }

@@ -5,6 +5,6 @@
 export { attach, Channel, type AttachOptions, type Listen } from "./channel.ts";
 export type { Datagrams } from "./datagrams.ts";
 export type { Frames, Pipe } from "./pipe.ts";
-export { Refused } from "./request.ts";
+export { type Grant, Refused } from "./request.ts";
 export { udp, UdpSocket, type UdpHandlers, type UdpOptions } from "./udp.ts";
 export { SysError } from "../../ffi/errno.ts";

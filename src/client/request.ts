@@ -11,6 +11,8 @@ import { join } from "node:path";
 import { check, errno, SysError } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
 import { bufferAt, mapPrivate, type Pointer, ptr, unmap } from "../../ffi/memory.ts";
+import type { PrivateKey } from "../grants/keys.ts";
+import type { Challenge } from "../grants/proof.ts";
 
 const AF_UNIX = 1;
 const SOCK_DGRAM_CLOEXEC = 2 | 0x80000;
@@ -42,6 +44,12 @@ export class Refused extends Error {
   }
 }
 
+/** Signed grants (docs/grants.md): a chain, the issuer's link first, and the key that the last one is bound to. */
+export interface Grant {
+  readonly chain: readonly string[];
+  readonly key: PrivateKey;
+}
+
 export interface Answer {
   readonly text: string;
   /** the caller's to close; -1: none */
@@ -62,6 +70,9 @@ export class Requests {
   private readonly path: string;
   /** One question at a time: they share the path. */
   private last: Promise<unknown> = Promise.resolve();
+  /** The socket of who has presented a grant: it stays, because the grant's end is told there. -1: one for each question. */
+  private kept = -1;
+  private why: Refused | undefined;
 
   /** @param directory where the daemon can see the path that it answers at */
   constructor(server: string, directory: string = tmpdir()) {
@@ -85,6 +96,48 @@ export class Requests {
     if (text !== "OK") throw refusal(op, text);
   }
 
+  /**
+   * Shows that the grant is this program's, and hears of its end from then on. @throws Refused
+   */
+  async present(op: string, { chain, key }: Grant): Promise<void> {
+    this.kept = this.open(op);
+    const { text } = await this.ask(op, "Challenge");
+    const { Challenge: challenge } = JSON.parse(text) as { Challenge?: Challenge };
+    if (challenge === undefined) throw refusal(op, text);
+    if (challenge.client !== this.path)
+      throw new Refused(
+        op,
+        "wrong_holder",
+        `netd asks for a proof of ${challenge.client}, and this is ${this.path}`,
+      );
+    const { prove } = await import("../grants/proof.ts");
+    const answer = await this.ask(op, {
+      Present: { grant: chain, proof: await prove(challenge, chain, key) },
+    });
+    if (!answer.text.startsWith('{"Granted"')) throw refusal(op, answer.text);
+  }
+
+  /** The fd that is readable when netd says something unasked; -1: nothing is heard. */
+  get fd(): number {
+    return this.kept;
+  }
+
+  /** Why a grant has ended, once netd has said so. */
+  ended(): Refused | undefined {
+    if (this.why !== undefined || this.kept < 0) return this.why;
+    const memory = mapPrivate(BYTES, true);
+    const heard = receive("hear netd", this.kept, memory);
+    unmap(memory, BYTES);
+    if (heard !== undefined) this.why = endOf(heard.text);
+    return this.why;
+  }
+
+  /** Of no use afterwards. */
+  close(): void {
+    if (this.kept >= 0) this.shut(this.kept);
+    this.kept = -1;
+  }
+
   /** What the daemon never answers: it is done once the next question is answered. */
   async tell(op: string, request: unknown): Promise<void> {
     const answer = this.last.then(() => this.question(op, request, "WhoAmI"));
@@ -93,21 +146,23 @@ export class Requests {
   }
 
   private async question(op: string, ...requests: unknown[]): Promise<Answer> {
-    const fd = this.open(op);
+    const fd = this.kept < 0 ? this.open(op) : this.kept;
     const memory = mapPrivate(BYTES, true);
     try {
       for (const request of requests) {
         const bytes = Buffer.from(JSON.stringify(request));
         check(op, libc.sendto(fd, ptr(bytes), bytes.length, MSG_NOSIGNAL, null, 0));
       }
-      for (const end = performance.now() + PATIENCE_MS; performance.now() < end; await Bun.sleep(1)) {
+      for (const late = performance.now() + PATIENCE_MS; performance.now() < late; await Bun.sleep(1)) {
         const answer = receive(op, fd, memory);
-        if (answer !== undefined) return answer;
+        const end = answer && endOf(answer.text);
+        if (end !== undefined) this.why = end;
+        else if (answer !== undefined) return answer;
       }
       throw new SysError(op, ETIMEDOUT, `netd does not answer at ${this.server}`);
     } finally {
       unmap(memory, BYTES);
-      this.close(fd);
+      if (fd !== this.kept) this.shut(fd);
     }
   }
 
@@ -122,13 +177,13 @@ export class Requests {
     const server = sockaddr(this.server);
     if (libc.connect(fd, ptr(server), server.length) === 0) return fd;
     const number = errno();
-    this.close(fd);
+    this.shut(fd);
     const hint =
       number === EACCES ? "not for this user: switch.group" : "no netd serves it: netd --interface NAME";
     throw new SysError(`${op}: connect ${this.server}`, number, hint);
   }
 
-  private close(fd: number): void {
+  private shut(fd: number): void {
     libc.close(fd);
     unlinkSync(this.path);
   }
@@ -156,6 +211,14 @@ function receive(op: string, fd: number, memory: number): Answer | undefined {
     text: Buffer.from(view.buffer, ANSWER, n).toString(),
     fd: passed ? view.getInt32(CONTROL + 16, true) : -1,
   };
+}
+
+/** What netd says unasked: a grant has ended. Undefined: it is an answer. */
+function endOf(text: string): Refused | undefined {
+  if (!text.startsWith('{"GrantEnded"')) return undefined;
+  const { code, message } = (JSON.parse(text) as { GrantEnded: { code: string; message: string } })
+    .GrantEnded;
+  return new Refused("grant", code, message);
 }
 
 /** The error that an answer is which is not what was asked for. */

@@ -5,6 +5,8 @@ import { readdirSync, readlinkSync, renameSync, unlinkSync, writeFileSync } from
 import { join } from "node:path";
 import { libc } from "../../ffi/libc.ts";
 import { ptr } from "../../ffi/memory.ts";
+import { attach } from "../../src/client/client.ts";
+import { programHash } from "../../src/filter/program.ts";
 import { prove } from "../../src/grants/proof.ts";
 import { generateKey, publicOf } from "../../src/grants/keys.ts";
 import { packIds, signList } from "../../src/grants/revocation.ts";
@@ -405,6 +407,75 @@ describe("ends", () => {
     child.kill("SIGKILL");
     await child.exited;
     await until("its pidfd to be closed", () => pidfds() < before);
+  });
+});
+
+describe("filters", () => {
+  test("matches that need one: only while it is installed for all that the client gets, and no other may be", async () => {
+    const install = (accept: number) => ({
+      InstallFilter: { direction: "Receive", program: [6, 0, 0, accept] },
+    });
+    const [whole, half] = [65535, 32767].map((k) => programHash([{ code: 6, jt: 0, jf: 0, k }]));
+    const one = await client({ details: [detail({ ports: [[9600, 9609]], filter: whole })] });
+    expect(ask(one, addMatch(OWN, 9600)).Error.message).toContain(
+      `the filter ${whole}, which must be installed first`,
+    );
+    expect(code(one, install(32767))).toBe("not_granted");
+    expect(code(one, install(65535))).toBe("OK");
+    expect(code(one, addMatch(OWN, 9600))).toBe("OK");
+    one.send(control, JSON.stringify({ RemoveFilter: { direction: "Receive" } }));
+    one.hear();
+    expect(ports(one)).toEqual([]);
+    const two = await client({ details: [detail({ filter: half })] });
+    expect(code(two, install(65535))).toBe("not_granted");
+  });
+});
+
+describe("the client library", () => {
+  const options = () => ({
+    interface: "nd0",
+    server: control,
+    directory: scratch.path,
+    pipe: "unix" as const,
+  });
+
+  test("presents a grant, and says why it has lost its channel", async () => {
+    const chain = [await grant({ jti: "7300", details: [detail({ protocols: ["udp"], ports: [9700] })] })];
+    const channel = await attach({ ...options(), grant: { chain, key: holder } });
+    await channel.listen({ proto: "udp", port: 9700 });
+    await expect(channel.listen({ proto: "udp", port: 9701 })).rejects.toThrow(
+      "not_granted (not allowed by ports)",
+    );
+    const ready = channel.ready();
+    await publish(["7001", "7100", "7300"]);
+    await expect(ready).rejects.toThrow("grant: revoked (it was revoked (7300))");
+    expect(() => channel.alive()).toThrow("revoked");
+    channel.close();
+    expect(readdirSync(scratch.path).filter((name) => name.startsWith("netd-client-"))).toEqual([]);
+  });
+
+  test("a grant that ends beside what goes on ends nothing", async () => {
+    policy("[[allow]]\nuids = [0]\n");
+    await until("the policy", () => code(asker(), CHANNEL) === "$");
+    const chain = [await grant({ exp: now() + 1 })];
+    const channel = await attach({ ...options(), grant: { chain, key: holder } });
+    const ready = channel.ready();
+    await Bun.sleep(1500);
+    await channel.listen({ proto: "udp", port: 9710 });
+    expect(() => channel.alive()).not.toThrow();
+    channel.close();
+    expect(await ready).toBe(false);
+    policy("allow = []\n");
+  });
+
+  test("without one, and with another's, it is refused", async () => {
+    await until("no policy", () => code(asker(), CHANNEL) === "not_granted");
+    await expect(attach(options())).rejects.toThrow("not_granted");
+    const chain = [await grant()];
+    await expect(attach({ ...options(), grant: { chain, key: generateKey() } })).rejects.toThrow(
+      "wrong_holder",
+    );
+    expect(readdirSync(scratch.path).filter((name) => name.startsWith("netd-client-"))).toEqual([]);
   });
 });
 
