@@ -269,6 +269,7 @@ export class Control {
       throw error;
     }
     roster.count(client, 1);
+    this.parts.filters.joined(client.slot, entry, table.get(entry).match);
   }
 
   private remove(client: Client, wire: WireMatch): void {

@@ -6,8 +6,10 @@ import { verify } from "../filter/verify.ts";
 import { type Direction, RECEIVE, TRANSMIT } from "../switch/filters/layout.ts";
 import { concerns, type Rule } from "../switch/filters/rule.ts";
 import type { FilterWriter } from "../switch/filters/writer.ts";
+import type { Match } from "../switch/table/pattern.ts";
 import { FILTERS_FROM, FILTERS_TO } from "../switch/table/layout.ts";
 import type { FilterRequest, FilterPlace } from "./filterwire.ts";
+import { Groups } from "./groups.ts";
 import { Refusal, type WireMatch } from "./protocol.ts";
 import type { Client } from "./roster.ts";
 
@@ -45,9 +47,11 @@ export class ClientFilters {
   private readonly parts: FilterParts;
   private readonly isStateful: boolean;
   private readonly held = new Map<number, Held>();
+  private readonly groups: Groups;
 
   constructor(parts: FilterParts) {
     this.parts = parts;
+    this.groups = new Groups(parts.writer);
     this.isStateful = parts.rules.some(({ established }) => established);
   }
 
@@ -65,8 +69,14 @@ export class ClientFilters {
     this.flag(client);
   }
 
+  /** A client has joined a group, by this entry. */
+  joined(client: number, entry: number, group: Match): void {
+    this.groups.join(client, entry, group);
+  }
+
   /** The match is gone, and its filter with it. */
   forget(client: number, entry: number): void {
+    this.groups.leave(client, entry);
     const held = this.held.get(client);
     if (!held?.matches.delete(entry)) return;
     this.take(client, held, entry, RECEIVE);
@@ -91,9 +101,10 @@ export class ClientFilters {
     return row === 0 ? [] : [programHash(writer.program(row))];
   }
 
-  /** Gives back memory that no net Worker looks at any more. */
-  reclaim(): void {
+  /** Does what is due. Returns whether more will be soon. */
+  settle(): boolean {
     this.parts.writer.reclaim();
+    return this.groups.settle();
   }
 
   private entryOf({ match, direction }: FilterPlace, find: (match: WireMatch) => number): number {
@@ -128,6 +139,7 @@ export class ClientFilters {
     if (entry !== 0) held.matches.add(entry);
     this.held.set(client.slot, held);
     this.flag(client);
+    if (direction === RECEIVE) this.groups.filtered(client.slot, entry);
   }
 
   private remove(client: Client, entry: number, direction: Direction): void {
@@ -137,6 +149,7 @@ export class ClientFilters {
     held.matches.delete(entry);
     this.take(client.slot, held, entry, direction);
     this.flag(client);
+    if (direction === RECEIVE) this.groups.filtered(client.slot, entry);
   }
 
   private take(slot: number, held: Held, entry: number, direction: Direction): void {

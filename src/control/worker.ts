@@ -279,7 +279,6 @@ function run(boot: Boot): void {
   function tick(now: number): void {
     table.setNow(Math.floor(now / 1000) + 1);
     table.gather(region);
-    filters.reclaim();
     claims.expire();
     for (const client of channels.closed(roster.all())) control.drop(client);
     if (local.refresh(now)) {
@@ -309,12 +308,9 @@ function run(boot: Boot): void {
   let due = performance.now() + TICK_MS;
   while (!reins.stopping) {
     const wait = Math.max(0, Math.ceil(Math.min(due - performance.now(), grants.wait)));
-    const n = libc.epoll_wait(
-      epoll,
-      ptr(events),
-      EVENTS,
-      roster.reclaim() ? Math.min(wait, RECLAIM_MS) : wait,
-    );
+    const isHeld = roster.reclaim();
+    const isBusy = filters.settle() || isHeld;
+    const n = libc.epoll_wait(epoll, ptr(events), EVENTS, isBusy ? Math.min(wait, RECLAIM_MS) : wait);
     if (n < 0 && errno() !== EINTR) throw new SysError("epoll_wait", errno());
     libc.read(boot.wakeFd, ptr(counter), 8);
     const isLook = libc.read(boot.grants.heardFd, ptr(counter), 8) === 8;

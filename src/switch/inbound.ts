@@ -195,12 +195,11 @@ export class Inbound {
   /** Delivers to the clients in the packet's group, but for one that sent it. Returns how many are in the group. */
   private toMembers(sender: number, p: Int32Array, off: number, len: number, origin: number): number {
     const { members, entries, tally } = this;
-    const { table, words } = this.core;
-    const dst = p[P_DST]!;
-    const n =
-      p[P_FAMILY] === AF_INET
-        ? table.groups4(p[P_PROTOCOL]!, words[dst]!, p[P_PORTS]!, members, entries)
-        : table.groups6(words, dst, p[P_PROTOCOL]!, p[P_PORTS]!, members, entries);
+    const { table, judge } = this.core;
+    let n = judge === undefined ? -1 : judge.plans.find(p, off, len, members, entries);
+    const ruledOut = n < 0 ? 0 : judge!.plans.ruledOut;
+    tally[Drop.rx_filtered_client] = tally[Drop.rx_filtered_client]! + ruledOut;
+    if (n < 0) n = this.everyMember(p);
     for (let i = 0; i < n; i++) {
       if (members[i] === sender) continue;
       table.found[FOUND_ENTRY] = entries[i]!;
@@ -208,7 +207,16 @@ export class Inbound {
       const result = this.deliver(members[i]!, p, off, len, origin);
       if (result > 0) tally[result] = tally[result]! + 1;
     }
-    return n;
+    return n + ruledOut;
+  }
+
+  private everyMember(p: Int32Array): number {
+    const { members, entries } = this;
+    const { table, words } = this.core;
+    const dst = p[P_DST]!;
+    if (p[P_FAMILY] === AF_INET)
+      return table.groups4(p[P_PROTOCOL]!, words[dst]!, p[P_PORTS]!, members, entries);
+    return table.groups6(words, dst, p[P_PROTOCOL]!, p[P_PORTS]!, members, entries);
   }
 
   private deliver(slot: number, p: Int32Array, off: number, len: number, origin: number): number {

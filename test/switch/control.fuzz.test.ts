@@ -350,7 +350,7 @@ test(`control requests, seed ${SEED}`, () => {
       expect(now, `after ${text}`).toEqual(expected());
       expectAllowed();
       most = Math.max(most, filtered().length);
-      filters.reclaim();
+      filters.settle();
       expect(filterWriter.used, `after ${text}`).toBe(filtered().length);
     }
     if (answer?.text === "OK") ok++;
@@ -366,7 +366,7 @@ test(`control requests, seed ${SEED}`, () => {
   expect([...model.entries.keys()]).toEqual([]);
   expect(table.entries).toBe(0);
   expect(most).toBeGreaterThan(4);
-  filters.reclaim();
+  filters.settle();
   expect(filterWriter.used).toBe(0);
   expect(fds()).toBeLessThanOrEqual(before + 1);
 });

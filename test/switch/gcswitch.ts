@@ -1,5 +1,5 @@
 // Child of gc.test.ts: the switch over frames from the wire to a client, from that client to the wire, to another client
-// under the alias and to the kernel and back, until FRAMES went through it; then frames that are objects, so that the test
+// under the alias and to the kernel and back, all of it judged by filters and rules and acknowledged, until FRAMES went through it; then frames that are objects, so that the test
 // sees that collections would be logged. The test's own side allocates nothing either.
 //   bun test/switch/gcswitch.ts FRAMES
 import { writeSync } from "node:fs";
@@ -14,12 +14,18 @@ const STDERR = 2;
 const MSG_DONTWAIT = 0x40;
 const WARM_UP = 400_000;
 const counters = new Counters<string>(LOOP_COUNTERS, new ArrayBuffer(Counters.bytes(LOOP_COUNTERS)), 0);
-const world = new World();
+const RULES = ["allow out established udp", "allow out ip or ip6", "allow in established", "allow in udp"];
+const world = new World({ rules: RULES });
 const { sim } = world;
 const a = world.attach();
 const b = world.attach();
 world.match(a, f.UDP, f.US, 5000);
 world.match(a, f.UDP, f.US6, 5000);
+const entry = world.match(a, f.UDP, f.US, 9);
+world.filter(a, "receive", "udp port 5000 or port 9");
+world.filter(a, "receive", "udp src port 4000", entry);
+world.filter(a, "transmit", "udp src port 5000 or udp src port 80");
+const acks = world.acknowledge(a);
 world.match(b, f.UDP, f.US, 80);
 const mac = { srcMac: f.CARD, dstMac: f.PEER };
 const inward = [f.udpPacket(), f.udpPacket({ src: f.THEM6, dst: f.US6 }), f.udpPacket({ dport: 9 })];
@@ -58,6 +64,7 @@ function run(frames: number): void {
       while (link.tx.take(off, len, 1) === 1) link.recycle(off[0]!);
     }
     drain(a.fd);
+    drain(acks.fd);
     drain(b.fd);
     drain(world.tap.fd);
     world.claims.serve();

@@ -10,6 +10,7 @@ import { captureBytes } from "../../src/capture/region.ts";
 import { CARD_LLADDR, SimLoop } from "../../src/lab/simloop.ts";
 import { CLIENT_COUNTERS } from "../../src/switch/account.ts";
 import { pcapCompile } from "../../ffi/libpcap.ts";
+import { Groups } from "../../src/control/groups.ts";
 import { Claims } from "../../src/control/claim.ts";
 import { dropNames } from "../../src/switch/drops.ts";
 import { decode } from "../../src/filter/program.ts";
@@ -124,6 +125,7 @@ export class World {
   readonly own: Own;
   readonly claims: Claims;
   readonly filters: FilterWriter;
+  readonly groups: Groups;
   readonly filterOwn: FilterOwn;
   readonly rules: readonly Rule[];
   readonly tap: End;
@@ -135,7 +137,7 @@ export class World {
   private now = 1000;
 
   constructor(options: WorldOptions = {}) {
-    const capacity = { clients: 16, matches: options.matches ?? 256 };
+    const capacity = { clients: 32, matches: options.matches ?? 256 };
     const { frames = 256, partialChecksums = false, firewall = false } = options;
     this.frames = frames;
     const memory = new ArrayBuffer(tableBytes(capacity));
@@ -152,10 +154,11 @@ export class World {
       removing: () => {},
       gone: (client) => this.gone.push(client),
     });
-    const filterCapacity = { ...capacity, filters: 64 };
+    const filterCapacity = { ...capacity, filters: 256 };
     const filterMemory = new ArrayBuffer(filterBytes(filterCapacity));
     const epochs = new Int32Array(epochBytes(1) / 4);
     this.filters = new FilterWriter(filterMemory, filterCapacity, epochs, this.table.words);
+    this.groups = new Groups(this.filters);
     const filterOwn = new ArrayBuffer(filterOwnBytes(filterCapacity.filters));
     this.filterOwn = new FilterOwn(filterOwn, filterCapacity.filters);
     this.rules = (options.rules ?? []).map(ruleOf);
@@ -241,10 +244,12 @@ export class World {
     const way = direction === "receive" ? RECEIVE : TRANSMIT;
     if (!this.filters.put(client.slot, entry, way, decode(pcapCompile(text)))) throw new Error("no room");
     this.flag(client);
+    this.groups.filtered(client.slot, entry);
   }
 
   unfilter(client: TestClient, direction: "receive" | "transmit", entry = 0): void {
     this.filters.remove(client.slot, entry, direction === "receive" ? RECEIVE : TRANSMIT);
+    this.groups.filtered(client.slot, entry);
   }
 
   /** What a filter let pass, and refused. */
@@ -295,7 +300,19 @@ export class World {
 
   group(client: TestClient, protocol: number, text: string, port: number): number {
     const { family, words } = parseAddress(text)!;
-    return this.table.addGroup({ family: family as 2 | 10, protocol, address: words, port }, client.slot);
+    const entry = this.table.addGroup(
+      { family: family as 2 | 10, protocol, address: words, port },
+      client.slot,
+    );
+    this.groups.join(client.slot, entry, this.table.get(entry).match);
+    return entry;
+  }
+
+  /** Takes a client out of a group, and the filter of that entry with it. */
+  leave(client: TestClient, entry: number): void {
+    this.table.remove(entry);
+    this.filters.remove(client.slot, entry, RECEIVE);
+    this.groups.leave(client.slot, entry);
   }
 
   /** A frame from the wire. */
@@ -305,7 +322,8 @@ export class World {
 
   /** Turns until nothing comes any more; control answers in between. Returns what went out of the card. */
   run(): Uint8Array[] {
-    const { sim, claims } = this;
+    const { sim, claims, groups } = this;
+    while (groups.settle());
     for (let idle = 0; idle < 2; ) {
       const received = sim.loop.turn() + this.switch.turn();
       idle = received + claims.serve() > 0 ? 0 : idle + 1;

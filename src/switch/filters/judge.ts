@@ -31,6 +31,7 @@ import { Flows, HEARD, SENT } from "./flows.ts";
 import { type Layer, layersOf } from "./layers.ts";
 import { type FilterCapacity, type FilterLayout, filterLayout, RECEIVE, TRANSMIT } from "./layout.ts";
 import { FilterOwn } from "./own.ts";
+import { Plans } from "./plan.ts";
 import { Programs } from "./programs.ts";
 import type { Rule } from "./rule.ts";
 
@@ -59,6 +60,8 @@ export interface JudgeParts {
 
 export class Judge {
   readonly programs: Programs;
+  /** which members of a group a packet may be for */
+  readonly plans: Plans;
   private readonly core: Core;
   private readonly words: Int32Array;
   private readonly layout: FilterLayout;
@@ -93,6 +96,7 @@ export class Judge {
       worker,
       core.table.words[H_SEED]!,
     );
+    this.plans = new Plans(this.words, layout, core.table, core.words);
     const { meta } = this.programs;
     meta.ifindex = parts.ifindex;
     meta.queue = parts.queue;

@@ -6,7 +6,8 @@
 //   of entries  a word an entry of the switch table: the row of a match's filter
 //   rows        16 words a filter, numbered from 1: one cache line
 //   shapes      4 words each: what filters have in common, as source text (filter/compile.ts)
-//   arena       programs with their constants behind them, and shapes' texts
+//   groups      8 words each: the plans of groups whose members have filters (plan.ts)
+//   arena       programs with their constants behind them, shapes' texts, plans
 //
 // A filter is put in another's place by one store, of its row's number, and what it had is used again when no net Worker
 // can still look at it (mem/epoch.ts): readers need neither a lock nor a version. A row's words are written before its
@@ -42,6 +43,30 @@ export const SHAPE_TEXT = 1; // word of its first byte
 export const SHAPE_BYTES = 2;
 export const SHAPES = 4096; // numbered from 1
 
+// Words of a group.
+export const GROUP_WORDS = 8;
+export const GROUP_PLAN = 0; // word of its plan; 0 none
+export const GROUP_META = 1; // groupMeta (table/pattern.ts); 0: no group here
+export const GROUP_PORTS = 2; // as in a header, the source port 0
+export const GROUP_ADDRESS = 3;
+export const GROUPS = 1024; // at most half of them are taken
+
+/** Where the search for a group begins. */
+export function hashGroup(
+  meta: number,
+  ports: number,
+  d0: number,
+  d1: number,
+  d2: number,
+  d3: number,
+): number {
+  let h = Math.imul(meta ^ ports, 0x9e3779b1) ^ d0;
+  h = Math.imul(h ^ (h >>> 15), 0x85ebca6b) ^ d1;
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35) ^ d2;
+  h = Math.imul(h ^ (h >>> 16), 0x27d4eb2f) ^ d3;
+  return ((h ^ (h >>> 15)) & (GROUPS - 1)) >>> 0;
+}
+
 /** Words of the arena a filter, on average. */
 const ARENA_EACH = 128;
 const ARENA_LEAST = 1 << 16;
@@ -56,6 +81,7 @@ export interface FilterLayout {
   readonly entries: number;
   readonly rows: number;
   readonly shapes: number;
+  readonly groups: number;
   readonly arena: number;
   /** one behind its last word */
   readonly end: number;
@@ -74,6 +100,7 @@ export function filterLayout(capacity: FilterCapacity): FilterLayout {
     entries: take(entryCount(capacity) + 1),
     rows: take((capacity.filters + 1) * ROW_WORDS),
     shapes: take((SHAPES + 1) * SHAPE_WORDS),
+    groups: take(GROUPS * GROUP_WORDS),
     arena: take(Math.max(capacity.filters * ARENA_EACH, ARENA_LEAST)),
     end: next,
   };

@@ -9,7 +9,13 @@ import {
   type FilterCapacity,
   type FilterLayout,
   filterLayout,
+  GROUP_META,
+  GROUP_PLAN,
+  GROUP_PORTS,
+  GROUP_WORDS,
+  GROUPS,
   H_SHAPES,
+  hashGroup,
   placeOf,
   ROW_CLIENT,
   ROW_CONSTANTS,
@@ -27,6 +33,8 @@ import {
   SHAPES,
   shapeOf,
 } from "./layout.ts";
+
+import { placePlan } from "./planwords.ts";
 
 /** Where packets begin in net Workers' memory: 2 bytes after a whole word. */
 export const FRAME_ALIGN = 2;
@@ -55,6 +63,7 @@ export class FilterWriter {
   private readonly textOf: (string | undefined)[] = [];
   private readonly sizeOf = new Map<number, number>();
   private ids = 0;
+  private groups = 0;
 
   /** @param epochs, table where the net Workers say what they may still hold: the switch's */
   constructor(buffer: ArrayBuffer, capacity: FilterCapacity, epochs: Int32Array, table: Int32Array) {
@@ -122,6 +131,45 @@ export class FilterWriter {
     const at = rowOf(this.layout, row);
     const from = this.words[at + ROW_PROGRAM]! * 4;
     return decode(this.bytes.slice(from, from + this.words[at + ROW_LENGTH]! * 8));
+  }
+
+  idOf(row: number): number {
+    return this.words[rowOf(this.layout, row) + ROW_ID]!;
+  }
+
+  /**
+   * Gives a group another plan, or none: then, as where there is no room, all its members are asked.
+   * @param key the group's meta, ports and address
+   */
+  plan(key: readonly number[], plan: Int32Array | undefined): void {
+    const { words } = this;
+    const at = this.group(key, plan !== undefined);
+    if (at === 0) return;
+    const before = words[at + GROUP_PLAN]!;
+    const block = plan === undefined ? 0 : this.take(plan.length);
+    if (block !== 0) {
+      placePlan(plan!, block);
+      words.set(plan!, block);
+    }
+    Atomics.store(words, at + GROUP_PLAN, block);
+    if (before !== 0) this.retireBlock(before);
+  }
+
+  /** Where a group is; a new one where it is not yet, if it is to be `made`; 0: there is none, or no room. */
+  private group(key: readonly number[], made: boolean): number {
+    const { words, layout } = this;
+    const [meta, ports, d0, d1, d2, d3] = key as [number, number, number, number, number, number];
+    for (let i = hashGroup(meta, ports, d0, d1, d2, d3); ; i++) {
+      const at = layout.groups + (i & (GROUPS - 1)) * GROUP_WORDS;
+      if (words[at + GROUP_META] === 0) {
+        if (!made || this.groups === GROUPS / 2) return 0;
+        this.groups++;
+        words.set(key.slice(1), at + GROUP_PORTS);
+        Atomics.store(words, at + GROUP_META, meta);
+        return at;
+      }
+      if (key.every((word, n) => words[at + GROUP_META + n] === word)) return at;
+    }
   }
 
   /** Gives back what no net Worker can look at any more. */
@@ -200,7 +248,11 @@ export class FilterWriter {
 
   private take(words: number): number {
     const size = Arena.classOf(words);
-    const block = this.arena.take(size);
+    let block = this.arena.take(size);
+    if (block === 0) {
+      this.reclaim();
+      block = this.arena.take(size);
+    }
     if (block !== 0) this.sizeOf.set(block, size);
     return block;
   }
