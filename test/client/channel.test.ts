@@ -29,9 +29,13 @@ function turnRound({ words, bytes, off }: Frames, i: number, head: number): void
   words[ip + 5] = (words[ip + 5]! >>> 16) | (words[ip + 5]! << 16);
 }
 
-test("every frame of what it listens to, answered where it lies", async () => {
-  using ch = await attach({ ...place(), listen: [{ proto: "udp", port: 53, address: OWN }] });
-  expect(ch).toMatchObject({ mtu: 1500, mac: "02:00:00:00:77:01", head: 14 });
+test.each([
+  { pipe: "unix", ip: false },
+  { pipe: "memif", ip: false },
+  { pipe: "memif", ip: true },
+] as const)("every frame of what it listens to, answered where it lies: %p", async ({ pipe, ip }) => {
+  using ch = await attach({ ...place(), pipe, ip, listen: [{ proto: "udp", port: 53, address: OWN }] });
+  expect(ch).toMatchObject({ kind: pipe, mtu: 1500, mac: "02:00:00:00:77:01", head: ip ? 0 : 14 });
   expect(ch.addresses).toContain(OWN);
   expect(ch.poll(() => {})).toBe(0);
   const seen: number[] = [];
@@ -48,7 +52,7 @@ test("every frame of what it listens to, answered where it lies", async () => {
   const served = serve();
   using client = await UdpClient.open(rig.lab.peer, PEER);
   for (const bytes of [18, 600, 1472]) await client.echo(OWN, 53, { bytes });
-  expect(seen).toEqual([60, 642, 1514]);
+  expect(seen).toEqual([46, 628, 1500].map((bytes) => bytes + ch.head));
   await ch.unlisten({ proto: "udp", port: 53, address: OWN });
   await until("it to hear no more", async () => !(await client.answered(OWN, 53)));
   ch.close();
@@ -66,23 +70,26 @@ test("frames that it makes itself go out; one that is too long does not", async 
   await until("the runt to be counted", async () => ((await runts())?.packets ?? 0) > 0);
 });
 
-test("in a Worker: it blocks until something comes, and ends when it is told to", async () => {
-  const worker = new Worker(new URL("./server.ts", import.meta.url).href);
-  const { promise: port, resolve } = Promise.withResolvers<number>();
-  const { promise: ended, resolve: end } = Promise.withResolvers<number>();
-  worker.onmessage = ({ data }) => (data.port ? resolve(data.port) : end(data.served));
-  const stop = new Int32Array(new SharedArrayBuffer(4));
-  worker.postMessage({ place: place(), stop });
-  using client = await UdpClient.open(rig.lab.peer, PEER);
-  for (let i = 0; i < 20; i++) await client.echo(OWN, await port);
-  Atomics.store(stop, 0, 1);
-  expect(await ended).toBeGreaterThanOrEqual(20);
-  worker.terminate();
-});
+test.each(["memif", "unix"])(
+  "in a Worker, %s: it blocks until something comes, and ends when told",
+  async (pipe) => {
+    const worker = new Worker(new URL("./server.ts", import.meta.url).href);
+    const { promise: port, resolve } = Promise.withResolvers<number>();
+    const { promise: ended, resolve: end } = Promise.withResolvers<number>();
+    worker.onmessage = ({ data }) => (data.port ? resolve(data.port) : end(data.served));
+    const stop = new Int32Array(new SharedArrayBuffer(4));
+    worker.postMessage({ place: { ...place(), pipe }, stop });
+    using client = await UdpClient.open(rig.lab.peer, PEER);
+    for (let i = 0; i < 20; i++) await client.echo(OWN, await port);
+    Atomics.store(stop, 0, 1);
+    expect(await ended).toBeGreaterThanOrEqual(20);
+    worker.terminate();
+  },
+);
 
-test("sockets come and go: no fd stays, and no file", async () => {
+test.each(["memif", "unix"] as const)("sockets come and go, %s: no fd stays, and no file", async (pipe) => {
   const once = async () => {
-    using socket = await udp.bind({ ...place(), socket: {} });
+    using socket = await udp.bind({ ...place(), pipe, socket: {} });
     using client = await UdpClient.open(rig.lab.peer, PEER);
     expect(await client.answered(OWN, socket.port, 50)).toBe(false);
   };
@@ -96,22 +103,25 @@ test("sockets come and go: no fd stays, and no file", async () => {
   await until("netd to have no client", async () => (await rig.clients()).length === 0);
 });
 
-test("netd ends: who waits is told, and so is a socket", async () => {
-  await using own = await SwitchRig.start();
-  const at = { interface: own.lab.ifname, server: own.control, directory: own.scratch.path };
-  using ch = await attach(at);
-  const errors: string[] = [];
-  let closed = 0;
-  const socket = await udp.bind({
-    ...at,
-    socket: { error: (_, error) => void errors.push(error.message), close: () => void closed++ },
-  });
-  const waits = ch.ready();
-  waits.catch(() => {});
-  await own.netd.stop("SIGKILL");
-  await expect(waits).rejects.toThrow(/channel on nd0: ECONNRESET \(netd is gone: /);
-  await until("the socket to be closed", () => closed === 1);
-  expect(errors[0]).toMatch(/ECONNRESET/);
-  expect(socket.closed).toBe(true);
-  expect(() => ch.wait(1000)).toThrow(/netd is gone/);
-});
+test.each(["memif", "unix"] as const)(
+  "netd ends, %s: who waits is told, and so is a socket",
+  async (pipe) => {
+    await using own = await SwitchRig.start();
+    const at = { interface: own.lab.ifname, server: own.control, directory: own.scratch.path, pipe };
+    using ch = await attach(at);
+    const errors: string[] = [];
+    let closed = 0;
+    const socket = await udp.bind({
+      ...at,
+      socket: { error: (_, error) => void errors.push(error.message), close: () => void closed++ },
+    });
+    const waits = ch.ready();
+    waits.catch(() => {});
+    await own.netd.stop("SIGKILL");
+    await expect(waits).rejects.toThrow(/channel on nd0: ECONNRESET \(netd is gone: /);
+    await until("the socket to be closed", () => closed === 1);
+    expect(errors[0]).toMatch(/ECONNRESET/);
+    expect(socket.closed).toBe(true);
+    expect(() => ch.wait(1000)).toThrow(/netd is gone/);
+  },
+);

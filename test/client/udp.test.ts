@@ -1,7 +1,14 @@
 // Sockets of netd/client beside the kernel's on one card: datagrams both ways, near and far, both families, every size;
 // what is refused, and what netd's end looks like from there.
-import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { attach, Refused, type UdpOptions, type UdpSocket, udp } from "../../src/client/client.ts";
+import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import {
+  attach,
+  Refused,
+  type UdpHandlers,
+  type UdpOptions,
+  type UdpSocket,
+  udp,
+} from "../../src/client/client.ts";
 import { OWN, OWN6, PEER, SwitchRig } from "../net/switch.ts";
 import { UdpClient } from "../net/udp.ts";
 import { until } from "../net/wait.ts";
@@ -42,53 +49,47 @@ async function kernel(hostname: string): Promise<{ socket: Bun.udp.Socket<"buffe
   return { socket, heard };
 }
 
-for (const way of ["data", "batch"] as const)
-  test(`an echo by ${way}: every size of both families, from the neighbour and from behind it`, async () => {
-    const { port, datagrams } = await (async () => {
-      const echo = await bind({
-        socket:
-          way === "data"
-            ? { data: (socket, data, to, address) => void socket.send(data, to, address) }
-            : {
-                batch: (_, batch) => {
-                  for (let i = 0; i < batch.n; i++) batch.reply(i);
-                },
-              },
-      });
-      return { port: echo.port, datagrams: echo };
-    })();
-    for (const from of PLACES) {
-      using client = await UdpClient.open(rig.lab.peer, from);
-      const to = from.includes(":") ? OWN6 : OWN;
-      const most = from.includes(":") ? 1452 : 1472;
-      for (const bytes of [4, 5, 6, 7, 63, 64, 65, 511, 1000, most - 1, most])
-        await client.echo(to, port, { bytes });
+describe.each(["memif", "unix"] as const)("over %s", (pipe) => {
+  for (const way of ["data", "batch"] as const)
+    test(`an echo by ${way}: every size of both families, from the neighbour and from behind it`, async () => {
+      const handlers: UdpHandlers =
+        way === "data"
+          ? { data: (socket, data, to, address) => void socket.send(data, to, address) }
+          : { batch: (_, batch) => Array.from({ length: batch.n }, (__, i) => batch.reply(i)) };
+      const echo = await bind({ pipe, socket: handlers });
+      for (const from of PLACES) {
+        using client = await UdpClient.open(rig.lab.peer, from);
+        const to = from.includes(":") ? OWN6 : OWN;
+        const most = from.includes(":") ? 1452 : 1472;
+        for (const bytes of [4, 5, 6, 7, 63, 64, 65, 511, 1000, most - 1, most])
+          await client.echo(to, echo.port, { bytes });
+      }
+      expect(echo.dropped).toBe(0);
+    });
+
+  test("what it sends first: the neighbour is asked for, the gateway for what is behind it", async () => {
+    const socket = await bind({ pipe, socket: {} });
+    for (const to of PLACES) {
+      const { socket: far, heard } = await kernel(to);
+      expect(socket.send("hello", far.port, to)).toBe(true);
+      await until(`${to} to hear`, () => heard.length > 0);
+      expect(heard).toEqual([`${to.includes(":") ? OWN6 : OWN} ${socket.port} hello`]);
+      far.close();
     }
-    expect(datagrams.dropped).toBe(0);
   });
 
-test("what it sends first: the neighbour is asked for, the gateway for what is behind it", async () => {
-  const socket = await bind({ socket: {} });
-  for (const to of PLACES) {
-    const { socket: far, heard } = await kernel(to);
-    expect(socket.send("hello", far.port, to)).toBe(true);
-    await until(`${to} to hear`, () => heard.length > 0);
-    expect(heard).toEqual([`${to.includes(":") ? OWN6 : OWN} ${socket.port} hello`]);
-    far.close();
-  }
-});
-
-test("a port that nobody has is refused by its kernel, and a neighbour that there is not is no neighbour", async () => {
-  const errors: string[] = [];
-  const socket = await bind({ socket: { error: (_, error) => void errors.push(error.message) } });
-  for (const to of [PEER, "fd77::2"]) {
-    socket.send("x", 9, to);
+  test("a port that nobody has is refused by its kernel, and a neighbour that there is not is no neighbour", async () => {
+    const errors: string[] = [];
+    const socket = await bind({ pipe, socket: { error: (_, error) => void errors.push(error.message) } });
+    for (const to of [PEER, "fd77::2"]) {
+      socket.send("x", 9, to);
+      await until("an error", () => errors.length > 0);
+      expect(errors.splice(0)).toEqual([`send to ${to} port 9: ECONNREFUSED (nobody listens there)`]);
+    }
+    socket.send("x", 9, "10.77.0.99");
     await until("an error", () => errors.length > 0);
-    expect(errors.splice(0)).toEqual([`send to ${to} port 9: ECONNREFUSED (nobody listens there)`]);
-  }
-  socket.send("x", 9, "10.77.0.99");
-  await until("an error", () => errors.length > 0);
-  expect(errors[0]).toMatch(/^send to 10\.77\.0\.99(?: port 9)?: EHOSTUNREACH \(no neighbour answers\)$/);
+    expect(errors[0]).toMatch(/^send to 10\.77\.0\.99(?: port 9)?: EHOSTUNREACH \(no neighbour answers\)$/);
+  });
 });
 
 test("too long, no address, a port that is taken: told so", async () => {
