@@ -91,6 +91,7 @@ class Crossing {
   private readonly inbound: Inbound;
   private readonly outbound: Outbound;
   private readonly table: TableReader;
+  private readonly core: Core;
   private readonly batch = new Int32Array(BATCH);
   private readonly offs: number[] = [];
   private readonly out: boolean;
@@ -111,7 +112,7 @@ class Crossing {
     transmit.refresh();
     const deliver = this.channels as unknown as Deliver;
     const macs = new Int32Array(0);
-    const core = new Core(
+    const core = (this.core = new Core(
       words,
       table,
       own.touches,
@@ -121,7 +122,7 @@ class Crossing {
       transmit,
       solicitor,
       macs,
-    );
+    ));
     const alias4 = Int32Array.of(0x0800_00c0, 0, 0, 0);
     const alias6 = Int32Array.of(0x656e_6efd, 0x0064, 0, 0x0800_0000);
     const host = new Host(core, new TapQueue(-1, 0), -1, alias4, alias6, false);
@@ -205,7 +206,7 @@ class Crossing {
   }
 
   time(count: number, seconds: number): number {
-    const { offs, batch, table, words, out } = this;
+    const { offs, batch, core, words, out } = this;
     const order = orderOf(count, ORDER);
     return fastest(seconds, (at) => {
       let wrong = 0;
@@ -216,7 +217,7 @@ class Crossing {
           this.address(off, n, n & (CLIENTS - 1));
           batch[i] = off;
         }
-        table.ahead(words, batch, BATCH, out);
+        core.ahead(words, batch, BATCH, out);
         for (let i = 0; i < BATCH; i++) {
           const client = order[at + i]! & (CLIENTS - 1);
           if (this.one(batch[i]!, client) !== client) wrong++;
@@ -234,7 +235,7 @@ class Crossing {
       const owner = n % CLIENTS;
       const client = this.out && i % 3 === 0 ? (owner + 1) % CLIENTS : owner;
       this.address(off, n, client);
-      this.table.ahead(this.words, Int32Array.of(off), 1, this.out);
+      this.core.ahead(this.words, Int32Array.of(off), 1, this.out);
       const got = this.one(off, client);
       const wanted = n >= count ? this.unmatched : client === owner ? owner : -1 - Drop.not_owner;
       if (got !== wanted) throw new Error(`match ${n} of ${count}, client ${client}: ${got}, not ${wanted}`);

@@ -54,7 +54,7 @@ function createTable(family: Family, count: number): string {
 /** All offsets and numbers of the table as a C header. */
 function header(): string {
   const numbers: Record<string, unknown> = { ...offsets, CLIENTS, PORT, REMOTE_PORT };
-  for (const [name, value] of Object.entries(layout(CAPACITY))) numbers[`L_${name}`] = value;
+  for (const [name, value] of Object.entries(layout(CAPACITY).four)) numbers[`L_four_${name}`] = value;
   const lines = Object.entries(numbers).filter(([, value]) => typeof value === "number");
   return `// Made by bench/switch.ts.\n${lines.map(([name, value]) => `#define ${name} ${value}`).join("\n")}\n`;
 }

@@ -67,7 +67,11 @@ export class ClientViews {
     const { switchboard } = this.parts;
     if (!switchboard) return;
     for (const entry of switchboard.entries())
-      if (entry.kind !== "owned" && (entry.kind === "claim" || entry.kind === "dhcp") === got)
+      if (
+        entry.kind !== "owned" &&
+        entry.kind !== "head" &&
+        (entry.kind === "claim" || entry.kind === "dhcp") === got
+      )
         yield this.entry(entry, entry.kind, got);
   }
 

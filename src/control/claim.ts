@@ -3,7 +3,7 @@
 // goes out. This is the giving, and the taking back: claims end some time after their last frame, by protocol, and a
 // client that wants more than it may have loses the one that was longest without a frame.
 import { AF_INET, AF_INET6 } from "../wire/address.ts";
-import { entryCount } from "../switch/table/layout.ts";
+import { numberCount } from "../switch/table/layout.ts";
 import { REQUEST_WORDS } from "../switch/own.ts";
 import { type Match, swap16 } from "../switch/table/pattern.ts";
 import {
@@ -67,7 +67,7 @@ export class Claims {
     this.asked = asked;
     this.touches = touches;
     this.rules = rules;
-    this.placed = new Int32Array(entryCount(table.layout.capacity) + 1);
+    this.placed = new Int32Array(numberCount(table.layout.capacity));
   }
 
   /** Answers all that is asked, in turns, so that no Worker waits for another's queue. Returns how many requests. */

@@ -8,7 +8,7 @@ import { addressBits, type Prefix, readPrefix } from "../wire/prefix.ts";
 import { PROTOCOLS } from "../wire/protocol.ts";
 import { Local } from "./local.ts";
 import { type Match, readKey, writeKey } from "../switch/table/pattern.ts";
-import { ENTRY_WORDS } from "../switch/table/layout.ts";
+import { KEY_WORDS } from "../switch/table/layout.ts";
 import { type Address, readAddress, Refusal, type WireMatch, writeAddress } from "./protocol.ts";
 import type { Group } from "../switch/table/table.ts";
 
@@ -75,7 +75,7 @@ export function readWant(wire: WireMatch, local: Local): Want {
 
 /** As the table keeps it: no bits behind a prefix. */
 function asKept(match: Match): Match {
-  const key = new Int32Array(ENTRY_WORDS);
+  const key = new Int32Array(KEY_WORDS);
   writeKey(match, key, 0);
   return readKey(key, 0);
 }

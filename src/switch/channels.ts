@@ -181,7 +181,7 @@ export class Channels {
   /** The first `n` of `frames` are what a client has sent. */
   private take(slot: number, n: number): number {
     const { core, frames, outbound, wire } = this;
-    core.table.ahead(core.words, frames.off, n, true);
+    core.ahead(core.words, frames.off, n, true);
     let bytes = 0;
     for (let i = 0; i < n; i++) {
       const off = frames.off[i]!;

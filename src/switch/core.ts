@@ -18,8 +18,10 @@ import type { Accounts } from "./account.ts";
 import { Acks } from "./acks.ts";
 import type { Deliver } from "./deliver.ts";
 import type { TableReader } from "./table/find.ts";
-import { CLIENT_GEN, CLIENT_MAC0, CLIENT_MAC1, ENTRY_META, ENTRY_WORDS } from "./table/layout.ts";
-import { FOUND_TOUCH } from "./table/search.ts";
+import { CLIENT_GEN, CLIENT_MAC0, CLIENT_MAC1 } from "./table/layout.ts";
+import { type Ahead, makeAhead } from "./table/ahead.ts";
+import { dstPrefixOf } from "./table/pattern.ts";
+import { FOUND_META, FOUND_TOUCH } from "./table/search.ts";
 import type { Judge } from "./filters/judge.ts";
 import type { Solicitor } from "./solicit.ts";
 import { PORT_SRC_HEAD, PORT_SRC_TAIL, type Transmit } from "./transmit.ts";
@@ -56,6 +58,8 @@ export class Core {
   /** Further link-layer addresses, two words each. */
   private readonly macs: Int32Array;
   private now = 0;
+  /** Loads what the searches for a batch will look at. */
+  readonly ahead: Ahead;
 
   constructor(
     words: Int32Array,
@@ -73,6 +77,7 @@ export class Core {
     this.words = words;
     this.table = table;
     this.touches = touches;
+    this.ahead = makeAhead(table.words, table.layout, touches);
     this.accounts = accounts;
     this.deliver = deliver;
     this.netbase = netbase;
@@ -91,6 +96,14 @@ export class Core {
     if (p[P_FAMILY] === AF_INET)
       return table.find4(p[P_PROTOCOL]!, words[p[P_DST]!]!, words[p[P_SRC]!]!, p[P_PORTS]!);
     return table.find6(words, p[P_DST]!, p[P_SRC]!, p[P_PROTOCOL]!, p[P_PORTS]!);
+  }
+
+  /** The same for a packet that most often is nobody's here. */
+  findTarget(p: Int32Array): number {
+    const { table, words } = this;
+    const dst = p[P_DST]!;
+    const may = p[P_FAMILY] === AF_INET ? table.mayHave4(words[dst]!) : table.mayHave6(words, dst);
+    return may ? this.find(p) : -1;
   }
 
   /** Whose the answers to packet `p` are. */
@@ -116,9 +129,7 @@ export class Core {
 
   /** How many bits of the destination the entry found last gives. */
   foundPrefix(): number {
-    const { table } = this;
-    const meta = table.words[table.layout.entries + table.found[0]! * ENTRY_WORDS + ENTRY_META]!;
-    return (meta >>> 8) & 0xff;
+    return dstPrefixOf(this.table.found[FOUND_META]!);
   }
 
   /** Whose alone the address at word `at` is: a client's slot, or -1. */

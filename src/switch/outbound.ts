@@ -183,7 +183,7 @@ export class Outbound {
     }
     const toCard = core.isToUs(ip);
     if (toCard && isGroup(words, p)) this.inbound.groupFrom(slot, p, off, len, FROM_CLIENT);
-    const target = core.find(p);
+    const target = core.findTarget(p);
     if (target >= 0 && (toAlias || toCard || (target !== slot && core.isToClient(ip, target)))) {
       core.touch();
       this.remember(slot, p, target, core.generation(target));

@@ -6,17 +6,15 @@
 //   then       accounts: what each client sent, got and lost (account.ts)
 import { Accounts } from "./account.ts";
 import type { SwitchCapacity } from "./boot.ts";
-import { entryCount } from "./table/layout.ts";
+import { numberCount } from "./table/layout.ts";
 
 /** How many requests may be unanswered. */
 export const REQUESTS = 128;
 export const REQUEST_WORDS = 16;
 const HEAD_WORDS = 16;
 
-const align = (words: number): number => Math.ceil(words / 16) * 16;
-
 const touchesAt = HEAD_WORDS + REQUESTS * REQUEST_WORDS;
-const accountsAt = (capacity: SwitchCapacity): number => touchesAt + align(entryCount(capacity) + 1);
+const accountsAt = (capacity: SwitchCapacity): number => touchesAt + numberCount(capacity);
 
 /** Bytes of the region. */
 export const ownBytes = (capacity: SwitchCapacity): number =>
@@ -33,7 +31,7 @@ export class Own {
   constructor(buffer: ArrayBuffer, capacity: SwitchCapacity) {
     this.made = new Int32Array(buffer, 0, 1);
     this.requests = new Int32Array(buffer, HEAD_WORDS * 4, REQUESTS * REQUEST_WORDS);
-    this.touches = new Int32Array(buffer, touchesAt * 4, entryCount(capacity) + 1);
+    this.touches = new Int32Array(buffer, touchesAt * 4, numberCount(capacity));
     this.accounts = new Accounts(buffer, accountsAt(capacity) * 4, capacity.clients);
   }
 }

@@ -185,7 +185,7 @@ export class Switch {
 
   /** Before the pass over a batch. */
   ahead(batch: Batch): void {
-    this.core.table.ahead(this.words, batch.off, batch.n, false);
+    this.core.ahead(this.words, batch.off, batch.n, false);
   }
 
   private hasTag(batch: Batch, i: number): boolean {

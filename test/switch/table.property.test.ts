@@ -152,8 +152,14 @@ class Pair {
         ? reader.find4(protocol, header[1]!, header[6]!, ports)
         : reader.find6(header, 1, 6, protocol, ports);
     expect(reader.found[0] !== 0).toBe(slot >= 0);
+    if (slot >= 0) expect(this.mayHave(family, dst)).toBe(true);
     if (slot >= 0) expect(this.writer.get(reader.found[0]!).client).toBe(slot);
     return this.slots.indexOf(slot);
+  }
+
+  mayHave(family: 2 | 10, dst: bigint): boolean {
+    const words = toWords(family, dst);
+    return family === 2 ? this.reader.mayHave4(words[0]!) : this.reader.mayHave6(words, 0);
   }
 
   apply(one: Step): void {
@@ -207,16 +213,23 @@ class Pair {
       const slot = slots[one.client]!;
       if (one.do === "part") {
         expect(writer.removeGroup(group, slot)).toBe(members.has(one.client));
-        if (members.delete(one.client)) model.others--;
+        if (members.delete(one.client)) this.left(members);
         return;
       }
-      const wanted = members.has(one.client) ? EXISTS : model.full ? FULL : 1;
+      const wanted = members.has(one.client) ? EXISTS : model.room < (members.size === 0 ? 2 : 1) ? FULL : 1;
       const got = writer.addGroup(group, slot);
       expect(Math.min(got, 1)).toBe(wanted);
       if (got < 0) return;
+      if (members.size === 0) model.groups++;
       members.add(one.client);
       model.others++;
     }
+  }
+
+  /** One of a group's is gone. */
+  private left(members: Set<number>): void {
+    this.model.others--;
+    if (members.size === 0) this.model.groups--;
   }
 
   private leave(client: number): void {
@@ -225,7 +238,7 @@ class Pair {
     const stays = model.matches.map((one) => one.client !== client);
     model.removeClient(client);
     this.entries.splice(0, Infinity, ...this.entries.filter((_, i) => stays[i]));
-    for (const members of this.groups.values()) if (members.delete(client)) model.others--;
+    for (const members of this.groups.values()) if (members.delete(client)) this.left(members);
     for (const [xid, owner] of this.dhcp)
       if (owner === client) {
         this.dhcp.delete(xid);
@@ -291,6 +304,7 @@ test("random changes give what the rules give, and nobody gets what is another's
         pair.compare();
         for (let i = 0; i < CLIENTS; i++) pair.apply({ do: "leave", client: i });
         expect(pair.writer.entries).toBe(0);
+        for (const { family, dst } of packets) expect(pair.mayHave(family, dst)).toBe(false);
         pair.compare();
       },
     ),

@@ -1,11 +1,12 @@
 import { expect, test } from "bun:test";
 import { Region } from "../../src/mem/region.ts";
-import { LARGE } from "../../src/switch/table/ahead.ts";
+import { LARGE, makeAhead } from "../../src/switch/table/ahead.ts";
 import { TableReader } from "../../src/switch/table/find.ts";
 import {
   CLIENT_FD,
   CLIENT_MAC0,
   CLIENT_MAC1,
+  numberCount,
   tableBytes,
   WILD_PATTERNS,
 } from "../../src/switch/table/layout.ts";
@@ -134,6 +135,7 @@ test("a large table: looking ahead and huge pages change nothing, whatever the f
   const writer = new TableWriter(region.buffer, capacity, 7);
   const mapping = Region.open(region.ref, "read-only");
   const reader = new TableReader(mapping.buffer, capacity);
+  const ahead = makeAhead(reader.words, reader.layout, new Int32Array(numberCount(capacity)));
   for (let i = 0; i < 4; i++) writer.addClient(row);
   const n = 40_000;
   const at = (i: number) => Int32Array.of(0x0a | (i << 8), 0, 0, 0);
@@ -146,7 +148,7 @@ test("a large table: looking ahead and huge pages change nothing, whatever the f
     words[(off + 10) >> 2] = [0x0008_0000, 0xdd86_0000 | 0, words[i]!][i % 3]!;
   const before = words.slice();
   for (let i = 0; i < n; i++) {
-    if (i % 1000 === 0) reader.ahead(words, offs, i % 7 === 0 ? 300 : 64, i % 2000 === 0);
+    if (i % 1000 === 0) ahead(words, offs, i % 7 === 0 ? 300 : 64, i % 2000 === 0);
     if (i === n / 2) writer.gather(region);
     expect(reader.find4(6, at(i)[0]!, 1, portsWord(9, 80))).toBe(i % 4);
   }

@@ -85,6 +85,8 @@ export class Model {
   matches: Owned[] = [];
   /** room taken by others than matches */
   others = 0;
+  /** groups that have a member: the first one takes room for two */
+  groups = 0;
   private readonly capacity: number;
   private readonly wild: number;
 
@@ -93,8 +95,12 @@ export class Model {
     this.wild = wild;
   }
 
+  get room(): number {
+    return this.capacity - this.matches.length - this.others - this.groups;
+  }
+
   get full(): boolean {
-    return this.matches.length + this.others >= this.capacity;
+    return this.room === 0;
   }
 
   add(draft: Draft, client: number): Answer {

@@ -16,7 +16,7 @@
 // Each net Worker has a region of its own beside it, netd-filters-N, which it alone writes: how many packets each filter
 // and each rule let pass or refused (counts.ts), and the flows that it saw (flows.ts).
 import type { SwitchCapacity } from "../boot.ts";
-import { entryCount } from "../table/layout.ts";
+import { numberCount } from "../table/layout.ts";
 
 export const H_SHAPES = 0; // stamp of the newest shape
 
@@ -97,7 +97,7 @@ export function filterLayout(capacity: FilterCapacity): FilterLayout {
   return {
     capacity,
     clients: take(capacity.clients * 2),
-    entries: take(entryCount(capacity) + 1),
+    entries: take(numberCount(capacity)),
     rows: take((capacity.filters + 1) * ROW_WORDS),
     shapes: take((SHAPES + 1) * SHAPE_WORDS),
     groups: take(GROUPS * GROUP_WORDS),

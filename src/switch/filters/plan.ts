@@ -19,9 +19,9 @@ import {
   ENTRY_META,
   ENTRY_OWNER,
   ENTRY_PORTS,
-  ENTRY_WORDS,
   KIND_GROUP,
   OWNER_KIND_SHIFT,
+  placeOf,
 } from "../table/layout.ts";
 import { groupMeta } from "../table/pattern.ts";
 import {
@@ -115,7 +115,7 @@ export class Plans {
     for (let i = 0; i < count && n < members.length; i++) {
       const member = words[at + i * 2]!;
       const entry = words[at + i * 2 + 1]!;
-      const from = table.layout.entries + entry * ENTRY_WORDS;
+      const from = placeOf(table.layout, entry);
       if (
         table.words[from + ENTRY_OWNER] !== (member | (KIND_GROUP << OWNER_KIND_SHIFT)) ||
         table.words[from + ENTRY_META] !== meta ||

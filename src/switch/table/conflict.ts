@@ -1,42 +1,44 @@
 // Whether a new match would take packets that another client's match gets now: one that shares packets with it and comes
 // after it in the order. Patterns that give nothing that the new one leaves open are asked with one probe, which is all
 // that there is for a connected match, a listener and a claim; for the others the entries are gone through.
+import type { Buckets } from "./buckets.ts";
+import { isEntry, readKeyAt } from "./entry.ts";
 import {
   ENTRY_DST,
   ENTRY_META,
   ENTRY_OWNER,
   ENTRY_PORTS,
-  ENTRY_SRC,
-  ENTRY_WORDS,
-  entryCount,
+  KEY_SRC,
+  KEY_WORDS,
   type Layout,
+  NUMBER_SHIFT,
   OWNER_CLIENT,
   PATTERN_DST,
   PATTERN_PORTS,
   PATTERN_SRC,
   PATTERN_WORDS,
+  placeOf,
 } from "./layout.ts";
-import { patternOf, writePattern } from "./pattern.ts";
+import { META_SIX, patternOf, writePattern } from "./pattern.ts";
 import type { Patterns } from "./patterns.ts";
-import type { Slots } from "./slots.ts";
 
 export class Conflicts {
   private readonly words: Int32Array;
   private readonly layout: Layout;
-  private readonly slots: Slots;
+  private readonly buckets: (key: Int32Array) => Buckets;
   private readonly patterns: Patterns;
   private readonly own = new Int32Array(PATTERN_WORDS);
   private readonly other = new Int32Array(PATTERN_WORDS);
-  private readonly probe = new Int32Array(ENTRY_WORDS);
+  private readonly probe = new Int32Array(KEY_WORDS);
+  private readonly key = new Int32Array(KEY_WORDS);
 
-  constructor(words: Int32Array, at: Layout, slots: Slots, patterns: Patterns) {
+  constructor(words: Int32Array, at: Layout, buckets: (key: Int32Array) => Buckets, patterns: Patterns) {
     this.words = words;
     this.layout = at;
-    this.slots = slots;
+    this.buckets = buckets;
     this.patterns = patterns;
   }
 
-  /** @param key a match's values, ENTRY_DST to ENTRY_META */
   find(key: Int32Array, client: number): boolean {
     const { own, other } = this;
     const pattern = patternOf(key[ENTRY_META]!);
@@ -59,34 +61,40 @@ export class Conflicts {
     const { other, probe } = this;
     for (let i = 0; i < 4; i++) {
       probe[ENTRY_DST + i] = key[ENTRY_DST + i]! & other[PATTERN_DST + i]!;
-      probe[ENTRY_SRC + i] = key[ENTRY_SRC + i]! & other[PATTERN_SRC + i]!;
+      probe[KEY_SRC + i] = key[KEY_SRC + i]! & other[PATTERN_SRC + i]!;
     }
     probe[ENTRY_PORTS] = key[ENTRY_PORTS]! & other[PATTERN_PORTS]!;
     probe[ENTRY_META] = other[0]! | (key[ENTRY_META]! & 0xff);
-    const entry = this.slots.find(probe, 0);
-    return entry !== 0 && this.ownerAt(this.layout.entries + entry * ENTRY_WORDS) !== client;
+    const entry = this.buckets(probe).find(probe);
+    return entry !== 0 && this.ownerAt(placeOf(this.layout, entry)) !== client;
   }
 
   private scanFor(key: Int32Array, pattern: number, client: number): boolean {
     const { words, layout } = this;
     const meta = pattern | (key[ENTRY_META]! & 0xff);
-    const end = layout.entries + (entryCount(layout.capacity) + 1) * ENTRY_WORDS;
-    for (let at = layout.entries + ENTRY_WORDS; at < end; at += ENTRY_WORDS)
-      if (words[at + ENTRY_META] === meta && this.ownerAt(at) !== client && this.meets(key, at)) return true;
+    const half = (pattern & META_SIX) === 0 ? layout.four : layout.six;
+    const end = half.first + ((half.mask + 1) << NUMBER_SHIFT);
+    for (let entry = half.first; entry < end; entry++) {
+      if (!isEntry(words, layout, entry)) continue;
+      const place = placeOf(layout, entry);
+      if (words[place + ENTRY_META] !== meta || this.ownerAt(place) === client) continue;
+      readKeyAt(words, half, place, this.key);
+      if (this.meets(key, this.key)) return true;
+    }
     return false;
   }
 
-  /** Whether a packet could be both the key's and the entry's. */
-  private meets(key: Int32Array, at: number): boolean {
-    const { words, own, other } = this;
+  /** Whether a packet could be both keys'. */
+  private meets(one: Int32Array, two: Int32Array): boolean {
+    const { own, other } = this;
     const differ = (value: number, mask: number) =>
-      ((words[at + value]! ^ key[value]!) & own[mask]! & other[mask]!) !== 0;
+      ((one[value]! ^ two[value]!) & own[mask]! & other[mask]!) !== 0;
     for (let i = 0; i < 4; i++)
-      if (differ(ENTRY_DST + i, PATTERN_DST + i) || differ(ENTRY_SRC + i, PATTERN_SRC + i)) return false;
+      if (differ(ENTRY_DST + i, PATTERN_DST + i) || differ(KEY_SRC + i, PATTERN_SRC + i)) return false;
     return !differ(ENTRY_PORTS, PATTERN_PORTS);
   }
 
-  private ownerAt(at: number): number {
-    return this.words[at + ENTRY_OWNER]! & OWNER_CLIENT;
+  private ownerAt(place: number): number {
+    return this.words[place + ENTRY_OWNER]! & OWNER_CLIENT;
   }
 }

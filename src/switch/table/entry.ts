@@ -1,9 +1,27 @@
-// An entry of the table as an object: for lists, not for frames.
-import { ENTRY_META, ENTRY_OWNER, ENTRY_SINCE, OWNER_CLIENT, OWNER_KIND_SHIFT } from "./layout.ts";
+// An entry of the table as a key or an object: for changes and lists, not for frames.
+import {
+  ENTRY_DST,
+  ENTRY_META,
+  ENTRY_OWNER,
+  ENTRY_PORTS,
+  type Half,
+  halfOf,
+  KEY_SRC,
+  KEY_WORDS,
+  type Layout,
+  MORE_SHIFT,
+  MORE_SINCE,
+  NUMBER_PLACE,
+  NUMBER_SHIFT,
+  OWNER_CLIENT,
+  OWNER_KIND_SHIFT,
+  placeOf,
+  tagShift,
+} from "./layout.ts";
 import { type Match, readKey } from "./pattern.ts";
 
 /** In the order of KIND_MATCH... */
-const KINDS = ["match", "claim", "dhcp", "group", "owned"] as const;
+const KINDS = ["match", "claim", "dhcp", "group", "owned", "head"] as const;
 
 export interface Entry {
   readonly entry: number;
@@ -15,16 +33,35 @@ export interface Entry {
   readonly since: number;
 }
 
-/** @param at its place; there must be one: words[at + ENTRY_META] is not 0 */
-export function readEntry(words: Int32Array, at: number, entry: number): Entry {
-  const owner = words[at + ENTRY_OWNER]!;
+/** Writes the key of the entry at `place` to `key`. */
+export function readKeyAt(words: Int32Array, half: Half, place: number, key: Int32Array): void {
+  key[ENTRY_META] = words[place + ENTRY_META]!;
+  key[ENTRY_PORTS] = words[place + ENTRY_PORTS]!;
+  for (let i = 0; i < 4; i++) {
+    key[ENTRY_DST + i] = i < half.addressWords ? words[place + ENTRY_DST + i]! : 0;
+    key[KEY_SRC + i] = i < half.addressWords ? words[place + ENTRY_DST + half.addressWords + i]! : 0;
+  }
+}
+
+/** @param entry there must be one: `isEntry` */
+export function readEntry(words: Int32Array, at: Layout, entry: number): Entry {
+  const key = new Int32Array(KEY_WORDS);
+  const place = placeOf(at, entry);
+  readKeyAt(words, halfOf(at, entry), place, key);
+  const owner = words[place + ENTRY_OWNER]!;
   return {
     entry,
     client: owner & OWNER_CLIENT,
     kind: KINDS[owner >>> OWNER_KIND_SHIFT]!,
-    match: readKey(words, at),
-    since: words[at + ENTRY_SINCE]!,
+    match: readKey(key, 0),
+    since: words[at.more + (entry << MORE_SHIFT) + MORE_SINCE]!,
   };
 }
 
-export const isEntry = (words: Int32Array, at: number): boolean => words[at + ENTRY_META] !== 0;
+/** Whether there is one of this number. */
+export function isEntry(words: Int32Array, at: Layout, entry: number): boolean {
+  const half = halfOf(at, entry);
+  const n = entry & NUMBER_PLACE;
+  const word = words[half.tags + ((entry - half.first) >>> NUMBER_SHIFT)]!;
+  return n !== 0 && ((word >>> tagShift(n)) & 0xff) !== 0;
+}

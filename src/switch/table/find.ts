@@ -1,28 +1,31 @@
 // The switch table as readers have it, over a mapping that they may only read: which client gets a packet, without a
 // lock and without ever waiting for the writer. search.ts says how.
 import { AF_INET, AF_INET6 } from "../../wire/address.ts";
-import { type Ahead, makeAhead } from "./ahead.ts";
 import type { SwitchCapacity } from "../boot.ts";
+import { makeMayHave4, makeMayHave6 } from "./destinations.ts";
 import { type Entry, isEntry, readEntry } from "./entry.ts";
-import { hash4, hash6 } from "./hash.ts";
+import { firstOf, fold, hashOf, nextOf, sameTags, tagsOf } from "./hash.ts";
 import {
+  BEHIND_SHIFT,
   CLIENT_GEN,
   CLIENT_WORDS,
   ENTRY_DST,
   ENTRY_META,
-  ENTRY_NEXT,
   ENTRY_OWNER,
   ENTRY_PORTS,
-  ENTRY_SHIFT,
-  ENTRY_WORDS,
-  entryCount,
   H_ANSWERED,
   H_NOW,
   H_SEED,
   H_VERSION,
+  type Half,
   layout,
   type Layout,
+  MORE_NEXT,
+  MORE_SHIFT,
+  NUMBER_SHIFT,
+  numberCount,
   OWNER_CLIENT,
+  placeOf,
 } from "./layout.ts";
 import { groupMeta, META_DHCP, META_OWNED, META_SIX } from "./pattern.ts";
 import {
@@ -47,8 +50,11 @@ export class TableReader {
   readonly find4: Search4;
   /** The same for IPv6: the addresses are four words each of `header`, at `dst` and `src`. */
   readonly find6: Search6;
-  /** Loads what the searches for a batch will look at (ahead.ts). */
-  readonly ahead: Ahead;
+
+  /** Whether somebody may have packets to an IPv4 address; most often the search for one who has can be spared. */
+  readonly mayHave4: (dst: number) => boolean;
+  /** The same for the four words of `header` at `at`. */
+  readonly mayHave6: (header: Int32Array, at: number) => boolean;
 
   /** @param buffer the table's memory, which its writer has already set up */
   constructor(buffer: ArrayBuffer, capacity: SwitchCapacity) {
@@ -57,7 +63,8 @@ export class TableReader {
     const { words, found } = this;
     this.find4 = makeSearch4(words, this.layout, found);
     this.find6 = makeSearch6(words, this.layout, found);
-    this.ahead = makeAhead(words, this.layout);
+    this.mayHave4 = makeMayHave4(words, this.layout);
+    this.mayHave6 = makeMayHave6(words, this.layout);
   }
 
   /** Another one whenever anything has changed. */
@@ -88,21 +95,20 @@ export class TableReader {
 
   /** All matches, claims, groups and DHCP transactions, in no order. Cold. */
   *entries(): Generator<Entry> {
-    for (let entry = 1; entry <= entryCount(this.layout.capacity); entry++) {
+    for (let entry = 1; entry < numberCount(this.layout.capacity); entry++) {
       const one = this.entry(entry);
-      if (one !== undefined && one.kind !== "owned") yield one;
+      if (one !== undefined && one.kind !== "owned" && one.kind !== "head") yield one;
     }
   }
 
   /** The entry with this number, if there is one. Cold. */
   entry(entry: number): Entry | undefined {
-    const { words, found } = this;
-    const at = this.layout.entries + entry * ENTRY_WORDS;
-    while (isEntry(words, at)) {
-      const version = this.version;
+    const { words, found, layout: at } = this;
+    while (isEntry(words, at, entry)) {
+      const { version } = this;
       const one = readEntry(words, at, entry);
       found[FOUND_ENTRY] = 0;
-      if (this.version === version && isEntry(words, at)) return one;
+      if (this.version === version && isEntry(words, at, entry)) return one;
     }
     return undefined;
   }
@@ -115,7 +121,7 @@ export class TableReader {
     const meta = groupMeta(AF_INET, protocol);
     for (;;) {
       const { version } = this;
-      const n = this.members(this.place4(address, ports & ~0xffff, meta), out, entries);
+      const n = this.members(this.number4(address, ports & ~0xffff, meta), out, entries);
       this.found[FOUND_ENTRY] = 0;
       if (this.version === version) return n;
     }
@@ -133,7 +139,7 @@ export class TableReader {
     const meta = groupMeta(AF_INET6, protocol);
     for (;;) {
       const { version } = this;
-      const n = this.members(this.place6(header, address, ports & ~0xffff, meta), out, entries);
+      const n = this.members(this.number6(header, address, ports & ~0xffff, meta), out, entries);
       this.found[FOUND_ENTRY] = 0;
       if (this.version === version) return n;
     }
@@ -143,8 +149,7 @@ export class TableReader {
   findDhcp(xid: number): number {
     for (;;) {
       const { version } = this;
-      const at = this.place4(xid, 0, META_DHCP);
-      const client = this.ownerAt(at);
+      const client = this.ownerOf(this.number4(xid, 0, META_DHCP));
       if (this.version === version) return client;
     }
   }
@@ -153,8 +158,7 @@ export class TableReader {
   owner4(address: number): number {
     for (;;) {
       const { version } = this;
-      const at = this.place4(address, 0, META_OWNED);
-      const client = this.ownerAt(at);
+      const client = this.ownerOf(this.number4(address, 0, META_OWNED));
       if (this.version === version) return client;
     }
   }
@@ -163,60 +167,77 @@ export class TableReader {
   owner6(header: Int32Array, address: number): number {
     for (;;) {
       const { version } = this;
-      const at = this.place6(header, address, 0, META_OWNED | META_SIX);
-      const client = this.ownerAt(at);
+      const client = this.ownerOf(this.number6(header, address, 0, META_OWNED | META_SIX));
       if (this.version === version) return client;
     }
   }
 
-  private ownerAt(at: number): number {
-    const entry = at === 0 ? 0 : (at - this.layout.entries) >>> ENTRY_SHIFT;
+  private ownerOf(entry: number): number {
     this.found[FOUND_ENTRY] = this.found[FOUND_TOUCH] = entry;
-    return at === 0 ? -1 : this.words[at + ENTRY_OWNER]! & OWNER_CLIENT;
+    return entry === 0 ? -1 : this.words[placeOf(this.layout, entry) + ENTRY_OWNER]! & OWNER_CLIENT;
   }
 
-  /** Of an entry without a source: its place, or 0. */
-  private place4(dst: number, ports: number, meta: number): number {
-    return this.place(hash4(this.words[H_SEED]!, dst, 0, ports, meta), dst, 0, 0, 0, ports, meta);
+  /** Of an entry without a source: its number, or 0. */
+  private number4(dst: number, ports: number, meta: number): number {
+    const hash = hashOf(this.words[H_SEED]!, dst, 0, ports, meta);
+    return this.search(this.layout.four, hash, dst, 0, 0, 0, ports, meta);
   }
 
-  private place6(header: Int32Array, dst: number, ports: number, meta: number): number {
+  private number6(header: Int32Array, dst: number, ports: number, meta: number): number {
     const d0 = header[dst]!;
     const d1 = header[dst + 1]!;
     const d2 = header[dst + 2]!;
     const d3 = header[dst + 3]!;
-    const hash = hash6(this.words[H_SEED]!, d0, d1, d2, d3, 0, 0, 0, 0, ports, meta);
-    return this.place(hash, d0, d1, d2, d3, ports, meta);
+    const seed = this.words[H_SEED]!;
+    const hash = hashOf(seed, fold(seed, d0, d1, d2, d3), fold(seed, 0, 0, 0, 0), ports, meta);
+    return this.search(this.layout.six, hash, d0, d1, d2, d3, ports, meta);
   }
 
-  private place(hash: number, d0: number, d1: number, d2: number, d3: number, ports: number, meta: number) {
+  private search(
+    half: Half,
+    hash: number,
+    d0: number,
+    d1: number,
+    d2: number,
+    d3: number,
+    ports: number,
+    meta: number,
+  ): number {
     const { words } = this;
-    const { slots, slotMask, numberMask, entries } = this.layout;
-    for (let i = hash & slotMask; ; i = (i + 1) & slotMask) {
-      const word = words[slots + i]!;
-      if (word === 0) return 0;
-      const at = entries + (word & numberMask) * ENTRY_WORDS;
-      if (
-        ((word ^ hash) & ~numberMask) === 0 &&
-        words[at + ENTRY_META] === meta &&
-        words[at + ENTRY_PORTS] === ports &&
-        words[at + ENTRY_DST] === d0 &&
-        words[at + ENTRY_DST + 1] === d1 &&
-        words[at + ENTRY_DST + 2] === d2 &&
-        words[at + ENTRY_DST + 3] === d3
-      )
-        return at;
-    }
+    const four = half.addressWords === 1;
+    const home = hash & half.mask;
+    let bucket = home;
+    do {
+      const word = words[half.tags + bucket]!;
+      for (let same = sameTags(word, tagsOf(hash)); same !== 0; same = nextOf(same)) {
+        const n = firstOf(same);
+        const place = half.entries + bucket * half.bucketWords + n * half.entryWords;
+        if (
+          words[place + ENTRY_META] === meta &&
+          words[place + ENTRY_PORTS] === ports &&
+          words[place + ENTRY_DST] === d0 &&
+          (four ||
+            (words[place + ENTRY_DST + 1] === d1 &&
+              words[place + ENTRY_DST + 2] === d2 &&
+              words[place + ENTRY_DST + 3] === d3))
+        )
+          return half.first + (bucket << NUMBER_SHIFT) + n;
+      }
+      if (word >>> BEHIND_SHIFT === 0) return 0;
+      bucket = (bucket + 1) & half.mask;
+    } while (bucket !== home);
+    return 0;
   }
 
-  private members(first: number, out: Int32Array, entries: Int32Array | undefined): number {
-    const { words, layout } = this;
+  /** Writes whose the members behind a group's head are. */
+  private members(head: number, out: Int32Array, entries: Int32Array | undefined): number {
+    const { words, layout: at } = this;
     let n = 0;
-    for (let at = first; at !== 0 && n < out.length; ) {
-      if (entries !== undefined) entries[n] = (at - layout.entries) >>> ENTRY_SHIFT;
-      out[n++] = words[at + ENTRY_OWNER]! & OWNER_CLIENT;
-      const next = words[at + ENTRY_NEXT]!;
-      at = next === 0 ? 0 : layout.entries + next * ENTRY_WORDS;
+    for (let entry = head; entry !== 0 && n < out.length; ) {
+      entry = words[at.more + (entry << MORE_SHIFT) + MORE_NEXT]!;
+      if (entry === 0) break;
+      if (entries !== undefined) entries[n] = entry;
+      out[n++] = words[placeOf(at, entry) + ENTRY_OWNER]! & OWNER_CLIENT;
     }
     return n;
   }

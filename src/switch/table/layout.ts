@@ -4,12 +4,17 @@
 //   header      version, seed, clock, the active pattern lists, how far each net Worker's requests are answered
 //   patterns    a family: two lists, of which one is active; a pattern is 12 words, the list ends with a word 0
 //   clients     16 words a client: one cache line
-//   slots       open addressing, linear probing, one word a slot: tag (the hash's high bits) | number of an entry
-//   entries     16 words an entry, numbered from 1: one cache line. As many as matches, and one more a client: addresses
-//               that clients alone have
+//   IPv4, IPv6  a half of the table each, of buckets: as many as hold all matches there may be, and one more a client
+//               (addresses that clients alone have), two in a bucket on average
+//     tags      one word a bucket: how many entries are behind this bucket because it was full, then a tag of each of its
+//               places 1, 2 and 3: 0 for none, else 0x80 and seven bits of the hash
+//     entries   IPv4: three in a cache line of its own; IPv6: a cache line each
+//   more        two words an entry, that no search for a frame needs
+//   destinations  a bit for each that the hash of a match's destination says
 //
-// A search that finds nothing costs one cache line of slots, sixteen a line and a third of them taken at most; one that finds
-// something costs that and the entry.
+// So a search that finds nothing costs a word of tags, which are small enough to stay in the second-level cache, and one
+// that finds something one line more. An entry never moves. Its number says where it is: its bucket, and in the
+// low two bits its place; IPv6's come after IPv4's.
 import type { SwitchCapacity } from "../boot.ts";
 
 // Header words.
@@ -19,6 +24,7 @@ export const H_NOW = 2; // seconds, turned by the control Worker: what touches a
 export const H_PATTERNS = 3; // word offset of the active list, IPv4; IPv6 in the next word
 export const H_EPOCH = 5; // for mem/epoch.ts
 export const H_ENTRIES = 6; // how many are taken
+export const H_OPEN = 7; // IPv4 matches whose destination is not one address; IPv6 in the next word
 export const H_ANSWERED = 16; // requests answered so far, a word a net Worker
 export const WORKERS = 64;
 
@@ -32,16 +38,33 @@ export const PATTERN_SRC = 6;
 export const WILD_PATTERNS = 32;
 const LIST_WORDS = (WILD_PATTERNS + 3) * PATTERN_WORDS;
 
-// Words of an entry. Values are masked by the pattern; IPv4 addresses have three words 0.
-export const ENTRY_SHIFT = 4;
-export const ENTRY_WORDS: number = 1 << ENTRY_SHIFT;
-export const ENTRY_DST = 0;
-export const ENTRY_SRC = 4;
-export const ENTRY_PORTS = 8; // source port in the low half, destination port in the high one, as in a header
-export const ENTRY_META = 9; // pattern | protocol (pattern.ts); 0: no entry
-export const ENTRY_OWNER = 10; // client's slot | kind << 24
-export const ENTRY_NEXT = 11; // a group's next member
-export const ENTRY_SINCE = 12; // seconds
+// Buckets.
+export const PLACES = 3; // 1 to 3
+/** Where the tag of place `n` is in the word of tags. */
+export const tagShift = (n: number): number => (PLACES - n) << 3;
+export const NUMBER_SHIFT = 2; // from an entry's number to its bucket
+export const NUMBER_PLACE = 3; // and the bits that are its place
+export const BEHIND_SHIFT = 24; // in the word of tags
+export const BEHIND_MOST = 255;
+export const BUCKET4_SHIFT = 4; // words
+export const BUCKET6_WORDS = 48;
+
+// Words of an entry. Values are masked by the pattern. Addresses have one word each, or four.
+export const ENTRY_META = 0; // pattern | protocol (pattern.ts); 0: no entry
+export const ENTRY_PORTS = 1; // source port in the low half, destination port in the high one, as in a header
+export const ENTRY_OWNER = 2; // client's slot | kind << 24
+export const ENTRY_DST = 3;
+export const ENTRY4_SRC = 4;
+export const ENTRY4_WORDS = 5;
+export const ENTRY6_SRC = 7;
+export const ENTRY6_WORDS = 16;
+// A key is written as an IPv6 entry, whatever its family: an IPv4 address has three words 0.
+export const KEY_SRC = ENTRY6_SRC;
+export const KEY_WORDS = 11;
+// Words of `more`.
+export const MORE_SHIFT = 1;
+export const MORE_SINCE = 0; // seconds
+export const MORE_NEXT = 1; // a group's next member: the number of its entry
 export const OWNER_KIND_SHIFT = 24;
 export const OWNER_CLIENT = 0xffffff;
 
@@ -51,6 +74,8 @@ export const KIND_CLAIM = 1;
 export const KIND_DHCP = 2;
 export const KIND_GROUP = 3;
 export const KIND_OWNED = 4;
+/** Where a group's members begin: nobody's. */
+export const KIND_HEAD = 5;
 
 // Words of a client.
 export const CLIENT_WORDS = 16;
@@ -73,25 +98,51 @@ export const FILTERS_TO = 1;
 export const FILTERS_FROM = 2;
 export const ACKNOWLEDGED = 4;
 
-/** Entries that there are; their numbers are 1 to this. */
+/** How many entries may be taken. */
 export const entryCount = ({ clients, matches }: SwitchCapacity): number => matches + clients;
+
+const MOST = 2 ** 24;
+const DESTINATION_BITS = 8; // a match
+const FULL_BUCKET = 2.25; // entries in it, on average, when all are taken
+
+const bucketCount = (capacity: SwitchCapacity): number =>
+  2 ** Math.max(Math.ceil(Math.log2(entryCount(capacity) / FULL_BUCKET)), 2);
+
+/** What is as long as entries' numbers go. */
+export const numberCount = (capacity: SwitchCapacity): number => bucketCount(capacity) << (NUMBER_SHIFT + 1);
+
+/** The half of the table that is one family's. */
+export interface Half {
+  readonly tags: number;
+  /** where place 0 of the first bucket would be */
+  readonly entries: number;
+  /** buckets - 1 */
+  readonly mask: number;
+  readonly bucketWords: number;
+  readonly entryWords: number;
+  /** words of an address */
+  readonly addressWords: number;
+  /** number of the first bucket, as an entry's */
+  readonly first: number;
+}
 
 export interface Layout {
   readonly capacity: SwitchCapacity;
   /** the two pattern lists of IPv4, then those of IPv6 */
   readonly patterns: readonly [number, number, number, number];
   readonly clients: number;
-  readonly slots: number;
-  readonly slotMask: number;
-  /** the bits of a slot's word that are an entry's number; the others are its tag */
-  readonly numberMask: number;
-  readonly entries: number;
+  readonly four: Half;
+  readonly six: Half;
+  readonly more: number;
+  readonly destinations: number;
+  /** how far down a hash's high bits are a destination's bit */
+  readonly destinationShift: number;
   readonly bytes: number;
 }
 
 export function layout(capacity: SwitchCapacity): Layout {
   const { clients, matches } = capacity;
-  if (clients < 1 || clients > OWNER_CLIENT || matches < 1 || matches > 0x1000000)
+  if (clients < 1 || clients > OWNER_CLIENT || matches < 1 || matches > MOST)
     throw new RangeError(`switch table for ${clients} clients and ${matches} matches: 1 to 2^24 of each`);
   let next = H_ANSWERED + WORKERS;
   const take = (words: number): number => {
@@ -99,19 +150,41 @@ export function layout(capacity: SwitchCapacity): Layout {
     next += Math.ceil(words / 16) * 16;
     return at;
   };
-  const count = entryCount(capacity);
-  const bits = Math.ceil(Math.log2(count + 1));
-  const slots = 2 ** Math.max(Math.ceil(Math.log2(count * 3)), 4);
+  const buckets = bucketCount(capacity);
+  const destinationBits = Math.min(
+    Math.max(Math.ceil(Math.log2(entryCount(capacity) * DESTINATION_BITS)), 9),
+    27,
+  );
+  const half = (bucketWords: number, entryWords: number, addressWords: number, first: number): Half => ({
+    tags: take(buckets),
+    entries: take(buckets * bucketWords) - entryWords,
+    mask: buckets - 1,
+    bucketWords,
+    entryWords,
+    addressWords,
+    first,
+  });
   return {
     capacity,
     patterns: [take(LIST_WORDS), take(LIST_WORDS), take(LIST_WORDS), take(LIST_WORDS)],
     clients: take(clients * CLIENT_WORDS),
-    slots: take(slots),
-    slotMask: slots - 1,
-    numberMask: 2 ** bits - 1,
-    entries: take((count + 1) * ENTRY_WORDS),
+    four: half(1 << BUCKET4_SHIFT, ENTRY4_WORDS, 1, 0),
+    six: half(BUCKET6_WORDS, ENTRY6_WORDS, 4, buckets << NUMBER_SHIFT),
+    more: take(numberCount(capacity) << MORE_SHIFT),
+    destinations: take(1 << (destinationBits - 5)),
+    destinationShift: 32 - destinationBits,
     bytes: next * 4,
   };
+}
+
+/** The half that an entry is in, by its number. */
+export const halfOf = (at: Layout, entry: number): Half => (entry < at.six.first ? at.four : at.six);
+
+/** Where an entry's words are. */
+export function placeOf(at: Layout, entry: number): number {
+  const half = halfOf(at, entry);
+  const bucket = (entry - half.first) >>> NUMBER_SHIFT;
+  return half.entries + bucket * half.bucketWords + (entry & NUMBER_PLACE) * half.entryWords;
 }
 
 /** Bytes of the table's region. */

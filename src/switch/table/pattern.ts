@@ -12,7 +12,7 @@ import {
   ENTRY_DST,
   ENTRY_META,
   ENTRY_PORTS,
-  ENTRY_SRC,
+  KEY_SRC,
   PATTERN_DST,
   PATTERN_PORTS,
   PATTERN_SRC,
@@ -45,6 +45,10 @@ const DST_PREFIX_SHIFT = 8;
 /** The pattern of a meta: without its protocol. */
 export const patternOf = (meta: number): number => meta & ~0xff;
 export const familyOf = (meta: number): 2 | 10 => ((meta & META_SIX) === 0 ? AF_INET : AF_INET6);
+
+/** How many bits of the destination a meta gives, and of the source. */
+export const dstPrefixOf = (meta: number): number => (meta >>> DST_PREFIX_SHIFT) & 0xff;
+export const srcPrefixOf = (meta: number): number => (meta >>> SRC_PREFIX_SHIFT) & 0xff;
 
 /** Of addresses that a client alone has. */
 export const META_OWNED: number = META_GROUP | META_DHCP;
@@ -84,8 +88,8 @@ function prefixWord(prefix: number, i: number): number {
 
 /** Writes what a pattern leaves of a tuple to PATTERN_WORDS words. */
 export function writePattern(pattern: number, words: Int32Array, at: number): void {
-  const dst = (pattern >>> DST_PREFIX_SHIFT) & 0xff;
-  const src = (pattern >>> SRC_PREFIX_SHIFT) & 0xff;
+  const dst = dstPrefixOf(pattern);
+  const src = srcPrefixOf(pattern);
   words[at] = pattern;
   words[at + PATTERN_PORTS] =
     ((pattern & META_SPORT) === 0 ? 0 : 0xffff) | ((pattern & META_DPORT) === 0 ? 0 : 0xffff << 16);
@@ -95,18 +99,18 @@ export function writePattern(pattern: number, words: Int32Array, at: number): vo
   }
 }
 
-/** Writes a match's values, as they stand in an entry, to words ENTRY_DST to ENTRY_META. */
+/** Writes a match's values as a key, KEY_WORDS words but the owner's. */
 export function writeKey(match: Match, words: Int32Array, at: number): void {
   const own = match.family === AF_INET6 ? 4 : 1;
   for (let i = 0; i < 4; i++) {
     words[at + ENTRY_DST + i] = i < own ? match.dst[i]! & prefixWord(match.dstPrefix, i) : 0;
-    words[at + ENTRY_SRC + i] = i < own ? match.src[i]! & prefixWord(match.srcPrefix, i) : 0;
+    words[at + KEY_SRC + i] = i < own ? match.src[i]! & prefixWord(match.srcPrefix, i) : 0;
   }
   words[at + ENTRY_PORTS] = portsWord(Math.max(match.sport, 0), Math.max(match.dport, 0));
   words[at + ENTRY_META] = metaOf(match);
 }
 
-/** The match that `writeKey` wrote. */
+/** The match of a key. */
 export function readKey(words: Int32Array, at: number): Match {
   const meta = words[at + ENTRY_META]!;
   const ports = words[at + ENTRY_PORTS]!;
@@ -114,10 +118,10 @@ export function readKey(words: Int32Array, at: number): Match {
     family: familyOf(meta),
     protocol: meta & 0xff,
     dst: words.slice(at + ENTRY_DST, at + ENTRY_DST + 4),
-    dstPrefix: (meta >>> DST_PREFIX_SHIFT) & 0xff,
+    dstPrefix: dstPrefixOf(meta),
     dport: (meta & META_DPORT) === 0 ? -1 : swap16(ports >>> 16),
-    src: words.slice(at + ENTRY_SRC, at + ENTRY_SRC + 4),
-    srcPrefix: (meta >>> SRC_PREFIX_SHIFT) & 0xff,
+    src: words.slice(at + KEY_SRC, at + KEY_SRC + 4),
+    srcPrefix: srcPrefixOf(meta),
     sport: (meta & META_SPORT) === 0 ? -1 : swap16(ports & 0xffff),
   };
 }
