@@ -7,6 +7,7 @@ const workers = [
   "src/netlink/wait.ts",
   "src/xdp/worker.ts",
   "src/control/worker.ts",
+  "src/client/worker.ts",
   "src/lab/worker.ts",
 ];
 const { exitCode } = Bun.spawnSync(

@@ -97,9 +97,12 @@ async function runNetd(given: Record<string, unknown>): Promise<number> {
     self: self(config, from),
     ...(given["duration"] !== undefined && { duration: seconds(given["duration"] as string) }),
   };
+  if (given["demo"] !== undefined && config.interface.name !== undefined)
+    throw new UsageError("--demo is about the lab, and --interface about a card");
   if (config.interface.name !== undefined) return (await import("./card.ts")).runCard(config, options);
   if (config.interface.netns !== undefined)
     throw new UsageError("--netns needs --interface: the lab makes its own namespaces");
+  if (given["demo"] === "grants") return (await import("./lab/grants.ts")).runGrants(config, options);
   return (await import("./lab/demo.ts")).runLab(config, options);
 }
 
@@ -126,6 +129,9 @@ function program(finish: (code: number) => void): Command {
     .version(version, "-V, --version")
     .option("--duration <seconds>", "end after so many seconds")
     .option("--json", "for programs: one JSON object a second, and a summary")
+    .addOption(
+      new Option("--demo <name>", "what the lab shows: traffic, or grants").choices(["traffic", "grants"]),
+    )
     .addHelpText("after", examples)
     .showSuggestionAfterError()
     .enablePositionalOptions()

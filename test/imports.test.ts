@@ -44,7 +44,7 @@ const MAY: Record<string, readonly string[]> = {
   "src/lab": ["ffi", "src/mem", "src/wire", "src/netlink", "src/netbase", "src/link", "src/switch"],
 };
 /** Files that join folders into a running thread or program, and so see more than their folder. */
-const JOINTS = /^src\/(\w+\.ts|\w+\/worker\.ts|lab\/demo\.ts)$/;
+const JOINTS = /^src\/(\w+\.ts|\w+\/worker\.ts|lab\/(demo|grants)\.ts)$/;
 
 const files = ["src", "ffi", "bpf"].flatMap((top) =>
   readdirSync(join(root, top), { recursive: true, encoding: "utf8" })

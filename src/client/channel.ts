@@ -183,8 +183,8 @@ export class Channel implements Disposable {
   ready(): Promise<boolean> {
     if (this.closed) return Promise.resolve(false);
     const { promise } = (this.waiting ??= Promise.withResolvers());
-    if (this.pipe.arm()) (this.watch ??= new Watch(this.pipe.fd, () => this.woken())).arm();
-    else this.woken();
+    if (this.pipe.arm()) (this.watch ??= new Watch(this.pipe.fd, () => void this.woken())).arm();
+    else void this.woken();
     return promise;
   }
 
@@ -235,16 +235,20 @@ export class Channel implements Disposable {
 
   /** A grant has ended, and the channel with it if nothing else allows it. */
   private async heard(): Promise<void> {
-    const why = this.requests.ended();
-    const { text } = await this.requests.ask("hear netd", "WhoAmI").catch(() => ({ text: "{}" }));
-    if (this.closed) return;
-    const { Client: self } = JSON.parse(text) as { Client?: { client?: number } };
-    if (self?.client !== undefined) return this.news?.arm();
-    this.taken = why;
-    this.woken();
+    await this.inquire();
+    if (this.taken !== undefined) void this.woken();
+    else if (!this.closed) this.news?.arm();
   }
 
-  private woken(): void {
+  /** Asks whether the channel is there. Whatever netd had to say comes before the answer. */
+  private async inquire(): Promise<void> {
+    const { requests } = this;
+    const { text } = await requests.ask("hear netd", "WhoAmI").catch(() => ({ text: "{}" }));
+    const { Client: self } = JSON.parse(text) as { Client?: { client?: number } };
+    if (self !== undefined && self.client === undefined) this.taken = requests.ended;
+  }
+
+  private async woken(): Promise<void> {
     const { waiting } = this;
     if (this.closed || waiting === undefined) return;
     this.waiting = undefined;
@@ -253,7 +257,8 @@ export class Channel implements Disposable {
       this.alive();
       waiting.resolve(true);
     } catch (error) {
-      waiting.reject(error);
+      if (this.requests.fd >= 0) await this.inquire();
+      waiting.reject(this.taken ?? error);
     }
   }
 }

@@ -72,6 +72,8 @@ export class Requests {
   private last: Promise<unknown> = Promise.resolve();
   /** The socket of who has presented a grant: it stays, because the grant's end is told there. -1: one for each question. */
   private kept = -1;
+  private isAsking = false;
+  private isClosed = false;
   private why: Refused | undefined;
 
   /** @param directory where the daemon can see the path that it answers at */
@@ -122,19 +124,16 @@ export class Requests {
     return this.kept;
   }
 
-  /** Why a grant has ended, once netd has said so. */
-  ended(): Refused | undefined {
-    if (this.why !== undefined || this.kept < 0) return this.why;
-    const memory = mapPrivate(BYTES, true);
-    const heard = receive("hear netd", this.kept, memory);
-    unmap(memory, BYTES);
-    if (heard !== undefined) this.why = endOf(heard.text);
+  /** Why the last grant that ended did, as netd said before its last answer. */
+  get ended(): Refused | undefined {
     return this.why;
   }
 
-  /** Of no use afterwards. */
+  /** Of no use afterwards. A question that is open has its answer still. */
   close(): void {
-    if (this.kept >= 0) this.shut(this.kept);
+    this.isClosed = true;
+    if (this.isAsking || this.kept < 0) return;
+    this.shut(this.kept);
     this.kept = -1;
   }
 
@@ -146,7 +145,9 @@ export class Requests {
   }
 
   private async question(op: string, ...requests: unknown[]): Promise<Answer> {
-    const fd = this.kept < 0 ? this.open(op) : this.kept;
+    const { kept } = this;
+    const fd = kept < 0 ? this.open(op) : kept;
+    this.isAsking = true;
     const memory = mapPrivate(BYTES, true);
     try {
       for (const request of requests) {
@@ -162,7 +163,9 @@ export class Requests {
       throw new SysError(op, ETIMEDOUT, `netd does not answer at ${this.server}`);
     } finally {
       unmap(memory, BYTES);
-      if (fd !== this.kept) this.shut(fd);
+      this.isAsking = false;
+      if (kept < 0) this.shut(fd);
+      else if (this.isClosed) this.close();
     }
   }
 

@@ -14,10 +14,13 @@ const EPOLLONESHOT = 1 << 30;
 const EVENT_WORDS = process.arch === "x64" ? 3 : 4;
 const EVENT_DATA = process.arch === "x64" ? 1 : 2;
 
+/** Where its Worker is: the compiled binary has one folder for all modules, and resolves against that. */
+const WORKER = import.meta.path.startsWith("/$bunfs/") ? "./client/worker.ts" : "./worker.ts";
+
 class Waiter {
   private readonly epoll = check("epoll_create1", libc.epoll_create1(EPOLL_CLOEXEC));
   private readonly stop = check("eventfd", libc.eventfd(0, EFD_CLOEXEC_NONBLOCK));
-  private readonly worker = new Worker(new URL("./worker.ts", import.meta.url).href, { name: "netd-client" });
+  private readonly worker = new Worker(new URL(WORKER, import.meta.url).href, { name: "netd-client" });
   private readonly watched = new Map<number, () => void>();
   private readonly event = new Int32Array(new ArrayBuffer(EVENT_WORDS * 4));
   private last = 0;

@@ -37,7 +37,7 @@ const hints = (peer: string, self: string): string[] => [
 ];
 
 /** Clients of the lab: beside its admin socket ("admin.lab.sock"), and not at the paths of a daemon on a card. */
-function labSockets({ admin, switch: { sockets } }: Config): string[] {
+export function labSockets({ admin, switch: { sockets } }: Config): string[] {
   if (sockets.join() !== defaultConfig().switch.sockets.join()) return sockets;
   const path = `${admin.socket.replace(/\.sock$/, "")}.lab.sock`;
   return Buffer.byteLength(path) <= SOCKET_PATH ? [path] : [];
@@ -45,20 +45,33 @@ function labSockets({ admin, switch: { sockets } }: Config): string[] {
 
 /** Runs the lab until its time is over or it is interrupted. Returns the exit code. */
 export async function runLab(given: Config, options: RunOptions): Promise<number> {
-  using end = new EndSignals();
-  const files = [given.admin.socket, ...labSockets(given)];
-  const before = inventory(files);
   const live = new Live(options.json, "netd in its lab");
-  let last: Sample | undefined;
+  const files = [given.admin.socket, ...labSockets(given)];
+  const { result: last, left } = await tidily(files, (end) => lab(given, options, live, end));
+  if (last) live.summary({ ...last, leftovers: left });
+  return left.length === 0 ? 0 : 1;
+}
+
+/**
+ * Runs what a signal may end. Returns what it gives (undefined if it was interrupted while starting) and what it left behind.
+ * @param files paths that must not stay  @throws Error if an interrupted start left something
+ */
+export async function tidily<T>(
+  files: readonly string[],
+  run: (end: AbortSignal) => Promise<T>,
+): Promise<{ readonly result: T | undefined; readonly left: readonly string[] }> {
+  using end = new EndSignals();
+  const before = inventory(files);
+  let result: T | undefined;
   try {
-    last = await lab(given, options, live, end.signal);
+    result = await run(end.signal);
   } catch (error) {
     if (!(error instanceof Interrupted)) throw error;
   }
   const left = await leftovers(before, files);
-  if (last) live.summary({ ...last, leftovers: left });
-  else if (left.length > 0) throw new Error(`interrupted while starting; left behind: ${left.join(", ")}`);
-  return left.length === 0 ? 0 : 1;
+  if (result === undefined && left.length > 0)
+    throw new Error(`interrupted while starting; left behind: ${left.join(", ")}`);
+  return { result, left };
 }
 
 async function lab(given: Config, options: RunOptions, live: Live, end: AbortSignal): Promise<Sample> {
