@@ -36,17 +36,26 @@ const hints = (peer: string, self: string): string[] => [
   `  ${self} show neighs; ${self} lookup 10.78.0.9; ${self} show drops`,
 ];
 
-/** Clients of the lab: beside its admin socket ("admin.lab.sock"), and not at the paths of a daemon on a card. */
-export function labSockets({ admin, switch: { sockets } }: Config): string[] {
-  if (sockets.join() !== defaultConfig().switch.sockets.join()) return sockets;
-  const path = `${admin.socket.replace(/\.sock$/, "")}.lab.sock`;
-  return Buffer.byteLength(path) <= SOCKET_PATH ? [path] : [];
+/** Where the lab's sockets are: beside its admin socket ("admin.lab.sock"), and not at the paths of a daemon on a card. */
+export function labSockets({ admin, switch: given, memif }: Config) {
+  const beside = (kind: string): string => {
+    const path = `${admin.socket.replace(/\.sock$/, "")}.${kind}.sock`;
+    return Buffer.byteLength(path) <= SOCKET_PATH ? path : "";
+  };
+  const isDefault = given.sockets.join() === defaultConfig().switch.sockets.join();
+  const sockets = isDefault ? [beside("lab")].filter((path) => path !== "") : given.sockets;
+  const socket = memif.socket ?? beside("memif");
+  return {
+    switch: { ...given, sockets },
+    memif: { ...memif, socket },
+    files: [admin.socket, ...sockets, ...(socket === "" ? [] : [socket])],
+  };
 }
 
 /** Runs the lab until its time is over or it is interrupted. Returns the exit code. */
 export async function runLab(given: Config, options: RunOptions): Promise<number> {
   const live = new Live(options.json, "netd in its lab");
-  const files = [given.admin.socket, ...labSockets(given)];
+  const { files } = labSockets(given);
   const { result: last, left } = await tidily(files, (end) => lab(given, options, live, end));
   if (last) live.summary({ ...last, leftovers: left });
   return left.length === 0 ? 0 : 1;
@@ -77,12 +86,14 @@ export async function tidily<T>(
 async function lab(given: Config, options: RunOptions, live: Live, end: AbortSignal): Promise<Sample> {
   await using stack = new AsyncDisposableStack();
   const lab = stack.use(Lab.create());
+  const { switch: switched, memif } = labSockets(given);
   const daemon = await Daemon.start(
     {
       ...given,
       interface: { ...given.interface, name: lab.ifname, netns: lab.daemon.path },
       services: [{ service: "echo", port: ECHO_PORT }, ...given.services],
-      switch: { ...given.switch, sockets: labSockets(given) },
+      switch: switched,
+      memif,
     },
     end,
   );

@@ -49,8 +49,7 @@ class Story {
 export async function runGrants(given: Config, options: RunOptions): Promise<number> {
   const scratch = mkdtempSync(join(tmpdir(), "netd-grants-"));
   const story = new Story(options.json);
-  const files = [given.admin.socket, ...labSockets(given), scratch];
-  const { result, left } = await tidily(files.slice(0, -1), async (end) => {
+  const { result, left } = await tidily(labSockets(given).files, async (end) => {
     try {
       return await show(given, options, story, scratch, end);
     } finally {
@@ -102,12 +101,13 @@ async function show(
   const { url, one, admin, stop } = await permissions(scratch);
   stack.defer(stop);
   await story.tell("permission server", `serves ${url}`);
-  const sockets = labSockets(given);
+  const { switch: switched, memif } = labSockets(given);
   const daemon = await Daemon.start(
     {
       ...given,
       interface: { ...given.interface, name: lab.ifname, netns: lab.daemon.path },
-      switch: { ...given.switch, sockets },
+      switch: switched,
+      memif,
       grants: {
         ...given.grants,
         host: HOST,
@@ -126,7 +126,7 @@ async function show(
   const wish = { do: "issue" as const, hosts: [HOST], seconds: 3600, details };
   const { grant } = await ask<{ grant: string }>({ url }, wish, one);
   await story.tell("client one", `has asked for UDP port ${PORT} of ${OWN}, and got grant 1`);
-  const place = { interface: lab.ifname, server: sockets[0]!, directory: scratch };
+  const place = { interface: lab.ifname, server: switched.sockets[0]!, directory: scratch };
   const lost = Promise.withResolvers<Refused>();
   const echo = await udp.bind({
     ...place,

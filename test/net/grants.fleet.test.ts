@@ -29,7 +29,7 @@ let etcd: EtcdProcess;
 let state: State;
 let number = 0;
 
-const control = (daemon: number) => file(`control-${daemon}.sock`);
+const control = (daemon: number) => file(join(`daemon-${daemon}`, "control.sock"));
 const options = (daemon: number): Options => ({
   switch: { sockets: [control(daemon)] },
   grants: {
