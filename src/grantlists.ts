@@ -73,20 +73,21 @@ export class GrantLists {
       if (message === "") this.faults.delete(source);
       else this.faults.set(source, message);
     };
-    const heard = (text: string): void => {
+    const heard = (text: string): boolean => {
       try {
         const list = this.read(text);
-        if (kept && list.version <= kept.version) {
-          if (list.version < kept.version)
-            fault(`its revocation list has version ${list.version}, after ${kept.version}`);
-          return;
-        }
-        writeFileSync(`${path}.new`, text, { mode: 0o644 });
-        renameSync(`${path}.new`, path);
+        if (kept && list.version < kept.version)
+          fault(`its revocation list has version ${list.version}, after ${kept.version}`);
+        if (kept && list.version <= kept.version) return false;
+        const made = `${path}.${process.pid}`;
+        writeFileSync(made, text, { mode: 0o644 });
+        renameSync(made, path);
         kept = list;
         libc.write(this.heardFd, ptr(new BigUint64Array(new ArrayBuffer(8)).fill(1n)), 8);
+        return true;
       } catch (error) {
         fault((error as Error).message);
+        return false;
       }
     };
     return follow(source, { heard, version: () => kept?.version, fault }, this.stop.signal);

@@ -37,6 +37,8 @@ import { Tap } from "./xdp/tap.ts";
 const EPOLL_CLOEXEC = 0o2000000;
 const PAGE = 4096;
 const SAMPLE_MS = 1000;
+/** Of sockets whose users have what the configuration gives them. */
+const CHANNEL_MODE = 0o770;
 
 /** usnetd's own path: whoever asks there may be one of its clients, which read few bytes. */
 const isUsnetd = (path: string): boolean => path.endsWith("/usnetd.socket");
@@ -81,10 +83,15 @@ export class Sockets {
   readonly memif: Bound | undefined;
 
   /** Binds what the configuration says. @throws SysError; then nothing is left */
-  constructor({ sockets, group, static: endpoints }: Config["switch"], { socket }: Config["memif"]) {
+  constructor({ sockets, group, mode, static: endpoints }: Config["switch"], { socket }: Config["memif"]) {
     const made: Bound[] = [];
     const bind = (path: string, type: "requests" | "channel"): Bound => {
-      const bound = bindPath(path, group, type);
+      const bound = bindPath(
+        path,
+        group,
+        type === "requests" ? Number.parseInt(mode, 8) : CHANNEL_MODE,
+        type,
+      );
       made.push(bound);
       return bound;
     };

@@ -14,6 +14,7 @@ const macs = "MAC addresses such as 02:00:00:00:00:01";
 const prefixes = "prefixes such as 10.0.0.0/8";
 const paths = "a list of different paths of Unix sockets";
 const ids = "a list of numbers";
+const mode = 'four octal digits, such as "0770"';
 
 const list = (item: v.GenericSchema<string>, expected: string) =>
   v.pipe(v.array(item, expected), v.check(unique<string>, expected));
@@ -31,6 +32,11 @@ export const SwitchKeys = section(
       ["/run/usnetd.socket", "/run/netd/control.sock"],
     ),
     group: maybe(id, "gid of those who may use the control sockets beside root"),
+    mode: key(
+      v.pipe(v.string(mode), v.regex(/^0[0-7]{3}$/, mode)),
+      "Mode of the control sockets: 0777 where grants say who may have what",
+      "0770",
+    ),
     clients: key(whole(1, 1 << 20), "Clients at a time", 4096),
     matches: key(whole(1, 1 << 24), "Matches, claims and group members at a time, of all clients", 1 << 17),
     clientsPerUser: key(whole(1, 1 << 20), "Clients of one uid at a time", 2048),

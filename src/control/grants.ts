@@ -66,7 +66,6 @@ export type GrantRequest =
 interface Watch {
   readonly holding: Holding;
   readonly pidfd: number;
-  readonly door: number;
 }
 
 const seconds = (): number => Math.floor(Date.now() / 1000);
@@ -84,6 +83,8 @@ export class Grants {
   /** Clients that have what they have by policy and grants alone. */
   private readonly governed = new Map<string, { readonly client: Client; readonly door: number }>();
   private readonly watches = new Map<number, Watch>();
+  /** by which socket each was heard last: where it is told of ends */
+  private readonly doors = new WeakMap<Holding, number>();
   private nextWatch = 0;
 
   /** @throws Error naming the file of an issuer or of the policy that cannot be taken; lists may come later */
@@ -209,8 +210,7 @@ export class Grants {
     const governed = this.governed.get(holding.path);
     if (governed && this.holdings.of(holderOf(holding.path, governed.client.peer)) === holding)
       review(governed.client);
-    const watch = [...this.watches.values()].find((one) => one.holding === holding);
-    if (watch) this.tell(watch.door, holding.path, why, permit.id);
+    this.tell(this.doors.get(holding)!, holding.path, why, permit.id);
   }
 
   private tell(door: number, path: string, { code, message }: Denied, grant?: string): void {
@@ -257,10 +257,12 @@ export class Grants {
 
   /** From the first grant that it presents on, a holder's end is heard of. */
   private follow(holding: Holding, asker: Applicant): void {
-    if ([...this.watches.values()].some((watch) => watch.holding === holding)) return;
-    const { pidfd, door } = asker;
+    const isNew = !this.doors.has(holding);
+    this.doors.set(holding, asker.door);
+    if (!isNew) return;
+    const { pidfd } = asker;
     asker.pidfd = -1;
-    this.watches.set(this.nextWatch, { holding, pidfd, door });
+    this.watches.set(this.nextWatch, { holding, pidfd });
     this.parts.watch(pidfd, this.nextWatch++);
   }
 }

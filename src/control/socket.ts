@@ -1,4 +1,4 @@
-// A control socket: AF_UNIX, SOCK_DGRAM, at a path, mode 0770. The kernel says who sent a datagram (peer.ts), and a sender
+// A control socket: AF_UNIX, SOCK_DGRAM, at a path. The kernel says who sent a datagram (peer.ts), and a sender
 // is answered at the path that it bound; those that have none, or an abstract one, are not heard (usnetd's rule).
 // Non-blocking: an answer that does not fit into its reader's queue is the reader's loss.
 //
@@ -96,12 +96,18 @@ export interface Bound {
 }
 
 /**
- * Binds a socket to `path`, mode 0770; its directory is made if it is missing. Main thread.
+ * Binds a socket to `path`; its directory is made if it is missing. Main thread.
  * @param group gid of who may use it beside root
+ * @param mode of its path
  * @param type "requests" takes datagrams, "channel" connections (SEQPACKET)
  * @throws SysError; then nothing is left
  */
-export function bindPath(path: string, group: number | undefined, type: "requests" | "channel"): Bound {
+export function bindPath(
+  path: string,
+  group: number | undefined,
+  mode: number,
+  type: "requests" | "channel",
+): Bound {
   clearPath(path);
   const directory = dirname(path);
   const made = mkdirSync(directory, { recursive: true, mode: 0o755 }) !== undefined;
@@ -129,7 +135,7 @@ export function bindPath(path: string, group: number | undefined, type: "request
     }
     inode = lstatSync(path).ino;
     if (group !== undefined) chownSync(path, -1, group);
-    chmodSync(path, 0o770);
+    chmodSync(path, mode);
     if (type === "channel") check(op, libc.listen(fd, 16));
     else {
       check(op, set(fd, SO_PASSCRED, 1));

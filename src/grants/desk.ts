@@ -103,10 +103,10 @@ export class Desk {
       });
     try {
       asked = readRequest(request, this.issuer.issuer, this.now());
-      if (!(await this.parts.state.once(asked.jti, 2 * REQUEST_SECONDS)))
-        throw new Denied("replay", "the request was answered before");
       who = this.policy.who.find(({ keys }) => keys.includes(asked!.asker));
       if (!who) throw new Denied("not_granted", `the policy has nobody with the key ${asked.asker}`);
+      if (!(await this.parts.state.once(asked.jti, 2 * REQUEST_SECONDS)))
+        throw new Denied("replay", "the request was answered before");
       const { answer, about } = await this.act(asked, who);
       log("granted", { about });
       return answer;

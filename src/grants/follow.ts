@@ -12,8 +12,8 @@ const MOST_MS = 10_000;
 export const isServer = (source: string): boolean => /^(https?|etcds?):\/\/|^unix:/.test(source);
 
 export interface Follower {
-  /** a list came, which may be any text */
-  readonly heard: (text: string) => void;
+  /** a list came, which may be any text; returns whether it is newer than what was known */
+  readonly heard: (text: string) => boolean;
   /** the version that is known by now */
   readonly version: () => number | undefined;
   /** why nothing comes; "" when something does again */
@@ -23,10 +23,11 @@ export interface Follower {
 /** Follows a source until `signal` is aborted; never throws. */
 export async function follow(source: string, follower: Follower, signal: AbortSignal): Promise<void> {
   for (let wait = FIRST_MS; !signal.aborted; wait = Math.min(wait * 2, MOST_MS)) {
-    const heard = (text: string) => {
-      wait = FIRST_MS;
+    const heard = (text: string): boolean => {
       follower.fault("");
-      follower.heard(text);
+      const isNew = follower.heard(text);
+      if (isNew) wait = FIRST_MS;
+      return isNew;
     };
     try {
       if (/^etcds?:/.test(source)) await new Etcd(source).watch(LIST, heard, signal);
@@ -39,21 +40,19 @@ export async function follow(source: string, follower: Follower, signal: AbortSi
   }
 }
 
+/** Asks for a newer list than is known, until one comes that is not: who answers so is not asked again at once. */
 async function poll(
   server: Server,
-  heard: (text: string) => void,
+  heard: (text: string) => boolean,
   { version }: Follower,
   signal: AbortSignal,
 ): Promise<void> {
-  for (let before: number | undefined; !signal.aborted; ) {
+  for (let isNew = true; isNew; ) {
     const known = version();
-    // A list that was not taken is not asked for at once again.
-    if (before !== undefined && known === before) return;
     const after = known === undefined ? "" : `?after=${known}`;
     const response = await page(server, `/revocations${after}`, { signal });
     if (response.status === 204) continue;
     if (!response.ok) throw new ServerError(`${server.url}: ${response.status} ${await response.text()}`);
-    before = known ?? -1;
-    heard(await response.text());
+    isNew = heard(await response.text());
   }
 }

@@ -43,6 +43,7 @@ export class Holdings {
   private readonly perUser: number;
   private readonly challenges = new Challenges(CHALLENGE_SECONDS, CHALLENGES_PER_USER);
   private readonly byPath = new Map<string, Holding>();
+  private soonest = Number.POSITIVE_INFINITY;
 
   /** @param revocations undefined: grants are believed until they end  @param perUser holders of one uid at a time */
   constructor(trust: Trust, revocations: Revocations | undefined, perUser: number) {
@@ -77,6 +78,7 @@ export class Holdings {
     const others = holding.held.filter((one) => one.permit.id !== permit.id);
     if (others.length >= PERMITS) throw new Denied("limit", `this client has ${PERMITS} grants already`);
     holding.held = [...others, { permit, links }];
+    this.soonest = Math.min(this.soonest, permit.until);
     return permit;
   }
 
@@ -99,12 +101,9 @@ export class Holdings {
     if (this.byPath.get(holding.path) === holding) this.byPath.delete(holding.path);
   }
 
-  /** When the next permit ends by itself; Infinity: none does. */
+  /** When the next permit ends by itself, at the earliest; Infinity: none does. */
   get next(): number {
-    let next = Number.POSITIVE_INFINITY;
-    for (const { held } of this.byPath.values())
-      for (const { permit } of held) next = Math.min(next, permit.until);
-    return next;
+    return this.soonest;
   }
 
   /** Others are believed from now on. Returns what ends by that, as `end` does. */
@@ -123,10 +122,12 @@ export class Holdings {
 
   private sweep(check: (held: Held) => void): End[] {
     const ends: End[] = [];
+    this.soonest = Number.POSITIVE_INFINITY;
     for (const holding of this.byPath.values())
       holding.held = holding.held.filter((one) => {
         const { permit } = one;
         const why = denied(() => check(one));
+        if (why === undefined) this.soonest = Math.min(this.soonest, permit.until);
         if (why === undefined) return true;
         holding.ended = why;
         ends.push({ holding, permit, why });

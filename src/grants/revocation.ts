@@ -5,6 +5,7 @@ import * as v from "valibot";
 import { Denied, quoted } from "./denied.ts";
 import { claimsOf, isSigned, parseJws, signJws } from "./jws.ts";
 import { type Issuer, type PrivateKey, thumbprint } from "./keys.ts";
+import { joined, type Range } from "./scope.ts";
 
 export const LIST_TYPE = "netd-revocations+jwt";
 /** Of a list: some hundred thousand ids. */
@@ -54,7 +55,10 @@ export const signList = (claims: ListClaims, key: PrivateKey): Promise<string> =
   signJws(LIST_TYPE, claims, key);
 
 interface Held {
-  readonly claims: ListClaims;
+  readonly iat: number;
+  readonly version: number;
+  /** in order, and apart */
+  readonly serials: readonly Range[];
   readonly ids: ReadonlySet<string>;
 }
 
@@ -76,24 +80,25 @@ export class Revocations {
   /** Takes a list, if it is newer. Returns whether it is. @throws Denied: forged, or older than what is here */
   take(text: string): boolean {
     const claims = readList(text, this.issuers());
-    const version = this.held.get(claims.iss)?.claims.version ?? -1;
+    const version = this.version(claims.iss) ?? -1;
     if (claims.version < version)
       throw new Denied(
         "old_list",
         `${quoted(claims.iss)}'s revocation list has version ${claims.version}, after ${version}`,
       );
     if (claims.version === version) return false;
-    this.held.set(claims.iss, { claims, ids: new Set(claims.ids) });
+    const { iss, iat, serials, ids } = claims;
+    this.held.set(iss, { iat, version: claims.version, serials: joined(serials), ids: new Set(ids) });
     return true;
   }
 
   version(issuer: string): number | undefined {
-    return this.held.get(issuer)?.claims.version;
+    return this.held.get(issuer)?.version;
   }
 
   /** @throws Denied if nothing new may be believed of this issuer: its list is missing, too old, or of the future */
   fresh(issuer: string, now: number): void {
-    const iat = this.held.get(issuer)?.claims.iat;
+    const iat = this.held.get(issuer)?.iat;
     if (iat === undefined)
       throw new Denied(
         "stale_list",
@@ -118,7 +123,15 @@ export class Revocations {
   }
 }
 
-function isIn({ claims, ids }: Held, id: string): boolean {
+function isIn({ serials, ids }: Held, id: string): boolean {
+  if (ids.has(id)) return true;
   const serial = serialOf(id);
-  return ids.has(id) || claims.serials.some(([from, to]) => from <= serial && serial <= to);
+  // The last range that begins at or before it.
+  let [from, to] = [0, serials.length];
+  while (from < to) {
+    const middle = (from + to) >>> 1;
+    if (serials[middle]![0] <= serial) from = middle + 1;
+    else to = middle;
+  }
+  return from > 0 && serial <= serials[from - 1]![1];
 }

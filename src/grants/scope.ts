@@ -116,7 +116,7 @@ function widest(list: readonly Prefix[]): Prefix[] {
 }
 
 /** In order, and joined where they touch. */
-function joined(list: readonly Range[]): Range[] {
+export function joined(list: readonly Range[]): Range[] {
   const kept: [number, number][] = [];
   for (const [from, to] of list.toSorted((a, b) => a[0] - b[0])) {
     const last = kept.at(-1);

@@ -7,10 +7,10 @@
 //                          told as it happens; 204 if there was none for a while
 import { Denied } from "./denied.ts";
 import type { Desk } from "./desk.ts";
+import { type Issuer, thumbprint } from "./keys.ts";
 import { readList } from "./revocation.ts";
 import type { State } from "./state.ts";
 
-/** How long a question for a newer list waits. */
 const WAIT_MS = 25_000;
 const REQUEST_BYTES = 1 << 17;
 
@@ -24,6 +24,8 @@ export interface ServerOptions {
   readonly listSeconds: number;
   /** between two looks at what other servers published */
   readonly lookMs?: number;
+  /** how long a question for a newer list waits */
+  readonly waitMs?: number;
   /** told why lists are not signed or looked for, when that changes; "": they are again */
   readonly fault: (message: string) => void;
 }
@@ -117,7 +119,7 @@ export class GrantServer {
     const { pathname, searchParams } = new URL(request.url);
     const page = `${request.method} ${pathname}`;
     try {
-      if (page === "GET /jwks") return Response.json(this.options.desk.issuer);
+      if (page === "GET /jwks") return Response.json(jwks(this.options.desk.issuer));
       if (page === "GET /revocations") return await this.revocations(searchParams.get("after"));
       if (page === "POST /ask") return await this.ask(await request.text());
       return failure(404, "no_page", `no ${page}; there are POST /ask, GET /jwks, GET /revocations`);
@@ -134,7 +136,7 @@ export class GrantServer {
   }
 
   private async revocations(after: string | null): Promise<Response> {
-    const end = Date.now() + WAIT_MS;
+    const end = Date.now() + (this.options.waitMs ?? WAIT_MS);
     while (after !== null && this.current.version <= Number(after)) {
       const left = end - Date.now();
       if (left <= 0) return new Response(null, { status: 204 });
@@ -143,6 +145,12 @@ export class GrantServer {
     return new Response(this.current.text, { headers: { "content-type": "application/jwt" } });
   }
 }
+
+/** A JWKS as others read it too, with the issuer's name. */
+const jwks = ({ issuer, keys }: Issuer): object => ({
+  issuer,
+  keys: keys.map((key) => ({ ...key, kid: thumbprint(key), alg: "EdDSA", use: "sig" })),
+});
 
 const failure = (status: number, code: string, message: string): Response =>
   Response.json({ error: { code, message } }, { status });

@@ -29,6 +29,24 @@ test("any id of a chain that is on the list, and no other", async () => {
   expect(lists.revoked("https://elsewhere.example", ["1"])).toBeUndefined();
 });
 
+test("ranges as others may write them: out of order, one in another, empty, many", async () => {
+  const lists = held();
+  const serials: [number, number][] = [
+    [50, 60],
+    [10, 19],
+    [15, 16],
+    [20, 20],
+    [9, 8],
+    [55, 70],
+  ];
+  for (let i = 0; i < 10_000; i++) serials.push([1000 + 3 * i, 1001 + 3 * i]);
+  lists.take(await signList({ iss: ISSUER, iat: NOW, version: 1, serials, ids: [] }, issuerKey));
+  const there = (n: number) => lists.revoked(ISSUER, [`${n}`]) !== undefined;
+  for (let n = 0; n < 32_000; n++)
+    if (there(n) !== serials.some(([from, to]) => from <= n && n <= to))
+      throw new Error(`serial number ${n}`);
+});
+
 test("the version only goes up", async () => {
   const lists = held();
   expect(lists.take(await list(5, ["1"]))).toBe(true);

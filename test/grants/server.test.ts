@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { createLocalJWKSet, type JSONWebKeySet, jwtVerify } from "jose";
 import { libc } from "../../ffi/libc.ts";
 import { ptr } from "../../ffi/memory.ts";
 import { defaultConfig } from "../../src/config.ts";
@@ -61,6 +62,33 @@ test("its keys are a daemon's file of issuers, and a JWKS", async () => {
   expect(JSON.parse(text).keys[0]).toMatchObject({ kty: "OKP", crv: "Ed25519" });
 });
 
+test("others verify grants by what it publishes", async () => {
+  const keys = createLocalJWKSet((await (await page({ url }, "/jwks")).json()) as JSONWebKeySet);
+  const { grant } = await issue();
+  const { payload } = await jwtVerify(grant, keys, {
+    issuer: ISSUER,
+    audience: HOST,
+    typ: "netd-grant+jwt",
+    algorithms: ["EdDSA"],
+  });
+  expect(payload.sub).toBe("web");
+});
+
+test("who waits for a newer list is told when there is none", async () => {
+  const { desk } = deskWith(state, now);
+  const brief = await GrantServer.start({
+    desk,
+    state,
+    listen: "http://127.0.0.1:0",
+    listSeconds: 60,
+    waitMs: 30,
+    fault() {},
+  });
+  const response = await page({ url: brief.url }, "/revocations?after=1000000");
+  expect([response.status, await response.text()]).toEqual([204, ""]);
+  await brief.stop();
+});
+
 test("errors have a code and a status", async () => {
   const post = async (body: string) => {
     const response = await page({ url }, "/ask", { method: "POST", body });
@@ -84,9 +112,9 @@ test("who asks for a newer list than it has waits for it, here and at another se
     page({ url: other.server.url }, `/revocations?after=${start}`).then((r) => r.text()),
   ];
   await issue();
-  await ask({ url }, { do: "revoke", ids: ["1"] }, admin);
+  await ask({ url }, { do: "revoke", ids: ["2"] }, admin);
   for (const text of await Promise.all(waiting))
-    expect(readList(text, trust.issuers).serials).toEqual([[1, 1]]);
+    expect(readList(text, trust.issuers).serials).toEqual([[2, 2]]);
 });
 
 test("lists are followed into a file, and nothing that is forged or older gets there", async () => {
@@ -104,8 +132,8 @@ test("lists are followed into a file, and nothing that is forged or older gets t
   const counter = new BigUint64Array(new ArrayBuffer(8));
   expect(libc.read(lists.heardFd, ptr(counter), 8)).toBe(8);
   await issue();
-  await ask({ url }, { do: "revoke", ids: ["2"] }, admin);
-  await until("the new list", () => readList(readFileSync(path, "utf8"), trust.issuers).serials[0]![1] === 2);
+  await ask({ url }, { do: "revoke", ids: ["3"] }, admin);
+  await until("the new list", () => readList(readFileSync(path, "utf8"), trust.issuers).serials[0]![1] === 3);
 
   fake.text = await signList({ iss: ISSUER, iat: now(), version: 999, ...packIds(["1"]) }, issuerKey);
   await until("a warning", () => lists.warnings.some((text) => text.includes("has version 999, after 1000")));

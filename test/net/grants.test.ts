@@ -1,7 +1,7 @@
 // Grants in a running daemon: who needs one and has none is refused, whoever presents one has what it says and no more, and what
 // ends is taken back at once and told. The card, the sockets, the frames and the keys are real.
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { readdirSync, readlinkSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
+import { readdirSync, readlinkSync, renameSync, statSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { libc } from "../../ffi/libc.ts";
 import { ptr } from "../../ffi/memory.ts";
@@ -52,7 +52,7 @@ beforeAll(async () => {
   policy("allow = []\n");
   await publish();
   rig = await Rig.start({
-    switch: { sockets: [usnetd, control], static: ["udp:7777"] },
+    switch: { sockets: [usnetd, control], mode: "0777", static: ["udp:7777"] },
     grants: {
       host: HOST,
       interfaces: ["nd0"],
@@ -141,6 +141,13 @@ describe("without a grant", () => {
     });
     expect(one.ask(usnetd, JSON.stringify(CHANNEL))!.text).toBe("ER");
     expect(slotOf(one)).toBeUndefined();
+  });
+
+  test("the control sockets have the configured mode, the channels' have theirs", () => {
+    const mode = (path: string) => statSync(path).mode & 0o7777;
+    expect([control, usnetd, file("udp-7777.sock"), file("memif.sock")].map(mode)).toEqual([
+      0o777, 0o777, 0o770, 0o770,
+    ]);
   });
 
   test("a static channel is the operator's word", async () => {
