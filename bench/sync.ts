@@ -1,7 +1,8 @@
 // The mirror against a C program that only walks the messages (bench/peers/nlwalk.c), in a namespace made for it:
 // how long all of 1M routes, and of 64k neighbours, take from the first request until every table is filled; and how
 // many events a second are taken over while the kernel makes them as fast as it can, with a buffer of 32 MiB.
-// Neither side is pinned: a long dump is received on a thread of its own.
+// Neither side is pinned: a long dump is received on a thread of its own. Of each side the best of some times counts; how
+// long the first of a process takes, most of it the compiler's time, is a case of its own.
 import { readFileSync } from "node:fs";
 import { Host } from "../src/lab/host.ts";
 import { epochBytes } from "../src/mem/epoch.ts";
@@ -210,11 +211,15 @@ export const bench: Bench = {
       });
       const times = { unit: "ms", better: "lower", peerName: "nlwalk.c" } as const;
       each(host, NEIGHBOURS, (m, i) => newNeigh(m, { ifindex, ...neighbour(i) }));
-      await ctx.compare({
-        ...times,
-        ours: () => once(ours("dump", ns, "64k neighbours", "3")),
-        peer: () => once([walk, "neigh4", ns, "64k neighbours", "3"]),
-      });
+      for (const [name, often] of [
+        ["64k neighbours", "16"],
+        ["64k neighbours, a process's first", "1"],
+      ] as const)
+        await ctx.compare({
+          ...times,
+          ours: () => once(ours("dump", ns, name, often)),
+          peer: () => once([walk, "neigh4", ns, name, often]),
+        });
       each(host, NEIGHBOURS, (m, i) => delNeigh(m, { ifindex, dst: neighbour(i).dst }));
       each(host, ROUTES, (m, i) => newRoute(m, route(i)));
       await ctx.compare({

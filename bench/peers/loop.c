@@ -183,7 +183,7 @@ static inline uint32_t fib4(uint32_t dst) {
     runs += ((const uint8_t *)(node + NODE_COUNTS))[word];
     cell = node[NODE_CELLS - 1 + runs];
   }
-  if (!cell) cell = base[H_DEFAULT4];
+  if (!cell) cell = base[H_WIDE4 + (dst & 0xff)];
   return base[L_nhIndex + (cell & CELL_NH_MASK)];
 }
 

@@ -37,10 +37,12 @@ export class Region implements RegionRef {
     return new Region(ref, mode === "read-only");
   }
 
-  /** Makes one huge page, for every mapping, of those pages that share one with byte `off`; for what is used all over. */
-  collapse(off: number): boolean {
+  /** Makes huge pages, for every mapping, of those that `bytes` bytes from `off` on are in; for what is used all over. */
+  collapse(off: number, bytes = 1): boolean {
     const from = Math.floor(off / HUGE_PAGE) * HUGE_PAGE;
-    return from + HUGE_PAGE <= this.bytes && collapse(this.address + from);
+    const end =
+      Math.min(Math.ceil((off + bytes) / HUGE_PAGE), Math.floor(this.bytes / HUGE_PAGE)) * HUGE_PAGE;
+    return from < end && collapse(this.address + from, end - from);
   }
 
   get ref(): RegionRef {

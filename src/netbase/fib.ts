@@ -2,7 +2,7 @@
 //
 //   bytes 0..2 of the address -> first level, 2^24 cells    a cell: leaf (key << 22 | next-hop id)
 //   byte 3, 4, ...            -> nodes, one a byte           or node (sign bit | word offset)
-//                                                            or 0: the default route (header)
+//   byte 0                    -> what a 0 stands for         or 0: prefixes of up to 8 bits, the default route among them
 // The first level lies in the order of bytes 1, 0, 2, which a memory word gives by two shifts. A lookup of random
 // destinations waits for memory, and the fewer instructions one has, the more of them wait at the same time: this
 // order instead of 0, 1, 2 makes it a third faster, and so does keeping the nodes out of `lookup` (bench/fib.ts).
@@ -12,7 +12,7 @@
 // Written by table.ts: every change becomes visible by the store of one cell, so a lookup gives the answer before or
 // after, never something between. Nodes are replaced, not rewritten, and reused by epoch (mem/epoch.ts).
 // After DIR-24-8 (Gupta, Lin, McKeown 1998) and the bitmap compression of Lulea and Poptrie.
-import { CELL_NH_MASK, H_DEFAULT4, type Layout, NODE_CELLS, NODE_COUNTS } from "./layout.ts";
+import { CELL_NH_MASK, H_WIDE4, type Layout, NODE_CELLS, NODE_COUNTS } from "./layout.ts";
 
 // Closures over constants instead of methods that read fields: 1 ns a lookup (bench loop). Sums that are cut to 32 bits
 // (`| 0`) need no check for overflow; with fewer instructions more lookups are under way at a time (bench fib).
@@ -48,7 +48,7 @@ export class Fib4 {
     const rest = (leaf: number, dst: number): number => {
       let cell = leaf;
       if (cell < 0) cell = step(words, cell & 0x7fffffff, dst >>> 24);
-      if (cell === 0) cell = words[H_DEFAULT4]!;
+      if (cell === 0) cell = words[H_WIDE4 + (dst & 0xff)]!;
       return words[nhIndex + (cell & CELL_NH_MASK)]!;
     };
     const lookup = (dst: number): number => {

@@ -8,7 +8,7 @@
 // before the walk whose end is kept under it. Next-hop ids are kept, and what they stand for is looked up each time.
 // A /64 with longer routes inside has no one answer, and is not kept. Strangers' traffic can at worst push others out.
 import { step } from "./fib.ts";
-import { CELL_NH_MASK, H_CHANGES6, H_DEFAULT6, type Layout } from "./layout.ts";
+import { CELL_NH_MASK, H_CHANGES6, H_WIDE6, type Layout } from "./layout.ts";
 
 const RECENT_BITS = 16; // 1 MiB; of 4096 flows 1 in 17 shares its place with another
 const CHUNK = 64; // lookups under way at a time
@@ -48,7 +48,8 @@ export class Fib6 {
     };
     const place = (w0: number, w1: number): number =>
       (Math.imul(Math.imul(w0, 0x9e3779b1) ^ w1, 0x85ebca6b) >>> (32 - RECENT_BITS)) << 2;
-    const idOf = (cell: number): number => (cell === 0 ? words[H_DEFAULT6]! : cell) & CELL_NH_MASK;
+    const idOf = (cell: number, w0: number): number =>
+      (cell === 0 ? words[H_WIDE6 + (w0 & 0xff)]! : cell) & CELL_NH_MASK;
     const firstOf = (w0: number): number => first[((w0 & 0xffff) << 8) | ((w0 >>> 16) & 0xff)]!;
     /** From the byte at `from` of a word on, to its end. */
     const along = (node: number, word: number, from: number): number => {
@@ -60,9 +61,9 @@ export class Fib6 {
     /** From byte 6 of the address on; keeps what is the answer for all of the /64. */
     const finish = (node: number, now: number, w0: number, w1: number, w2: number, w3: number): number => {
       const cell = along(node, w1, 16);
-      if (cell < 0) return words[(nhIndex + idOf(along(along(cell, w2, 0), w3, 0))) | 0]!;
+      if (cell < 0) return words[(nhIndex + idOf(along(along(cell, w2, 0), w3, 0), w0)) | 0]!;
       const at = place(w0, w1);
-      const id = idOf(cell);
+      const id = idOf(cell, w0);
       recent[at] = w0;
       recent[(at + 1) | 0] = w1;
       recent[(at + 2) | 0] = now;

@@ -9,8 +9,8 @@ import { Aliases } from "./alias.ts";
 import {
   CELL_KEY_SHIFT,
   H_CHANGES6,
-  H_DEFAULT4,
-  H_DEFAULT6,
+  H_WIDE4,
+  H_WIDE6,
   H_RIB_SEQ,
   type Layout,
   NHID_SLOW,
@@ -20,7 +20,7 @@ import {
 } from "./layout.ts";
 import type { Lines } from "./lines.ts";
 import { RTN_THROW } from "./rib.ts";
-import { FibTable } from "./table.ts";
+import { FibTable, WIDE_BITS } from "./table.ts";
 
 export class Followed extends Aliases {
   private readonly fib: FibTable;
@@ -38,8 +38,8 @@ export class Followed extends Aliases {
     dense: (at: number) => void,
   ) {
     super(words, at, six);
-    const [first, defaultAt] = six ? [at.fib6, H_DEFAULT6] : [at.fib4, H_DEFAULT4];
-    this.fib = new FibTable(words, first, defaultAt, lines, epochs, dense);
+    const [first, wide] = six ? [at.fib6, H_WIDE6] : [at.fib4, H_WIDE4];
+    this.fib = new FibTable(words, first, wide, lines, epochs, dense);
     this.changes = new Float64Array(words.buffer, words.byteOffset + H_CHANGES6 * 4, 1);
   }
 
@@ -79,36 +79,16 @@ export class Followed extends Aliases {
     const { fib, w0, w1, w2, w3, len } = this;
     const key = this.key(rank, len);
     if (after !== 0) {
-      const cell = (key << CELL_KEY_SHIFT) | after;
-      if (len > 0) fib.paint(w0, w1, w2, w3, len, key, false, cell);
-      else if (fib.defaultCell >>> CELL_KEY_SHIFT <= key) {
-        fib.defaultCell = cell;
-        if (this.below(rank) > 0) fib.paint(0, 0, 0, 0, 0, key, false, 0);
-      }
+      fib.paint(w0, w1, w2, w3, len, key, false, (key << CELL_KEY_SHIFT) | after);
+      if (len <= WIDE_BITS && this.below(rank) > 0) fib.uncover(w0, len, key);
       return;
     }
-    if (len === 0 && (fib.defaultCell === 0 || fib.defaultCell >>> CELL_KEY_SHIFT !== key)) return;
     const base = this.covering(rank);
     const own = base >>> CELL_KEY_SHIFT >= this.key(rank, 0) && base !== 0; // a shorter prefix of the same rank
     if (!own && len < this.maxLen && this.below(rank) > 0) this.reveal(rank, key, base >>> CELL_KEY_SHIFT);
-    if (len === 0) fib.defaultCell = base;
-    // Whatever default route there is: its cell is not written out, even where it is about to change itself.
-    else
-      fib.paint(
-        w0,
-        w1,
-        w2,
-        w3,
-        len,
-        key,
-        true,
-        base >>> CELL_KEY_SHIFT === this.key(this.rankIn(base), 0) ? 0 : base,
-      );
-  }
-
-  /** The rank of what a cell says. */
-  private rankIn(cell: number): number {
-    return cell >>> (CELL_KEY_SHIFT + (this.six ? 8 : 6));
+    // What a 0 stands for is not written out.
+    const zero = len > WIDE_BITS && ((base >>> CELL_KEY_SHIFT) & (this.six ? 0xff : 0x3f)) <= WIDE_BITS;
+    fib.paint(w0, w1, w2, w3, len, key, true, zero ? 0 : base);
   }
 
   /** Rows in tables of lower rank. */

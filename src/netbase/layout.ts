@@ -15,8 +15,6 @@ export const H_CAPACITY = 1; // the numbers of a Capacity, in the order of capac
 export const H_EPOCH = 32; // see mem/epoch.ts
 export const H_RIB_SEQ = 33; // odd while a route changes: the slow lookup's seqlock
 export const H_CHANGES6 = 34; // a double: changes of IPv6 routes since the start (see fib6.ts)
-export const H_DEFAULT4 = 48; // the cell that a 0 in the FIB stands for: the default route
-export const H_DEFAULT6 = 49;
 export const H_NEIGH4 = 50; // word offset of the active neighbour table
 export const H_NEIGH6 = 51;
 export const H_NEIGH_SEED = 52; // random, never changes
@@ -26,6 +24,8 @@ export const H_HASH_POLICY6 = 55;
 export const H_OWN_LOCAL4 = 56; // 1: IPv4's local is a table of its own, 0: merged with main (see rib.ts)
 export const H_LENGTHS4 = 96; // bitmap of the prefix lengths in use, 2 words
 export const H_LENGTHS6 = 98; // 5 words
+export const H_WIDE4 = 256; // by the first byte of an address, the cell that a 0 in the FIB stands for: 256 words
+export const H_WIDE6 = 512;
 export const H_STATS = 64; // 4 words a kind: entries, capacity, refused since start, 1 while something is missing
 
 /** The kinds of rows, in the order of their statistics. */
@@ -139,7 +139,7 @@ export const NHID_SLOW = 1;
 
 // A FIB cell: node pointer (sign bit; the rest is the node's word offset) or leaf: key << 22 | next-hop id.
 // The key orders what may cover what: rank of the table << 6 | prefix length for IPv4, rank << 8 | length for IPv6.
-// Cell 0: nothing but the default route, H_DEFAULT4/6.
+// Cell 0: nothing but prefixes of up to 8 bits, H_WIDE4/6; there, no route.
 export const CELL_KEY_SHIFT = 22;
 export const CELL_NH_MASK = 0x3fffff;
 
@@ -206,8 +206,8 @@ export function layout(capacity: Capacity): Layout {
   const buckets6 = powerOfTwo(capacity.routes6 / 1.5);
   // A few lines a next hop (legs), one a long IPv4 prefix, up to 13 levels of FIB nodes a long IPv6 one.
   const lineCount = 8192 + capacity.nexthops * 4 + capacity.routes4 + capacity.routes6 * 8;
-  const neighs4 = powerOfTwo(capacity.neighbours4 * 4);
-  const neighs6 = powerOfTwo(capacity.neighbours6 * 4);
+  const neighs4 = powerOfTwo(capacity.neighbours4 * 3);
+  const neighs6 = powerOfTwo(capacity.neighbours6 * 3);
   return {
     capacity,
     linkIndex: take(IFINDEX_LIMIT),

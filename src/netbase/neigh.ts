@@ -10,7 +10,7 @@
 // A reader takes what it found if the sequence number is still the same after it has read all, else it looks again.
 // Entries never move: a deleted one leaves a mark that lookups pass; marks at the end of a run become empty again. When
 // marks take up the room, the table is rebuilt in a second area, which becomes the active one by one store; the first is
-// reused once all readers have quiesced (mem/epoch.ts). Slots are at least four times the capacity, so that most lookups end
+// reused once all readers have quiesced (mem/epoch.ts). Slots are at least three times the capacity, so that most lookups end
 // at the first (bench neigh), the hash is seeded, a lookup visits at most NEIGH_WINDOW slots.
 //
 // Only neighbours that a frame can be sent to are here (USABLE). What is unresolved has no entry and takes no room,
@@ -42,6 +42,9 @@ import { ADDED, CHANGED, Gauge, REMOVED, SAME } from "./stats.ts";
 /** REACHABLE, STALE, DELAY, PROBE, NOARP, PERMANENT. */
 export const USABLE: number = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80;
 const NTF_PROXY = 0x08;
+/** For endSweep: no stamp is new enough. */
+const ALL = 256;
+const LAST_STAMP = 255;
 /** A table has one entry for so many of its words, as a power of two, when huge pages are worth their memory. */
 const DENSE_SHIFT = 13;
 
@@ -73,23 +76,23 @@ export class NeighFamily {
   private readonly active: number; // header word
   private readonly mac: number; // word of the link-layer address in an entry
   private readonly gauge: Gauge | undefined;
-  private readonly stamps: Int32Array;
+  private readonly stamps: Uint8Array;
   private marks = 0; // deleted entries that lookups pass
   private spare = true; // the other area is free
   private stamp = 1;
-  private readonly dense: (at: number) => void;
+  private readonly dense: (at: number, words: number) => void;
   private readonly joinAt: number; // entries
 
   /**
    * @param epochs the writer's; absent for a reader, who may only `all()`
-   * @param dense told of the word offset of each huge page (HUGE_WORDS) of the table, once it is well used
+   * @param dense told of where the table lies, once it is well used and if it is as long as a huge page (HUGE_WORDS)
    */
   constructor(
     words: Int32Array,
     at: Layout,
     six: boolean,
     epochs?: Epochs,
-    dense: (at: number) => void = () => {},
+    dense: (at: number, words: number) => void = () => {},
   ) {
     this.words = words;
     this.epochs = epochs;
@@ -103,7 +106,7 @@ export class NeighFamily {
     this.mac = six ? NEIGH6_MAC0 : NEIGH4_MAC0;
     this.joinAt = ((this.mask + 1) * this.entry) >> DENSE_SHIFT;
     this.pairs = new Float64Array(words.buffer, words.byteOffset, words.length >> 1);
-    this.stamps = new Int32Array(epochs ? this.mask + 1 : 0);
+    this.stamps = new Uint8Array(epochs ? this.mask + 1 : 0);
     if (!epochs) return;
     const { neighbours4, neighbours6 } = at.capacity;
     this.gauge = six
@@ -154,11 +157,15 @@ export class NeighFamily {
 
   /** Forgets all neighbours on an interface that is gone. */
   removeLink(ifindex: number): void {
-    this.endSweep(this.stamp + 1, ifindex);
+    this.endSweep(ALL, ifindex);
   }
 
   beginSweep(): number {
     this.gauge!.clearMissing();
+    if (this.stamp === LAST_STAMP) {
+      this.stamps.fill(0);
+      this.stamp = 0;
+    }
     return ++this.stamp;
   }
 
@@ -207,8 +214,8 @@ export class NeighFamily {
 
   /** Has an area in huge pages: entries lie all over it, and a page's first touch costs as much as ten entries. */
   private join(area: number): void {
-    const end = area + (this.mask + 1) * this.entry;
-    for (let at = area; at + HUGE_WORDS <= end; at += HUGE_WORDS) this.dense(at);
+    const words = (this.mask + 1) * this.entry;
+    if (words >= HUGE_WORDS) this.dense(area, words);
   }
 
   private slotOf(at: number): number {

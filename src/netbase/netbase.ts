@@ -157,7 +157,7 @@ export class NetbaseWriter {
       this.free(kind, thing),
     );
     // A walk of the page tables costs a reader as much as the rest of a lookup, where what it looks at is used all over.
-    const dense = (word: number): void => void region.collapse(word * 4);
+    const dense = (at: number, words = 1): void => void region.collapse(at * 4, words * 4);
     this.lines = new Lines(at, dense);
     this.linesGauge = new Gauge(words, "lines", at.lineCount);
     this.links = new LinkTable(words, at);

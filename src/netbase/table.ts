@@ -4,7 +4,8 @@
 // what a prefix may cover: with `exact` false, all that is not more specific; with `exact` true, only what this same
 // prefix had painted (its removal). A range that lies inside one node replaces that node: a copy is made, and becomes
 // visible by the store of the one cell that points to it. Whatever covers more changes cell by cell; each store is
-// a complete answer for its addresses.
+// a complete answer for its addresses. Prefixes of up to 8 bits, the default route among them, have a table of their own,
+// by byte 0: it says what a cell of 0 stands for. 10.0.0.0/8 would fill 65,536 cells of the first level, on 256 pages.
 import type { Epochs } from "../mem/epoch.ts";
 import { runsTo } from "./fib.ts";
 import { CELL_KEY_SHIFT, HUGE_WORDS, NODE_CELLS, NODE_COUNTS } from "./layout.ts";
@@ -15,7 +16,10 @@ const OFFSET = 0x7fffffff;
 const PAGE_SHIFT = 10; // first-level cells a page of memory: pages never written are all 0
 const HUGE_SHIFT = 9; // pages a huge page
 const DENSE = 128; // pages in use from which on a huge page is worth its memory
+/** Up to so many bits a prefix is wide: a cell of 0 leads to it. */
+export const WIDE_BITS = 8;
 
+const firstIdx = (w0: number): number => ((w0 & 0xffff) << 8) | ((w0 >>> 16) & 0xff);
 const lineCount = (runs: number): number => (NODE_CELLS + runs + 15) >>> 4;
 
 /** `retire` kinds of lines (nodes, records): RETIRE_LINES + how many. */
@@ -24,7 +28,7 @@ export const RETIRE_LINES = 256;
 export class FibTable {
   private readonly words: Int32Array;
   private readonly first: number;
-  private readonly defaultAt: number;
+  private readonly wide: number;
   private readonly lines: Lines;
   private readonly epochs: Epochs;
   private readonly touched = new Uint8Array(1 << (24 - PAGE_SHIFT));
@@ -38,6 +42,7 @@ export class FibTable {
   private key = 0;
   private exact = false;
   private cell = 0;
+  private zeroAt = 0; // what 0 stands for: a word of `wide`
   private w0 = 0;
   private w1 = 0;
   private w2 = 0;
@@ -45,13 +50,13 @@ export class FibTable {
   private len = 0;
 
   /**
-   * @param first word offset of the first level; @param defaultAt header word of the default route's cell
+   * @param first word offset of the first level; @param wide of the table of wide prefixes
    * @param dense told of the word offset of a huge page (HUGE_WORDS) of the first level that is well used from now on
    */
   constructor(
     words: Int32Array,
     first: number,
-    defaultAt: number,
+    wide: number,
     lines: Lines,
     epochs: Epochs,
     dense: (at: number) => void,
@@ -59,17 +64,9 @@ export class FibTable {
     this.dense = dense;
     this.words = words;
     this.first = first;
-    this.defaultAt = defaultAt;
+    this.wide = wide;
     this.lines = lines;
     this.epochs = epochs;
-  }
-
-  get defaultCell(): number {
-    return this.words[this.defaultAt]!;
-  }
-
-  set defaultCell(cell: number) {
-    Atomics.store(this.words, this.defaultAt, cell);
   }
 
   /**
@@ -89,7 +86,13 @@ export class FibTable {
     this.key = key;
     this.exact = exact;
     this.cell = cell;
-    const at = ((w0 & 0xffff) << 8) | ((w0 >>> 16) & 0xff);
+    this.zeroAt = this.wide + (w0 & 0xff);
+    if (len <= WIDE_BITS) {
+      for (const end = this.zeroAt + (1 << (WIDE_BITS - len)); this.zeroAt < end; this.zeroAt++)
+        if (this.covers(0)) this.words[this.zeroAt] = cell;
+      return;
+    }
+    const at = firstIdx(w0);
     if (len <= 24) {
       this.paintFirst(at, len);
       return;
@@ -103,14 +106,22 @@ export class FibTable {
     this.descend(this.first + at, 24);
   }
 
+  /** Has a wide prefix answer for what longer ones of lower keys had: nothing is left of them. */
+  uncover(w0: number, len: number, key: number): void {
+    this.key = key;
+    this.exact = false;
+    this.cell = 0;
+    this.paintFirst(firstIdx(w0), len);
+  }
+
   /** First-level cells lie in the order of bytes 1, 0, 2: up to 16 bits a prefix has blocks of 256 here and there. */
   private paintFirst(at: number, len: number): void {
     if (len >= 16) {
       this.paintCells(at, at + (1 << (24 - len)));
       return;
     }
-    const bytes0 = len >= 8 ? 1 : 1 << (8 - len);
-    const bytes1 = len >= 8 ? 1 << (16 - len) : 256;
+    const bytes0 = len >= WIDE_BITS ? 1 : 1 << (WIDE_BITS - len);
+    const bytes1 = len >= WIDE_BITS ? 1 << (16 - len) : 256;
     for (let b1 = 0; b1 < bytes1; b1++)
       for (let b0 = 0; b0 < bytes0; b0++) {
         const block = at + (b1 << 16) + (b0 << 8);
@@ -147,7 +158,7 @@ export class FibTable {
 
   /** Whether the present answer `cell` (a leaf) is one that this change replaces. */
   private covers(cell: number): boolean {
-    const key = (cell === 0 ? this.words[this.defaultAt]! : cell) >>> CELL_KEY_SHIFT;
+    const key = (cell === 0 ? this.words[this.zeroAt]! : cell) >>> CELL_KEY_SHIFT;
     return this.exact ? key === this.key : key <= this.key;
   }
 

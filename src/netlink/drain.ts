@@ -2,7 +2,7 @@
 // dumps. Messages: DrainBoot once, then { seq } for each dump that it may take over, then "end". All else goes through
 // the ring.
 import { Region, type RegionRef } from "../mem/region.ts";
-import { Chunks, moment, THREAD } from "./chunks.ts";
+import { Chunks, CHUNKS_BYTES, moment, THREAD } from "./chunks.ts";
 
 declare const self: Worker;
 
@@ -14,9 +14,13 @@ export interface DrainBoot {
 let fd = -1;
 let region: Region;
 let chunks: Chunks;
+let used = false;
 
 /** Receives the rest of a dump, once whoever receives now gives way. */
 function drain(seq: number): void {
+  // In huge pages: the first touch of a small one costs as much as ten messages.
+  if (!used) region.collapse(0, CHUNKS_BYTES);
+  used = true;
   while (!chunks.claim(THREAD)) {
     chunks.wanted = chunks.seq === seq && !chunks.over;
     if (!chunks.wanted) return;

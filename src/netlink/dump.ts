@@ -2,7 +2,6 @@
 // asked to receive the rest of one that is not short; until it comes, this one receives, and if it never does, receives
 // and decodes by turns once the ring is full.
 import { SysError } from "../../ffi/errno.ts";
-import { HUGE_PAGE } from "../../ffi/memory.ts";
 import { Region } from "../mem/region.ts";
 import { Chunks, CHUNKS_BYTES, DECODER, moment } from "./chunks.ts";
 import { NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR } from "./constants.ts";
@@ -43,7 +42,6 @@ export class Dumper {
   private readonly requests = new Requests();
   private thread: Worker | undefined;
   private kept = false;
-  private used = false;
   // What the dump's end said.
   private ended = false;
   private interrupted = false;
@@ -108,20 +106,12 @@ export class Dumper {
         if (n === (this.thread ? LONG : VERY_LONG)) {
           this.start();
           this.thread?.postMessage({ seq });
-          this.join();
         }
         sink.pause();
       }
     } finally {
       chunks.yield();
     }
-  }
-
-  /** Has the ring in huge pages: the first touch of a small one costs as much as ten messages. */
-  private join(): void {
-    if (this.used) return;
-    this.used = true;
-    for (let off = 0; off < CHUNKS_BYTES; off += HUGE_PAGE) this.region.collapse(off);
   }
 
   close(): void {

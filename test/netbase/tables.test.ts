@@ -99,6 +99,19 @@ test("neighbours: usable states enter; FAILED, DEL and no address leave or stay 
   expect(find()).toBe(0);
 });
 
+test("neighbours: the sweep takes what was not told of since it began, however many there were before", () => {
+  using nb = makeNetbase();
+  const { neighs } = nb.writer;
+  neighs.upsert(neigh(2, "10.0.0.1", "02:00:00:00:00:01"));
+  for (let n = 0; n < 600; n++) {
+    neighs.upsert(neigh(2, "10.0.0.2", "02:00:00:00:00:02"));
+    const sweep = neighs.beginSweep(2);
+    neighs.upsert(neigh(2, "10.0.0.1", "02:00:00:00:00:01"));
+    expect(neighs.endSweep(2, sweep)).toBe(1);
+  }
+  expect(nb.reader.neighs().map(({ dst }) => formatIPv4(dst[0]!))).toEqual(["10.0.0.1"]);
+});
+
 test("an IPv4 route takes the source that inet_select_addr would", () => {
   using nb = makeNetbase();
   const { writer, reader } = nb;
