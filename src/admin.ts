@@ -1,7 +1,7 @@
 // The admin socket: HTTP over a Unix socket, for `netd show`, `netd lookup` and anyone who has curl:
 //   curl --unix-socket /run/netd/admin.sock http://netd/routes
 // GET /links /addrs /routes /neighs /queues /drops /clients /matches /claims
-// /filters answer a JSON array with a row a line, GET
+// /filters /grants answer a JSON array with a row a line, GET
 // /summary and /lookup?address=... an object; errors are {"error": text}. It reads the view on the main thread, a piece at a time.
 // POST /capture answers pcapng for as long as it is read (src/capture/stream.ts).
 // The file's mode is 0600 from the first moment: who may connect may see everything.
@@ -25,6 +25,7 @@ export const lists = [
   "matches",
   "claims",
   "filters",
+  "grants",
 ] as const;
 export type ListName = (typeof lists)[number];
 

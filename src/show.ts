@@ -9,6 +9,7 @@ import type {
   ClientView,
   DropView,
   FilterView,
+  GrantView,
   LinkView,
   LookupView,
   MatchView,
@@ -166,6 +167,16 @@ const claim: Column<MatchView>[] = [
 const narrowed = ({ protocol, dst, dport, src, sport }: MatchView): string =>
   `${protocol} ${end(dst, dport)}${src || sport !== undefined ? ` from ${end(src, sport)}` : ""}`;
 
+const grant: Column<GrantView>[] = [
+  { title: "IDS", cell: (row) => row.ids.join(" > ") },
+  { title: "ISSUER", cell: (row) => row.issuer },
+  { title: "SUBJECT", cell: (row) => row.subject },
+  { title: "PID", cell: (row) => row.pid, right: true },
+  { title: "UID", cell: (row) => row.uid, right: true },
+  { title: "SECONDS", cell: (row) => grouped(row.seconds), right: true },
+  { title: "ALLOWS", cell: (row) => row.details.map((detail) => JSON.stringify(detail)).join(" or ") },
+];
+
 const filter: Column<FilterView>[] = [
   { title: "LAYER", cell: (row) => row.layer },
   { title: "WAY", cell: (row) => row.direction },
@@ -192,6 +203,7 @@ const columns: Record<ListName, readonly Column<any>[]> = {
   matches: match,
   claims: claim,
   filters: filter,
+  grants: grant,
 };
 
 /** Lines of "name  value", without those that have no value. */

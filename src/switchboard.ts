@@ -17,7 +17,13 @@ import { Accounts } from "./switch/account.ts";
 import type { SwitchBoot } from "./control/boot.ts";
 import type { NetSwitch, SwitchCapacity } from "./switch/boot.ts";
 import type { Entry } from "./switch/table/entry.ts";
-import { type ClientCame, type ClientLeft, CONTROL_COUNTERS, type GrantWarnings } from "./control/events.ts";
+import {
+  type ClientCame,
+  type ClientLeft,
+  CONTROL_COUNTERS,
+  type GrantNews,
+  type PresentedGrant,
+} from "./control/events.ts";
 import { GrantLists, grantSettings } from "./grantlists.ts";
 import type { Counts } from "./switch/filters/counts.ts";
 import { filterBytes, type FilterLayout, filterLayout } from "./switch/filters/layout.ts";
@@ -140,6 +146,8 @@ export class Switchboard {
   private readonly accounts: Accounts[];
   private readonly lists: GrantLists;
   private grantWarnings: readonly string[] = [];
+  /** What was presented and has not ended, as of a second ago. */
+  grants: readonly PresentedGrant[] = [];
   private readonly states = new Map<number, ClientState>();
   private sampled = performance.now();
 
@@ -334,8 +342,11 @@ export class Switchboard {
       const none = new Float64Array(base.length);
       const command = commandOf(pid);
       this.states.set(slot, { slot, path, command, pid, uid, gid, base, totals: none, rates: none });
-    } else if (message.type === "grants") this.grantWarnings = (message as unknown as GrantWarnings).warnings;
-    else if (message.type === "left") this.states.delete((message as unknown as ClientLeft).slot);
+    } else if (message.type === "grants") {
+      const { warnings, grants } = message as unknown as GrantNews;
+      this.grantWarnings = warnings;
+      this.grants = grants;
+    } else if (message.type === "left") this.states.delete((message as unknown as ClientLeft).slot);
   }
 
   private sample(): void {

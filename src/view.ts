@@ -170,6 +170,24 @@ export interface MatchView {
   expires?: number;
 }
 
+/** A signed grant that somebody has presented, and that has not ended. */
+export interface GrantView {
+  /** SHA-256 of the chain */
+  grant: string;
+  /** of its links, the issuer's first */
+  ids: readonly string[];
+  issuer: string;
+  subject: string;
+  /** whose it is: a process, bound to a path */
+  pid: number;
+  uid: number;
+  path: string;
+  /** until it ends by itself */
+  seconds: number;
+  /** what all links allow, in a grant's own words */
+  details: readonly object[];
+}
+
 /** A filter of a client's, or one of the operator's rules, and what became of the packets that it decided about. */
 export interface FilterView {
   layer: "client" | "user" | "system";
@@ -264,6 +282,7 @@ export interface DaemonView {
   matches(): Iterable<MatchView>;
   claims(): Iterable<MatchView>;
   filters(): Iterable<FilterView>;
+  grants(): Iterable<GrantView>;
   /** @throws an Error whose message is fit for the client, for an interface that does not exist and the like */
   lookup(address: string, options: LookupOptions): LookupView;
   summary(): SummaryView;

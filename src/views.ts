@@ -31,6 +31,7 @@ import type {
   DaemonView,
   DropView,
   FilterView,
+  GrantView,
   Family,
   LinkView,
   LookupOptions,
@@ -87,6 +88,11 @@ export class Views implements DaemonView {
 
   claims(): Iterable<MatchView> {
     return this.clientViews.entries(true);
+  }
+
+  *grants(): Generator<GrantView> {
+    for (const { until, ...grant } of this.parts.switchboard?.grants ?? [])
+      yield { ...grant, seconds: Math.max(0, until - Math.floor(Date.now() / 1000)) };
   }
 
   filters(): Iterable<FilterView> {

@@ -32,10 +32,26 @@ export interface ClientCame {
   readonly base: Float64Array;
 }
 
-/** What of grants an operator should know, in place of what was told before. */
-export interface GrantWarnings {
+/** A grant that was presented and has not ended. */
+export interface PresentedGrant {
+  readonly grant: string;
+  readonly issuer: string;
+  readonly subject: string;
+  readonly ids: readonly string[];
+  /** seconds since 1970 */
+  readonly until: number;
+  /** as detailOf (grants/scope.ts) has them */
+  readonly details: readonly object[];
+  readonly pid: number;
+  readonly uid: number;
+  readonly path: string;
+}
+
+/** What of grants an operator may want to know, in place of what was told before. */
+export interface GrantNews {
   readonly type: "grants";
   readonly warnings: readonly string[];
+  readonly grants: readonly PresentedGrant[];
 }
 
 /** It has gone; its slot may be another's afterwards. */

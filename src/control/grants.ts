@@ -14,6 +14,7 @@ import { Policy } from "../grants/policy.ts";
 import { Revocations } from "../grants/revocation.ts";
 import { detailOf, type Wanted } from "../grants/scope.ts";
 import { Watched } from "../grants/watched.ts";
+import type { PresentedGrant } from "./events.ts";
 import type { Peer } from "./peer.ts";
 import { Refusal } from "./protocol.ts";
 import type { Client } from "./roster.ts";
@@ -74,6 +75,8 @@ export class Grants {
   taken = 0;
   denied = 0;
   ended = 0;
+  /** holders whose process has ended */
+  forgotten = 0;
   private readonly parts: GrantParts;
   private readonly files: readonly Watched[];
   private readonly revocations: Revocations | undefined;
@@ -118,6 +121,15 @@ export class Grants {
   /** What an operator should know. */
   get warnings(): string[] {
     return this.files.flatMap(({ fault }) => (fault === "" ? [] : [`grants: ${fault}`]));
+  }
+
+  /** Everything that was presented and has not ended. */
+  all(): PresentedGrant[] {
+    return this.holdings
+      .all()
+      .flatMap(({ path, pid, uid, held }) =>
+        held.map(({ permit }) => ({ ...shown(permit), pid, uid, path })),
+      );
   }
 
   /** Milliseconds until a grant ends by itself. */
@@ -182,6 +194,7 @@ export class Grants {
     const watch = this.watches.get(which);
     if (!watch) return;
     this.holdings.forget(watch.holding);
+    this.forgotten++;
     this.watches.delete(which);
     libc.close(watch.pidfd);
   }
@@ -270,7 +283,7 @@ export class Grants {
 const holderOf = (path: string, { pid, uid }: Peer): Holder => ({ path, pid, uid });
 
 /** A permit as its holder is told of it. */
-const shown = ({ id, issuer, subject, until, ids, scopes }: Permit): object => ({
+const shown = ({ id, issuer, subject, until, ids, scopes }: Permit) => ({
   grant: id,
   issuer,
   subject,

@@ -19,7 +19,7 @@ import { Accounts } from "../switch/account.ts";
 import type { SwitchBoot } from "./boot.ts";
 import { Claims } from "./claim.ts";
 import { type Asker, Control } from "./control.ts";
-import { CONTROL_COUNTERS, type ClientCame, type ClientLeft, type GrantWarnings } from "./events.ts";
+import { CONTROL_COUNTERS, type ClientCame, type ClientLeft, type GrantNews } from "./events.ts";
 import { ClientFilters } from "./filters.ts";
 import { setFirewall } from "./firewall.ts";
 import { Grants } from "./grants.ts";
@@ -267,12 +267,13 @@ function run(boot: Boot): void {
     reins.beat();
   }
 
-  let warned = "";
-  function warn(): void {
-    const { warnings } = grants;
-    if (warnings.join() === warned) return;
-    warned = warnings.join();
-    postMessage({ type: "grants", warnings } satisfies GrantWarnings);
+  let told = "";
+  function tellGrants(): void {
+    const { warnings, taken, ended, forgotten } = grants;
+    const now = `${taken} ${ended} ${forgotten} ${warnings}`;
+    if (now === told) return;
+    told = now;
+    postMessage({ type: "grants", warnings, grants: grants.all() } satisfies GrantNews);
   }
 
   /** What is due once a second. */
@@ -289,7 +290,7 @@ function run(boot: Boot): void {
       }
       statics.follow();
     }
-    warn();
+    tellGrants();
     memifs.tick(now);
     publish();
   }

@@ -88,6 +88,10 @@ export class Holdings {
     return holding?.pid === pid && holding.uid === uid ? holding : undefined;
   }
 
+  all(): Holding[] {
+    return [...this.byPath.values()];
+  }
+
   permits(holder: Holder): Permit[] {
     return this.of(holder)?.held.map(({ permit }) => permit) ?? [];
   }

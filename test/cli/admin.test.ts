@@ -85,7 +85,7 @@ test("refusals are JSON and say what was expected", async () => {
   });
   const error = (status: number, text: string) => ({ status, body: { error: text } });
   const pages =
-    "/links /addrs /routes /neighs /queues /drops /clients /matches /claims /filters /summary /lookup?address=ADDRESS";
+    "/links /addrs /routes /neighs /queues /drops /clients /matches /claims /filters /grants /summary /lookup?address=ADDRESS";
   expect(await get(path, "/nope")).toEqual(error(404, `no page /nope; there are ${pages}`));
   expect(await get(path, "/links", "POST")).toEqual(error(405, "POST is not served here, only GET"));
   expect(await get(path, "/neighs")).toEqual(error(500, "the mirror is gone"));

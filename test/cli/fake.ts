@@ -172,6 +172,19 @@ export const fake = {
       expires: 58,
     },
   ],
+  grants: () => [
+    {
+      grant: "mB5m1P4yN5p1DqPqj0pP0yVdXw3m9dZl3g0r8r9o1hA",
+      ids: ["17", "q2Vb"],
+      issuer: "https://grants.example",
+      subject: "web",
+      pid: 1234,
+      uid: 1000,
+      path: "/run/app.sock",
+      seconds: 3456,
+      details: [{ protocols: ["tcp"], ports: [8080] }, { protocols: ["icmp"] }],
+    },
+  ],
   filters: () => [
     {
       layer: "client" as const,

@@ -13,7 +13,8 @@ const dead = join(dir, "dead.sock");
 writeFileSync(dead, "");
 afterAll(() => rmSync(dir, { recursive: true }));
 
-const pages = "links, addrs, routes, neighs, queues, drops, clients, matches, claims, filters or summary";
+const pages =
+  "links, addrs, routes, neighs, queues, drops, clients, matches, claims, filters, grants or summary";
 const start = "start one with `netd --interface IF`";
 
 /** [arguments, exit code, the whole of stderr] */

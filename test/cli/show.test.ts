@@ -72,6 +72,10 @@ PROTO  OWN ADDRESS, PORT  OTHER SIDE    KIND   CLIENT   PID  PROGRAM  S OLD  S I
 tcp    10.0.0.2 40000     10.0.0.9 443  claim       3  1234  lwip       100       5   7,195
 udp    3903f326                         dhcp        3  1234  lwip         2       2      58
 `,
+  grants: `
+IDS        ISSUER                  SUBJECT   PID   UID  SECONDS  ALLOWS
+17 > q2Vb  https://grants.example  web      1234  1000    3,456  {"protocols":["tcp"],"ports":[8080]} or {"protocols":["icmp"]}
+`,
   filters: `
 LAYER   WAY  CLIENT   PID   UID  PROGRAM  OF                    SIZE  RUN       PASSED  REFUSED
 client  in        3  1234  1000  lwip     udp 10.0.0.2 53         12  compiled   1,234        5

@@ -204,6 +204,14 @@ describe("with a grant", () => {
     expect(code(one, addMatch(OWN, 9101))).toBe("OK");
     const { Grants } = ask(one, '"ListGrants"');
     expect(Grants).toHaveLength(2);
+    const row = () => [...rig.daemon.views.grants()].find(({ grant: id }) => id === Grants[1].grant);
+    const { path } = one;
+    expect(await until("it to be shown", row)).toMatchObject({
+      path,
+      pid: process.pid,
+      uid: 0,
+      details: Grants[1].details,
+    });
     expect(Grants[0]).toMatchObject({
       issuer: ISSUER,
       subject: "web",
