@@ -89,7 +89,7 @@ function answer(request: Request, view: DaemonView, stallMs: number): Response {
 }
 
 /** Whether somebody listens at `path`. */
-async function listens(path: string): Promise<boolean> {
+export async function listens(path: string): Promise<boolean> {
   try {
     const socket = await Bun.connect({ unix: path, socket: { data() {} } });
     socket.end();

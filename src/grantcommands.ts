@@ -1,8 +1,9 @@
 // What `netd grants ...` does. A grant is a file with a link a line, a key a file with a JWK; what is asked for goes to
 // stdout.
 import { randomBytes } from "node:crypto";
-import { appendFileSync, readFileSync } from "node:fs";
+import { appendFileSync, lstatSync, readFileSync, unlinkSync } from "node:fs";
 import * as v from "valibot";
+import { listens } from "./admin.ts";
 import { Refusal } from "./ask.ts";
 import { ask, type Server, ServerError } from "./grants/client.ts";
 import { Denied } from "./grants/denied.ts";
@@ -87,6 +88,13 @@ export async function keygen(file: string, { issuer }: { issuer?: string }): Pro
   else await json({ issuer, keys: [publicOf(key)] });
 }
 
+/** Takes away the socket of a server that was killed. */
+async function clearDead(listen: string): Promise<void> {
+  const path = listen.slice("unix:".length);
+  if (!listen.startsWith("unix:") || !lstatSync(path, { throwIfNoEntry: false })?.isSocket()) return;
+  if (!(await listens(path))) unlinkSync(path);
+}
+
 interface Serving {
   readonly policy: string;
   readonly key: string;
@@ -116,6 +124,7 @@ export async function serve(given: Serving): Promise<undefined> {
   const { cert, certKey: key } = given;
   const tls = cert !== undefined && key !== undefined ? { cert, key } : undefined;
   const listSeconds = seconds(given.listSeconds);
+  await clearDead(given.listen);
   const fault = (message: string): void => console.error(`netd: ${message || "lists are signed again"}`);
   const server = await GrantServer.start({ desk, state, listen: given.listen, tls, listSeconds, fault });
   stack.defer(() => server.stop());

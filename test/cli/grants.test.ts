@@ -204,6 +204,27 @@ test("the policy is read again when it changes; a wrong one leaves the old", asy
   await until("the old policy", async () => !(await refused()));
 });
 
+test("a server that was killed is in nobody's way, one that lives is", async () => {
+  const args = ["--listen", `unix:${file("second.sock")}`, "--state", "sqlite::memory:"];
+  const first = await serve(...args);
+  await until("the first", () => existsSync(file("second.sock")));
+  const live = await serve(...args);
+  expect(await live.exited).toBe(1);
+  expect(await live.stderr.text()).toContain("EADDRINUSE");
+  first.kill("SIGKILL");
+  await first.exited;
+  const next = await serve(...args);
+  await until("the next", () =>
+    page({ url: `unix:${file("second.sock")}` }, "/jwks").then(
+      ({ ok }) => ok,
+      () => false,
+    ),
+  );
+  next.kill("SIGTERM");
+  expect(await next.exited).toBe(0);
+  expect(existsSync(file("second.sock"))).toBe(false);
+});
+
 describe("TLS", () => {
   test("its certificate is checked; without one there is no https", async () => {
     const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"];
