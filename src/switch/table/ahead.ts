@@ -4,7 +4,7 @@
 // entries whose tag fits under the first two patterns, the exact and the listening one as a rule, and the touch of the first:
 // claims are exact. The tags are in the cache, and so is all of a small table.
 import { ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, etherType } from "../../wire/ether.ts";
-import { firstOf, fold, hashOf, sameTags, tagsOf } from "./hash.ts";
+import { firstOf, fold, hashDestination, hashOf, sameTags, tagsOf } from "./hash.ts";
 import {
   ENTRY4_WORDS,
   ENTRY6_WORDS,
@@ -82,6 +82,7 @@ export function makeAhead(table: Int32Array, at: Layout, touches: Int32Array): A
     const dForm = table[d]!;
     const dPorts = table[d + PATTERN_PORTS]!;
     const dSrc = srcPrefixOf(dForm);
+    let sum = 0;
     for (let i = 0; i < many; i++) {
       const ip = (offs[i]! + ETHERNET) >>> 2;
       const type = etherType(words, ip);
@@ -93,6 +94,7 @@ export function makeAhead(table: Int32Array, at: Layout, touches: Int32Array): A
         const hash = hashOf(seed, dst & aDst, src & aSrc, ports & aPorts, aForm | protocol);
         places[i] = place4(hash);
         numbers[i] = (hash & four.mask) << NUMBER_SHIFT;
+        if (sent) sum ^= table[at.destinations + (hashDestination(seed, src) >>> at.destinationShift >>> 5)]!;
         seconds[i] = place4(hashOf(seed, dst & bDst, src & bSrc, ports & bPorts, bForm | protocol));
       } else if (type === ETHERTYPE_IPV6) {
         const protocol = (words[ip + 1]! >>> 16) & 0xff;
@@ -104,10 +106,10 @@ export function makeAhead(table: Int32Array, at: Layout, touches: Int32Array): A
         const hash = hashOf(seed, dst, cSrc === 0 ? nothing : src, ports & cPorts, cForm | protocol);
         places[i] = place6(hash);
         numbers[i] = six.first + ((hash & six.mask) << NUMBER_SHIFT);
+        if (sent) sum ^= table[at.destinations + (hashDestination(seed, src) >>> at.destinationShift >>> 5)]!;
         seconds[i] = place6(hashOf(seed, dst, dSrc === 0 ? nothing : src, ports & dPorts, dForm | protocol));
       } else places[i] = seconds[i] = 0;
     }
-    let sum = 0;
     for (let i = 0; i < many; i++) sum ^= table[places[i]!]! ^ table[seconds[i]!]!;
     for (let i = 0; i < many; i++) sum ^= touches[numbers[i]! & ((places[i]! | -places[i]!) >> 31)]!;
     places[0] = sum;
