@@ -75,6 +75,15 @@ INLINE int hits(struct tuple *t, const struct steer_policy *rules, int patterns_
 	return hits_exactly(t) || (rules->patterns && patterns_too && hits_pattern(t));
 }
 
+/* Whether user space answers such a packet to an address in `owned` that is no client's: echo and what is about it, and
+ * closed ports, which are silent with the firewall on. */
+INLINE int is_answered(const struct packet *p, const struct steer_policy *rules)
+{
+	if (p->t.proto == IPPROTO_ICMP || p->t.proto == IPPROTO_ICMPV6)
+		return 1;
+	return (p->t.proto == IPPROTO_TCP || p->t.proto == IPPROTO_UDP) && !(rules->flags & STEER_DROP);
+}
+
 /* ARP and neighbour discovery about or for an address that only clients have. */
 INLINE int neighbour_owned(const struct packet *p)
 {

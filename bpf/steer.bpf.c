@@ -16,7 +16,7 @@
  * With a switch or a firewall also, untagged frames only:
  *   destination MAC in `macs`; SCTP, DCCP, UDP-Lite, ICMP, ICMPv6; hits in `flows` and `wild`;
  *   ICMP errors if the packet that they quote is of such a flow;
- *   ARP, neighbour discovery and ICMP for addresses in `owned`; DHCP answers with a transaction id in `dhcp`;
+ *   ARP, neighbour discovery and ICMP for addresses in `owned`, and with the firewall off TCP and UDP; DHCP answers with a transaction id in `dhcp`;
  *   fragments: the first by its ports, later ones as the first; later ones that come first, if any match has their
  *     protocol and destination: user space holds them until the first one comes, which is redirected then in any case,
  *     and gives all of them back if they turn out to be the kernel's.
@@ -100,8 +100,7 @@ INLINE int decide(struct packet *p, const struct steer_policy *rules)
 		return match_hit(p);
 	if (p->kind == ERROR ? p->quoted.family && hits(&p->quoted, rules, 1) : hits(&p->t, rules, 1))
 		return STEER_REDIRECTED;
-	if ((p->t.proto == IPPROTO_ICMP || p->t.proto == IPPROTO_ICMPV6) && rules->owned &&
-	    is_owned(p->t.daddr, p->t.family))
+	if (rules->owned && is_answered(p, rules) && is_owned(p->t.daddr, p->t.family))
 		return STEER_REDIRECTED;
 	return STEER_NO_MATCH;
 }

@@ -46,7 +46,7 @@ INLINE int for_client(struct __sk_buff *skb, struct packet *p, const struct stee
 		hit = __sk_buff_quoted(skb, p) && hits(&p->quoted, rules, owner || lo);
 	else
 		hit = hits(&p->t, rules, owner || lo);
-	if (!hit && owner && (p->t.proto == IPPROTO_ICMP || p->t.proto == IPPROTO_ICMPV6))
+	if (!hit && owner && is_answered(p, rules))
 		hit = 1;
 	if (hit && p->fragment == FIRST)
 		remember_fragment(p, STEER_REDIRECTED);

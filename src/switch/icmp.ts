@@ -26,9 +26,17 @@ const LONGEST4 = 576;
 const LONGEST6 = 1280;
 
 /** The IPv4 header's checksum of 20 bytes or more. */
-function sumHeader(words: Int32Array, ip: number): void {
+export function sumHeader(words: Int32Array, ip: number): void {
   words[ip + 2] = words[ip + 2]! & 0xffff;
   words[ip + 2] = words[ip + 2]! | (~fold(sumBytes(words, ip << 2, (words[ip]! & 15) << 2, 0)) << 16);
+}
+
+/** Swaps a frame's link-layer addresses. */
+export function turnBack(words: Int32Array, ip: number): void {
+  const mac0 = words[ip - 2]!;
+  const mac1 = words[ip - 1]! & 0xffff;
+  setSrc(words, ip, (words[ip - 4]! >>> 16) | (words[ip - 3]! << 16), words[ip - 3]! >>> 16);
+  setDst(words, ip, mac0, mac1);
 }
 
 /** Makes an echo request its answer, link-layer addresses included. */
@@ -48,10 +56,7 @@ export function answerEcho(words: Int32Array, p: Int32Array): void {
     words[ip + 2] = (words[ip + 2]! & ~0xff) | TTL;
     sumHeader(words, ip);
   } else words[ip + 1] = (words[ip + 1]! & 0xffffff) | (TTL << 24);
-  const mac0 = words[ip - 2]!;
-  const mac1 = words[ip - 1]! & 0xffff;
-  setSrc(words, ip, (words[ip - 4]! >>> 16) | (words[ip - 3]! << 16), words[ip - 3]! >>> 16);
-  setDst(words, ip, mac0, mac1);
+  turnBack(words, ip);
 }
 
 /** Makes a packet that is too long the error about it, which says how long one may be; as makeError. */
@@ -89,10 +94,7 @@ export function makeError(
   const quoted = whole < longest ? whole : longest;
   const at = ip << 2;
   bytes.copyWithin(at + header, at, at + quoted);
-  const mac0 = words[ip - 2]!;
-  const mac1 = words[ip - 1]! & 0xffff;
-  setSrc(words, ip, (words[ip - 4]! >>> 16) | (words[ip - 3]! << 16), words[ip - 3]! >>> 16);
-  setDst(words, ip, mac0, mac1);
+  turnBack(words, ip);
   const old = ip + (header >> 2); // where the packet's header is now
   const icmp = old - 2;
   const total = header + quoted;

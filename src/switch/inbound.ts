@@ -29,6 +29,7 @@ import {
   P_PROTOCOL,
   P_BYTES,
   parseIp,
+  PLAIN,
   WHOLE,
 } from "../wire/packet.ts";
 import type { Arp } from "./arp.ts";
@@ -38,6 +39,7 @@ import { Drop } from "./drops.ts";
 import { Fragments } from "./fragment.ts";
 import { FROM_KERNEL, FROM_WIRE, type Host } from "./host.ts";
 import { answerEcho } from "./icmp.ts";
+import { Refuser } from "./refuse.ts";
 import type { Stock } from "./stock.ts";
 import { FOUND_ENTRY, FOUND_TOUCH } from "./table/search.ts";
 
@@ -60,6 +62,7 @@ export class Inbound {
   private readonly recorder: Recorder;
   private readonly firewall: boolean;
   private readonly tally: Int32Array;
+  private readonly refuser: Refuser;
   private readonly members = new Int32Array(MEMBERS);
   private readonly entries = new Int32Array(MEMBERS);
   /** What became of the last frame, for captures: a Verdict or a drop reason; and the client that got it, or -1. */
@@ -85,6 +88,7 @@ export class Inbound {
     this.recorder = recorder;
     this.firewall = firewall;
     this.tally = tally;
+    this.refuser = new Refuser(core.words);
   }
 
   /**
@@ -110,6 +114,7 @@ export class Inbound {
   tick(milliseconds: number): void {
     const { fragments, core } = this;
     fragments.now = milliseconds;
+    this.refuser.tick(milliseconds);
     for (let i = fragments.late(); i >= 0; i = fragments.late()) {
       const off = fragments.off[i]!;
       const ip = (off + ETHERNET) >>> 2;
@@ -156,16 +161,29 @@ export class Inbound {
     }
     if (isGroupMac(words, ip)) return this.group(p, off, len, ip, origin);
     if (p[P_FRAGMENT] === FIRST) this.fragments.remember(p, words, NOBODY, NOBODY, 0);
-    if (p[P_KIND] === ECHO_REQUEST && p[P_FRAGMENT] === WHOLE) {
-      const owner = core.ownerOf(p[P_FAMILY] === AF_INET, words, p[P_DST]!);
-      if (owner >= 0 && (core.isToCard(ip) || core.isOurs(ip, owner))) {
-        this.to = owner;
-        this.answerBytes = p[P_BYTES]! + ETHERNET;
-        answerEcho(words, p);
-        return SEND;
-      }
+    if (p[P_FRAGMENT] === WHOLE) {
+      const answer = this.answer(p, len, ip);
+      if (answer !== 0) return answer;
     }
     return this.kernel(off, len, ip, origin);
+  }
+
+  /**
+   * What nobody asked for at an address that a client alone has: an echo is answered; another is refused, unless the firewall
+   * is on, with which closed ports are silent. SEND, or 0: it is at another address, or there is nothing to say.
+   */
+  private answer(p: Int32Array, len: number, ip: number): number {
+    const { core, refuser } = this;
+    const isEcho = p[P_KIND] === ECHO_REQUEST;
+    if (!isEcho && (this.firewall || p[P_KIND] !== PLAIN)) return 0;
+    const owner = core.ownerOf(p[P_FAMILY] === AF_INET, core.words, p[P_DST]!);
+    if (owner < 0 || (!core.isToCard(ip) && !core.isOurs(ip, owner))) return 0;
+    const bytes = isEcho ? p[P_BYTES]! + ETHERNET : refuser.make(p, len - ETHERNET);
+    if (bytes === 0) return 0;
+    if (isEcho) answerEcho(core.words, p);
+    this.to = owner;
+    this.answerBytes = bytes;
+    return SEND;
   }
 
   /** Whose packet it is: a client's slot, or -1. */

@@ -503,6 +503,19 @@ describe("usnetd's weaknesses", () => {
     await empty();
   });
 
+  test("RST for closed ports is missing: here they are refused, to the wire and to this host", async () => {
+    const one = client(control);
+    expect(text(one, control, addMatch("10.77.0.200", 8080))).toBe("OK");
+    expect(text(one, control, addMatch("fd77::200", 8080))).toBe("OK");
+    for (const space of [rig.lab.peer, rig.lab.daemon])
+      for (const hostname of ["10.77.0.200", "fd77::200"]) {
+        const connect = () => Bun.connect({ hostname, port: 8081, socket: { data() {} } });
+        const error = await Promise.resolve(space.run(connect)).catch((refused: unknown) => refused);
+        expect(error).toMatchObject({ code: "ECONNREFUSED" });
+      }
+    await empty();
+  });
+
   test("/proc/net/tcp6 is ignored, so v4-mapped sockets lose: the kernel's ports are seen however they are bound", async () => {
     const listen = (hostname: string, port: number, more = {}) =>
       Bun.listen({ hostname, port, socket: { data() {} }, ...more });

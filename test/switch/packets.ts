@@ -104,14 +104,29 @@ export function udp({
   return out;
 }
 
+export interface Segment extends L4 {
+  seq?: number;
+  ack?: number;
+  flags?: number;
+  window?: number;
+  options?: ArrayLike<number>;
+}
+
 export function tcp({
   src = THEM,
   dst = US,
   sport = 4000,
   dport = 5000,
   payload = [1, 2, 3],
-}: L4 = {}): Uint8Array {
-  const bytes = concat(u16(sport, dport), [0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x10], u16(1000, 0, 0), payload);
+  seq = 1,
+  ack = 2,
+  flags = 0x10,
+  window = 1000,
+  options = [],
+}: Segment = {}): Uint8Array {
+  const numbers = u16(seq >>> 16, seq & 0xffff, ack >>> 16, ack & 0xffff);
+  const length = 20 + options.length;
+  const bytes = concat(u16(sport, dport), numbers, [length << 2, flags], u16(window, 0, 0), options, payload);
   return summed(bytes, 16, pseudo(src, dst, TCP, bytes.length));
 }
 
@@ -130,7 +145,8 @@ export const echo = (type: number, id: number, ends: { src?: string; dst?: strin
   icmp(type, 0, concat(u16(id, 1), [9, 8, 7, 6]), ends);
 
 export const udpPacket = (l4: L4 & Spec = {}): Uint8Array => packet({ ...l4, protocol: UDP, l4: udp(l4) });
-export const tcpPacket = (l4: L4 & Spec = {}): Uint8Array => packet({ ...l4, protocol: TCP, l4: tcp(l4) });
+export const tcpPacket = (l4: Segment & Spec = {}): Uint8Array =>
+  packet({ ...l4, protocol: TCP, l4: tcp(l4) });
 export const icmpPacket = (l4: Uint8Array, spec: Spec = {}): Uint8Array =>
   packet({ ...spec, l4, protocol: (spec.src ?? THEM).includes(":") ? ICMPV6 : ICMP });
 

@@ -1,5 +1,6 @@
 // The switch of one net Worker, without a kernel's network (world.ts): what reaches whom, and as what.
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { REFUSALS_A_SECOND } from "../../src/switch/refuse.ts";
 import * as f from "./packets.ts";
 import { ALIAS4, ALIAS6, TAP_LLADDR, type TestClient, World } from "./world.ts";
 
@@ -347,6 +348,72 @@ describe("answered for a client's own address", () => {
     world.wire(kernels);
     same(world.run());
     same(world.tap.receive(), kernels);
+  });
+
+  describe.each([
+    [f.THEM, OWN],
+    [f.THEM6, OWN6],
+  ])("closed ports, from %s", (them, own) => {
+    const asks = { src: them, dst: own, dport: 81, dstMac: OWN_MAC };
+    const back = { src: own, sport: 81, dst: them, dport: 4000, srcMac: OWN_MAC, dstMac: f.PEER };
+    const reset = { ...back, payload: [], window: 0, id: 0, fragment: 0x4000 };
+    const error = (frame: Uint8Array) => {
+      const [type, code] = them.includes(":") ? [1, 4] : [3, 3];
+      const whole = f.icmp(type!, code!, f.concat([0, 0, 0, 0], frame.slice(14)), { src: own, dst: them });
+      return f.icmpPacket(whole, { ...back, id: 0 });
+    };
+
+    test("TCP is reset: a beginning, what is under way, data and end; a reset is not", () => {
+      const options = [2, 4, 5, 180];
+      world.wire(f.tcpPacket({ ...asks, seq: 0xffff_ffff, ack: 0, flags: 2, payload: [], options }));
+      world.wire(f.tcpPacket({ ...asks, seq: 9, ack: 0xfedc_ba98 }));
+      world.wire(f.tcpPacket({ ...asks, seq: 100, ack: 0, flags: 1, payload: new Array(50).fill(7) }));
+      world.wire(f.tcpPacket({ ...asks, flags: 4 }));
+      same(
+        world.run(),
+        f.tcpPacket({ ...reset, seq: 0, ack: 0, flags: 0x14 }),
+        f.tcpPacket({ ...reset, seq: 0xfedc_ba98, ack: 0, flags: 4 }),
+        f.tcpPacket({ ...reset, seq: 0, ack: 151, flags: 0x14 }),
+      );
+      expect(world.drops()).toEqual({ other_host: 1 });
+    });
+
+    test("UDP is answered with an error; what is open, and the kernel's, is not refused", () => {
+      const [closed, open] = [f.udpPacket(asks), f.udpPacket({ ...asks, dport: 80 })];
+      world.wire(closed);
+      world.wire(open);
+      const kernels = f.udpPacket({ src: them, dst: own === OWN ? f.US : f.US6, dport: 81 });
+      world.wire(kernels);
+      same(world.run(), error(closed));
+      same(b.receive(), open);
+      same(world.tap.receive(), kernels);
+    });
+
+    test("this host's kernel is told so too", () => {
+      const us = own === OWN ? f.US : f.US6;
+      world.tap.send(f.tcpPacket({ ...asks, src: us, srcMac: f.CARD, flags: 2, ack: 0, payload: [] }));
+      same(world.run());
+      const answer = { ...reset, dst: us, dstMac: f.CARD, seq: 0, ack: 2, flags: 0x14 };
+      same(world.tap.receive(), f.tcpPacket(answer));
+    });
+
+    test("so many a second and no more, and none with the firewall on", () => {
+      const scan = (n: number) => {
+        let answers = 0;
+        for (let i = 0; i < n; i++) {
+          world.wire(f.udpPacket({ ...asks, sport: i + 1 }));
+          if (i % 64 === 63 || i === n - 1) answers += world.run().length;
+        }
+        return answers;
+      };
+      expect(scan(REFUSALS_A_SECOND + 100)).toBe(REFUSALS_A_SECOND);
+      world.tick(1000);
+      expect(scan(1)).toBe(1);
+      expect(world.close()).toBe(0);
+      start({ firewall: true });
+      expect(scan(1)).toBe(0);
+      expect(world.drops()).toEqual({ no_match: 1 });
+    });
   });
 });
 

@@ -94,7 +94,8 @@ export function makeAhead(table: Int32Array, at: Layout, touches: Int32Array): A
         const hash = hashOf(seed, dst & aDst, src & aSrc, ports & aPorts, aForm | protocol);
         places[i] = place4(hash);
         numbers[i] = (hash & four.mask) << NUMBER_SHIFT;
-        if (sent) sum ^= table[at.destinations + (hashDestination(seed, src) >>> at.destinationShift >>> 5)]!;
+        if (sent)
+          sum ^= table[at.destinations + ((hashDestination(seed, src) >>> at.destinationShift) >>> 5)]!;
         seconds[i] = place4(hashOf(seed, dst & bDst, src & bSrc, ports & bPorts, bForm | protocol));
       } else if (type === ETHERTYPE_IPV6) {
         const protocol = (words[ip + 1]! >>> 16) & 0xff;
@@ -106,7 +107,8 @@ export function makeAhead(table: Int32Array, at: Layout, touches: Int32Array): A
         const hash = hashOf(seed, dst, cSrc === 0 ? nothing : src, ports & cPorts, cForm | protocol);
         places[i] = place6(hash);
         numbers[i] = six.first + ((hash & six.mask) << NUMBER_SHIFT);
-        if (sent) sum ^= table[at.destinations + (hashDestination(seed, src) >>> at.destinationShift >>> 5)]!;
+        if (sent)
+          sum ^= table[at.destinations + ((hashDestination(seed, src) >>> at.destinationShift) >>> 5)]!;
         seconds[i] = place6(hashOf(seed, dst, dSrc === 0 ? nothing : src, ports & dPorts, dForm | protocol));
       } else places[i] = seconds[i] = 0;
     }
