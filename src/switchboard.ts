@@ -23,6 +23,7 @@ import {
   CONTROL_COUNTERS,
   type GrantNews,
   type PresentedGrant,
+  type Shadowed,
 } from "./control/events.ts";
 import { GrantLists, grantSettings } from "./grantlists.ts";
 import type { Counts } from "./switch/filters/counts.ts";
@@ -148,6 +149,7 @@ export class Switchboard {
   private grantWarnings: readonly string[] = [];
   /** What was presented and has not ended, as of a second ago. */
   grants: readonly PresentedGrant[] = [];
+  private shadowed: readonly string[] = [];
   private readonly states = new Map<number, ClientState>();
   private sampled = performance.now();
 
@@ -305,7 +307,7 @@ export class Switchboard {
 
   /** What an operator should know. */
   get warnings(): readonly string[] {
-    return [...this.missing, ...this.grantWarnings, ...this.lists.warnings];
+    return [...this.missing, ...this.grantWarnings, ...this.shadowed, ...this.lists.warnings];
   }
 
   /** Everybody who is attached, by slot. */
@@ -346,7 +348,8 @@ export class Switchboard {
       const { warnings, grants } = message as unknown as GrantNews;
       this.grantWarnings = warnings;
       this.grants = grants;
-    } else if (message.type === "left") this.states.delete((message as unknown as ClientLeft).slot);
+    } else if (message.type === "shadows") this.shadowed = (message as unknown as Shadowed).warnings;
+    else if (message.type === "left") this.states.delete((message as unknown as ClientLeft).slot);
   }
 
   private sample(): void {

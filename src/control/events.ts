@@ -54,6 +54,12 @@ export interface GrantNews {
   readonly grants: readonly PresentedGrant[];
 }
 
+/** Which programs of this host get nothing of a port that they bound, in place of what was told before (shadow.ts). */
+export interface Shadowed {
+  readonly type: "shadows";
+  readonly warnings: readonly string[];
+}
+
 /** It has gone; its slot may be another's afterwards. */
 export interface ClientLeft {
   readonly type: "left";

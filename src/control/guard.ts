@@ -37,7 +37,7 @@ export class Guard {
 
   /** @throws Refusal if the client may not have this match, SysError if the kernel cannot be asked */
   check(match: Match, peer: Peer): void {
-    const { local, settings, addresses } = this;
+    const { local, addresses } = this;
     const { family, dst, dstPrefix } = match;
     const own = local.covers(family, dst, dstPrefix);
     if (!own && addresses.length > 0 && !within(addresses, family, dst, dstPrefix))
@@ -52,11 +52,16 @@ export class Guard {
         own && protocols.includes(match.protocol) && (match.dport < 0 || port < 0 || port === match.dport),
     );
     if (reserved) throw new Refusal("reserved", "a static channel has that port");
-    const { kernelUsers, kernelGroups } = settings;
-    if (!own || kernelUsers.includes(peer.uid) || kernelGroups.includes(peer.gid)) return;
+    if (!own || this.mayTakeKernels(peer)) return;
     const holder = this.holder(match);
     if (holder)
       throw new Refusal("kernel_port", `the kernel has a ${socketText(holder)}; see switch.kernelUsers`);
+  }
+
+  /** Whether the configuration lets a client have what the kernel has. */
+  mayTakeKernels({ uid, gid }: Peer): boolean {
+    const { kernelUsers, kernelGroups } = this.settings;
+    return kernelUsers.includes(uid) || kernelGroups.includes(gid);
   }
 
   /** Whether the answers of a flow that a client begins may be its: not what the kernel would get. */

@@ -18,6 +18,7 @@ const NETLINK_SOCK_DIAG = 4;
 const SOCK_DIAG_BY_FAMILY = 20;
 const INET_DIAG_SKV6ONLY = 11;
 const TCP_TIME_WAIT = 6;
+const TCP_CLOSE = 7; // of UDP: not connected
 const TCP_LISTEN = 10;
 const ALL_BUT_TIME_WAIT = 0xffff & ~(1 << TCP_TIME_WAIT);
 const REQUEST_BYTES = 16 + 56;
@@ -91,9 +92,18 @@ export class SockDiag {
    * hold nothing. @throws SysError
    */
   holders(protocol: number, port: number): KernelSocket[] {
+    return this.dump(protocol, port, ALL_BUT_TIME_WAIT);
+  }
+
+  /** The kernel's sockets that take what comes from anywhere. @throws SysError */
+  listeners(protocol: number): KernelSocket[] {
+    return this.dump(protocol, 0, protocol === IPPROTO_TCP ? 1 << TCP_LISTEN : 1 << TCP_CLOSE);
+  }
+
+  private dump(protocol: number, port: number, states: number): KernelSocket[] {
     const found: KernelSocket[] = [];
     for (const family of [AF_INET, AF_INET6]) {
-      this.fill(family, protocol, NLM_F_REQUEST | NLM_F_DUMP, ALL_BUT_TIME_WAIT);
+      this.fill(family, protocol, NLM_F_REQUEST | NLM_F_DUMP, states);
       this.view.setUint16(24, port);
       this.ask(protocol, (socket) => void found.push(socket));
     }

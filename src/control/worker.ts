@@ -19,7 +19,13 @@ import { Accounts } from "../switch/account.ts";
 import type { SwitchBoot } from "./boot.ts";
 import { Claims } from "./claim.ts";
 import { type Asker, Control } from "./control.ts";
-import { CONTROL_COUNTERS, type ClientCame, type ClientLeft, type GrantNews } from "./events.ts";
+import {
+  CONTROL_COUNTERS,
+  type ClientCame,
+  type ClientLeft,
+  type GrantNews,
+  type Shadowed,
+} from "./events.ts";
 import { ClientFilters } from "./filters.ts";
 import { setFirewall } from "./firewall.ts";
 import { Grants } from "./grants.ts";
@@ -33,9 +39,11 @@ import { timeoutOf } from "./settings.ts";
 import { SockDiag } from "./sockdiag.ts";
 import { ControlSocket } from "./socket.ts";
 import { StaticChannels } from "./static.ts";
+import { Shadows } from "./shadow.ts";
 import { Steering } from "./steering.ts";
 import { RECEIVE } from "../switch/filters/layout.ts";
 import { FilterWriter } from "../switch/filters/writer.ts";
+import { TableReader } from "../switch/table/find.ts";
 import { TableWriter } from "../switch/table/table.ts";
 import { UnixDiag } from "./unixdiag.ts";
 import { DHCP } from "./wanted.ts";
@@ -103,6 +111,7 @@ function run(boot: Boot): void {
   });
   stack.defer(() => roster.close());
   const guard = new Guard(local, sockets, settings, boot.services);
+  const shadows = new Shadows(new TableReader(region.buffer, capacity), sockets, local, roster, guard);
   const steering = new Steering(maps, table, local);
 
   const filters = new ClientFilters({
@@ -276,6 +285,14 @@ function run(boot: Boot): void {
     postMessage({ type: "grants", warnings, grants: grants.all() } satisfies GrantNews);
   }
 
+  let shadowed = "";
+  function tellShadows(): void {
+    const { warnings } = shadows;
+    if (warnings.join() === shadowed) return;
+    shadowed = warnings.join();
+    postMessage({ type: "shadows", warnings } satisfies Shadowed);
+  }
+
   /** What is due once a second. */
   function tick(now: number): void {
     table.setNow(Math.floor(now / 1000) + 1);
@@ -291,6 +308,8 @@ function run(boot: Boot): void {
       statics.follow();
     }
     tellGrants();
+    shadows.tick(now);
+    tellShadows();
     memifs.tick(now);
     publish();
   }

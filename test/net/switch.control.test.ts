@@ -391,6 +391,35 @@ describe("who asks", () => {
   });
 });
 
+test("a program that binds a client's port later is told of, until one of them goes", async () => {
+  const one = client(control);
+  for (const [address, port] of [
+    [OWN, 7001],
+    ["fd77::1", 7001],
+  ] as const) {
+    expect(text(one, control, addMatch(address, port))).toBe("OK");
+    expect(text(one, control, addMatch(address, port, { protocol: 17 }))).toBe("OK");
+  }
+  const told = () => rig.daemon.views.summary().warnings;
+  const server = await rig.lab.daemon.run(() => [
+    Bun.listen({ hostname: OWN, port: 7001, socket: { data() {} } }),
+    Bun.listen({ hostname: OWN, port: 7002, socket: { data() {} } }),
+  ]);
+  const udp = await rig.lab.daemon.run(() => Bun.udpSocket({ hostname: "::", port: 7001 }));
+  await until("three warnings", () => told().length === 3);
+  const who = `client ${clients()[0]!.client} (pid ${process.pid}, uid 0) has that port`;
+  expect(told().toSorted()).toEqual([
+    `the tcp socket of uid 0 on ${OWN}:7001 gets nothing to ${OWN}: ${who}`,
+    `the udp socket of uid 0 on [::]:7001 gets nothing to ${OWN}: ${who}`,
+    `the udp socket of uid 0 on [::]:7001 gets nothing to fd77::1: ${who}`,
+  ]);
+  for (const one of server) one.stop(true);
+  await until("two warnings", () => told().length === 2);
+  await empty();
+  await until("no warning", () => told().length === 0);
+  udp.close();
+});
+
 describe("usnetd's weaknesses", () => {
   test("AddMatch with Ipv6 does not stop it", async () => {
     const one = client();
