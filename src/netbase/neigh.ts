@@ -195,21 +195,29 @@ export class NeighFamily {
     const found: Neigh[] = [];
     const base = words[this.active]!;
     for (let slot = 0; slot <= this.mask; slot++) {
-      const at = base + slot * entry;
-      for (;;) {
-        const mac1 = words[at + this.mac + 1]!;
-        const key = words[at + this.key]!;
-        const dst = Int32Array.from({ length: 4 }, (_, i) => (i < this.key ? words[at + i]! : 0));
-        const mac0 = words[at + this.mac]!;
-        if (!fence() || words[at + this.mac + 1] !== mac1) continue;
-        if (key === 0 || key === NEIGH_GONE) break;
-        const lladdr = Uint8Array.of(mac0, mac0 >> 8, mac0 >> 16, mac0 >> 24, mac1, mac1 >> 8);
-        const family = this.six ? AF_INET6 : AF_INET;
-        found.push({ family, ifindex: key & NEIGH_IFINDEX_MASK, state: key >>> 24, dst, lladdr });
-        break;
-      }
+      // Most are empty: nothing is made for those.
+      const key = words[base + slot * entry + this.key]!;
+      const one = key === 0 || key === NEIGH_GONE ? undefined : this.load(base + slot * entry);
+      if (one) found.push(one);
     }
     return found;
+  }
+
+  /** The entry at `at`, if it is still there. */
+  private load(at: number): Neigh | undefined {
+    const { words } = this;
+    const dst = new Int32Array(4);
+    for (;;) {
+      const mac1 = words[at + this.mac + 1]!;
+      const key = words[at + this.key]!;
+      for (let i = 0; i < this.key; i++) dst[i] = words[at + i]!;
+      const mac0 = words[at + this.mac]!;
+      if (!fence() || words[at + this.mac + 1] !== mac1) continue;
+      if (key === 0 || key === NEIGH_GONE) return undefined;
+      const lladdr = Uint8Array.of(mac0, mac0 >> 8, mac0 >> 16, mac0 >> 24, mac1, mac1 >> 8);
+      const family = this.six ? AF_INET6 : AF_INET;
+      return { family, ifindex: key & NEIGH_IFINDEX_MASK, state: key >>> 24, dst, lladdr };
+    }
   }
 
   /** Has an area in huge pages: entries lie all over it, and a page's first touch costs as much as ten entries. */

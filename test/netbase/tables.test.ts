@@ -1,4 +1,5 @@
 // What single steps leave in the tables, byte for byte where a frame or another reader depends on it.
+import { heapStats } from "bun:jsc";
 import { expect, setDefaultTimeout, test } from "bun:test";
 import {
   LINK_SRC_HEAD,
@@ -110,6 +111,15 @@ test("neighbours: the sweep takes what was not told of since it began, however m
     expect(neighs.endSweep(2, sweep)).toBe(1);
   }
   expect(nb.reader.neighs().map(({ dst }) => formatIPv4(dst[0]!))).toEqual(["10.0.0.1"]);
+});
+
+test("neighbours: telling them all makes nothing for empty places", () => {
+  using nb = makeNetbase({ neighbours4: 50_000, neighbours6: 50_000 });
+  nb.writer.neighs.upsert(neigh(2, "10.0.0.1", "02:00:00:00:00:01"));
+  Bun.gc(true);
+  const before = heapStats().objectCount;
+  for (let i = 0; i < 10; i++) expect(nb.reader.neighs()).toHaveLength(1);
+  expect(heapStats().objectCount - before).toBeLessThan(10_000);
 });
 
 test("an IPv4 route takes the source that inet_select_addr would", () => {
