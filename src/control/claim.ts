@@ -53,6 +53,8 @@ export class Claims {
   private readonly request = new Int32Array(REQUEST_WORDS);
   /** The client whose claims were looked at last. */
   private client = 0;
+  /** How many clients' are to be looked at until all were. */
+  private left = 0;
   /** When each had its last frame, as far as its place in its client's list says. */
   private readonly placed: Int32Array;
 
@@ -88,13 +90,14 @@ export class Claims {
   }
 
   /**
-   * Once a second: ends the claims that had no frame for long enough. Looks at SLICE claims or a few more, those of the next
-   * clients the next time, so that no request waits for long.
+   * Once a second: ends the claims that had no frame for long enough. Looks at SLICE claims or a few more, so that no request
+   * waits for long; true if there are more, which want to be looked at soon.
    */
-  expire(): void {
+  expire(): boolean {
     const { table, rules } = this;
     const { clients } = table.layout.capacity;
-    for (let seen = 0, n = 0; seen < SLICE && n < clients; n++) {
+    if (this.left === 0) this.left = clients;
+    for (let seen = 0; seen < SLICE && this.left > 0; this.left--) {
       this.client = (this.client + 1) % clients;
       seen += table.countOf(this.client, true);
       for (const entry of table.matchesOf(this.client, true)) {
@@ -103,6 +106,7 @@ export class Claims {
         this.expired++;
       }
     }
+    return this.left > 0;
   }
 
   /** When an entry had its last frame, or began: seconds by the table's clock. */

@@ -66,6 +66,8 @@ const BURST = 64;
 const TICK_MS = 1000;
 /** As long as a client's fd waits for the net Workers. */
 const RECLAIM_MS = 2;
+/** Between two looks at claims, while not all of them were looked at in this second. */
+const EXPIRE_MS = 20;
 
 // Whose an event is: the high word of its data. The low word: which.
 const WAKE = 0;
@@ -285,6 +287,7 @@ function run(boot: Boot): void {
     postMessage({ type: "grants", warnings, grants: grants.all() } satisfies GrantNews);
   }
 
+  let isLate = false;
   let shadowed = "";
   function tellShadows(): void {
     const { warnings } = shadows;
@@ -297,7 +300,7 @@ function run(boot: Boot): void {
   function tick(now: number): void {
     table.setNow(Math.floor(now / 1000) + 1);
     table.gather(region);
-    claims.expire();
+    isLate = claims.expire();
     for (const client of channels.closed(roster.all())) control.drop(client);
     if (local.refresh(now)) {
       steering.follow();
@@ -326,11 +329,13 @@ function run(boot: Boot): void {
   tick(performance.now());
   postMessage({ type: "ready" });
   let due = performance.now() + TICK_MS;
+  let look = 0;
   while (!reins.stopping) {
     const wait = Math.max(0, Math.ceil(Math.min(due - performance.now(), grants.wait)));
     const isHeld = roster.reclaim();
     const isBusy = filters.settle() || isHeld;
-    const n = libc.epoll_wait(epoll, ptr(events), EVENTS, isBusy ? Math.min(wait, RECLAIM_MS) : wait);
+    const most = isBusy ? RECLAIM_MS : isLate ? EXPIRE_MS : TICK_MS;
+    const n = libc.epoll_wait(epoll, ptr(events), EVENTS, Math.min(wait, most));
     if (n < 0 && errno() !== EINTR) throw new SysError("epoll_wait", errno());
     libc.read(boot.wakeFd, ptr(counter), 8);
     const isLook = libc.read(boot.grants.heardFd, ptr(counter), 8) === 8;
@@ -351,6 +356,10 @@ function run(boot: Boot): void {
       tick(now);
       due = now + TICK_MS;
     } else if (n > 0) publish();
+    if (isLate && now >= look) {
+      isLate = claims.expire();
+      look = now + EXPIRE_MS;
+    }
   }
   publish();
 }
