@@ -37,6 +37,36 @@ __noinline int is_open(struct tuple *t)
 	return bpf_map_lookup_elem(&open, &key) != 0;
 }
 
+/* Seconds without a packet after which a flow of the kernel's is over: as its own connection tracking has them, which
+ * keeps a silent TCP connection for five days. */
+INLINE __u32 flow_seconds(__u8 proto)
+{
+	switch (proto) {
+	case IPPROTO_TCP:
+		return 432000;
+	case IPPROTO_UDP:
+	case IPPROTO_UDPLITE:
+		return 180;
+	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6:
+		return 30;
+	default:
+		return 600;
+	}
+}
+
+/* Whether there is such a flow, which then has a packet. */
+INLINE int touch_flow(const struct tuple *key)
+{
+	__u32 *last = bpf_map_lookup_elem(&kernel_flows, key), now = seconds();
+
+	if (!last || now - *last > flow_seconds(key->proto))
+		return 0;
+	if (*last != now)
+		*last = now;
+	return 1;
+}
+
 __noinline int is_kernel_flow(struct tuple *t)
 {
 	struct tuple key;
@@ -45,7 +75,7 @@ __noinline int is_kernel_flow(struct tuple *t)
 		return 0;
 	key = *t;
 	forget_dhcp_addresses(&key);
-	return bpf_map_lookup_elem(&kernel_flows, &key) != 0;
+	return touch_flow(&key);
 }
 
 INLINE int is_link(const struct packet *p)
@@ -71,7 +101,7 @@ INLINE int firewall_passes(struct packet *p, const struct steer_policy *rules)
 INLINE void record_flow(const struct packet *p)
 {
 	struct tuple reply = p->t;
-	__u32 one = 1;
+	__u32 now = seconds();
 
 	/* A refusal is no flow: who scans us must not fill the map. */
 	if (p->fragment == LATER || p->l4 == STEER_MALFORMED || p->kind == REFUSAL)
@@ -85,13 +115,13 @@ INLINE void record_flow(const struct packet *p)
 	__builtin_memcpy(reply.daddr, p->t.saddr, sizeof(reply.daddr));
 	__builtin_memcpy(reply.saddr, p->t.daddr, sizeof(reply.saddr));
 	forget_dhcp_addresses(&reply);
-	if (bpf_map_lookup_elem(&kernel_flows, &reply))
+	if (touch_flow(&reply))
 		return;
 	/* Nobody answers from a group's address. */
 	if ((reply.saddr[0] & 0xff) >= (p->t.family == AF_INET ? 224 : 255))
 		return;
 	if (!is_open(&reply))
-		bpf_map_update_elem(&kernel_flows, &reply, &one, BPF_ANY);
+		bpf_map_update_elem(&kernel_flows, &reply, &now, BPF_ANY);
 }
 
 #endif

@@ -94,7 +94,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, KERNEL_FLOWS);
 	__type(key, struct tuple);
-	__type(value, __u32);
+	__type(value, __u32); /* seconds since boot: the last packet */
 } kernel_flows SEC(".maps");
 
 INLINE void count(__u32 what)

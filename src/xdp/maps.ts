@@ -4,6 +4,8 @@
 //
 // What is added or removed twice changes nothing and is answered with false. Full maps throw a SysError.
 import { SysError } from "../../ffi/errno.ts";
+import { libc } from "../../ffi/libc.ts";
+import { ptr } from "../../ffi/memory.ts";
 import { AF_INET } from "../wire/address.ts";
 import { type CardFilter, groupMac, solicitedMac } from "./filter.ts";
 import {
@@ -25,6 +27,7 @@ import { type SteerMapFds, steerLayout } from "./layout.ts";
 import { insert, remove, update, type Words } from "./map.ts";
 
 const ENOSPC = 28;
+const CLOCK_MONOTONIC = 1;
 const IPPROTO_ICMP = 1;
 const IPPROTO_ICMPV6 = 58;
 
@@ -34,6 +37,13 @@ export type Firewall = "off" | "learn" | "on";
 
 /** The protocols' bits in `dsts`, `any4` and `any6`: protocol_bit in bpf/hit.h. */
 const protocolBits: Record<number, number> = { 6: 1, 17: 2, 132: 4, 33: 8, 136: 16, 1: 32, 58: 64 };
+
+/** As the programs tell the time. */
+function secondsSinceBoot(): number {
+  const time = new BigInt64Array(new ArrayBuffer(16));
+  libc.clock_gettime(CLOCK_MONOTONIC, ptr(time));
+  return Number(time[0]);
+}
 
 const bitsOf = (family: number): number => (family === AF_INET ? 32 : 128);
 
@@ -231,11 +241,15 @@ export class SteerMaps {
     this.#flags();
   }
 
-  /** Flows that the kernel has already: dst and dport are its own. Returns how many there were. */
-  seed(flows: Iterable<Flow>): number {
+  /**
+   * Flows that the kernel has already: dst and dport are its own. Returns how many there were. @param idle seconds since their
+   * last packet
+   */
+  seed(flows: Iterable<Flow>, idle = 0): number {
     let count = 0;
+    const last = Uint32Array.of(secondsSinceBoot() - idle);
     for (const flow of flows) {
-      update("kernel_flows", this.#fds.kernelFlows, flowKey(flow), new Uint32Array([1]));
+      update("kernel_flows", this.#fds.kernelFlows, flowKey(flow), last);
       count++;
     }
     return count;

@@ -94,6 +94,23 @@ test("flows that the firewall is told of", () => {
   }
 });
 
+test("a flow ends some time after its last packet, of either side, by protocol", () => {
+  for (const family of FAMILIES)
+    for (const [protocol, seconds] of [
+      [TCP, 432_000],
+      [UDP, 180],
+      [SCTP, 600],
+    ] as const) {
+      const seen = () => bpf.verdict(frame(family, protocol, l4(protocol)));
+      bpf.maps.seed([match(family, protocol)], seconds + 2);
+      expect(seen()).toBe("dropped");
+      out(family, protocol, l4(protocol, 5353, 1000)); // the kernel begins it anew
+      expect(seen()).toBe("noMatch");
+      bpf.maps.seed([match(family, protocol)], seconds - 2);
+      expect(seen()).toBe("noMatch"); // and that counts
+    }
+});
+
 test("a client's frames are redirected all the same, and tagged ones are filtered too", () => {
   bpf.maps.add(listener(AF_INET, UDP));
   expect(bpf.verdict(frame(AF_INET, UDP, l4(UDP)))).toBe("redirected");

@@ -334,10 +334,16 @@ test("neighbour discovery for an address that only a client has, from the unspec
     expect(bpf.redirected(frame(AF_INET6, ICMPV6, message(135, client).subarray(0, length), options))).toBe(
       false,
     );
-  // ICMP to the address, of any kind; nothing else.
+  // ICMP to the address, of any kind; TCP and UDP, closed ports of which are silent with the firewall on; nothing else.
   expect(bpf.verdict(frame(AF_INET6, ICMPV6, icmp(128, 7), { dst: client }))).toBe("redirected");
   expect(bpf.verdict(errorOf(AF_INET6, [1, 2, 3], { dst: client }))).toBe("redirected");
-  expect(bpf.verdict(frame(AF_INET6, UDP, l4(UDP), { dst: client }))).toBe("noMatch");
+  for (const protocol of PORTED) {
+    const closed = frame(AF_INET6, protocol, l4(protocol), { dst: client });
+    expect(bpf.verdict(closed)).toBe(protocol === TCP || protocol === UDP ? "redirected" : "noMatch");
+    bpf.maps.setFirewall("on");
+    expect(bpf.verdict(closed)).toBe("dropped");
+    bpf.maps.setFirewall("off");
+  }
 });
 
 test("DHCP: an answer with a wanted transaction id, broadcast or not", () => {
