@@ -2,9 +2,11 @@
 // and a channel's system call cost is not in it: the channel that a frame is copied to is memory.
 //   bun bench/crossing.ts NETBASE EPOCHS TABLE COUNT in|out|find 4|6 time SECONDS   ns a frame, or a search
 //   bun bench/crossing.ts NETBASE EPOCHS TABLE COUNT in|out|find 4|6 check          throws where a frame goes astray
+//   bun bench/crossing.ts NETBASE EPOCHS TABLE COUNT in 4 time SECONDS FILTERED     every match has a filter (bench/filter.ts)
 //
 // Match n of COUNT is client n % CLIENTS's: an even one a connected one, an odd one a listener. "in": frames from the wire
 // for matches in no order. "out": frames from clients, from their matches. "find": the search alone, IPv4.
+import { pcapCompile } from "../ffi/libpcap.ts";
 import { Recorder } from "../src/capture/recorder.ts";
 import { captureBytes } from "../src/capture/region.ts";
 import { SimLink } from "../src/link/sim.ts";
@@ -15,8 +17,13 @@ import { NetbaseReader } from "../src/netbase/netbase.ts";
 import { Arp } from "../src/switch/arp.ts";
 import { Core, DONE, WIRE } from "../src/switch/core.ts";
 import type { Deliver } from "../src/switch/deliver.ts";
+import { decode } from "../src/filter/program.ts";
 import { Discovery } from "../src/switch/discovery.ts";
 import { TableReader } from "../src/switch/table/find.ts";
+import { Judge } from "../src/switch/filters/judge.ts";
+import { filterBytes, RECEIVE } from "../src/switch/filters/layout.ts";
+import { filterOwnBytes } from "../src/switch/filters/own.ts";
+import { FilterWriter } from "../src/switch/filters/writer.ts";
 import { Held } from "../src/switch/held.ts";
 import { Drop, dropNames } from "../src/switch/drops.ts";
 import { FROM_WIRE, Host } from "../src/switch/host.ts";
@@ -28,7 +35,8 @@ import { Solicitor } from "../src/switch/solicit.ts";
 import { Stock } from "../src/switch/stock.ts";
 import { Transmit } from "../src/switch/transmit.ts";
 import { Waiting } from "../src/switch/waiting.ts";
-import { swap32 } from "../src/wire/address.ts";
+import { AF_INET, formatAddress, swap32 } from "../src/wire/address.ts";
+import { FOUND_ENTRY } from "../src/switch/table/search.ts";
 import { portsWord } from "../src/switch/table/pattern.ts";
 import { IFINDEX, OWN, refOf } from "./world.ts";
 import { generator } from "./prefixes.ts";
@@ -84,6 +92,15 @@ class Channels {
   }
 }
 
+/** Filters as programs have them: they differ in addresses and ports, and are of a few kinds. */
+const FILTERS: readonly ((peer: string, n: number) => string)[] = [
+  (peer) => `udp and src host ${peer}`,
+  (_peer, n) => `udp src port ${REMOTE_PORT} or udp src port ${2000 + n}`,
+  (peer) => `src net ${peer.replace(/\d+$/, "0")}/24 and udp dst port ${PORT}`,
+  (peer, n) => `(host ${peer} or host 10.9.${(n >> 8) & 255}.${n & 255}) and not tcp`,
+  (_peer, n) => `udp portrange 1000-${2000 + n}`,
+];
+
 class Crossing {
   private readonly link = new SimLink(FRAMES, 2048);
   private readonly words = this.link.words;
@@ -98,7 +115,8 @@ class Crossing {
   private readonly six: boolean;
   private readonly len: number;
 
-  constructor([netbasePath, epochs, tablePath]: string[], out: boolean, six: boolean) {
+  /** @param filtered how many matches have a filter each */
+  constructor([netbasePath, epochs, tablePath]: string[], out: boolean, six: boolean, filtered = 0) {
     this.out = out;
     this.six = six;
     this.len = six ? 70 : 64;
@@ -149,7 +167,34 @@ class Crossing {
       alias6,
     );
     core.tick();
+    if (filtered > 0) core.judge = this.filter(core, filtered);
     for (let i = 0; i < FRAMES; i++) this.offs.push(this.prepare(link.take() + 2));
+  }
+
+  /** Gives the first `count` matches a filter each, that takes their frames. */
+  private filter(core: Core, count: number): Judge {
+    const capacity = { ...CAPACITY, filters: 16_384 };
+    const memory = new ArrayBuffer(filterBytes(capacity));
+    const writer = new FilterWriter(memory, capacity, new Int32Array(16), new Int32Array(16));
+    for (let n = 0; n < count; n++) {
+      this.table.find4(
+        IPPROTO_UDP,
+        ownWord(false, n, 0),
+        peerWord(false, n, 0),
+        portsWord(REMOTE_PORT, PORT),
+      );
+      const entry = this.table.found[FOUND_ENTRY]!;
+      const peer = formatAddress(AF_INET, Int32Array.of(peerWord(false, n, 0)));
+      const program = decode(pcapCompile(FILTERS[n % FILTERS.length]!(peer, n)));
+      if (entry === 0 || !writer.put(n % CLIENTS, entry, RECEIVE, program)) throw new Error(`filter ${n}`);
+    }
+    const judge = new Judge(core, {
+      ...{ filters: memory, own: [new ArrayBuffer(filterOwnBytes(capacity.filters))], capacity },
+      ...{ worker: 0, rules: [], flowSeconds: { tcp: 1, udp: 1, icmp: 1, other: 1 } },
+      ...{ ifindex: IFINDEX, queue: 0 },
+    });
+    while (judge.programs.make());
+    return judge;
   }
 
   /** All of a frame but addresses, ports and source MAC. */
@@ -306,9 +351,14 @@ function fastest(seconds: number, slice: (at: number) => number): number {
 }
 
 if (import.meta.main) {
-  const [netbase, epochs, table, text, way, family, mode, seconds] = Bun.argv.slice(2) as string[];
+  const [netbase, epochs, table, text, way, family, mode, seconds, filtered] = Bun.argv.slice(2) as string[];
   const count = Number(text);
-  const crossing = new Crossing([netbase!, epochs!, table!], way === "out", family === "6");
+  const crossing = new Crossing(
+    [netbase!, epochs!, table!],
+    way === "out",
+    family === "6",
+    Number(filtered ?? 0),
+  );
   const print = (name: string, value: number) => console.log(JSON.stringify({ case: name, value }));
   if (mode === "time")
     print(

@@ -3,7 +3,9 @@
 // against our own interpreter. The best pass of each side counts.
 //   bulk   TCP segments of zeroes to port 5555          ping   ICMP echo requests of 98 bytes
 //   mixed  web, DNS, IPv6 and ARP, 60 to 1514 bytes: a seeded mix
-// Verification: all four take the same number of every kind's frames.
+// Then filters in the switch: the whole way of a frame to a client whose match has a filter, with 1 to 10,000 of them that
+// differ in addresses and ports (crossing.ts); and of a frame to a group of which no member's filter takes it (members.ts).
+// Verification: all four take the same number of every kind's frames; of a group's filters, only who is asked for is run.
 import { join } from "node:path";
 import { writeFileSync } from "node:fs";
 import { pcapCompile } from "../ffi/libpcap.ts";
@@ -14,10 +16,13 @@ import { decode, encode, type Program } from "../src/filter/program.ts";
 import { KernelJit } from "./ebpf.ts";
 import { type Bench, type Context, compilePeer, runChild, type Sample, script } from "./harness.ts";
 import { generator } from "./prefixes.ts";
+import { Setup } from "./switch.ts";
 
 const FRAMES = 1024;
 const KINDS = ["bulk", "ping", "mixed"] as const;
 type Kind = (typeof KINDS)[number];
+const INSTALLED = [10, 100, 1000, 10_000];
+const MEMBERS = [1000, 10_000];
 const JIT_SAMPLES = 16;
 const ALIGN = 2;
 
@@ -166,6 +171,9 @@ async function peer(kind: Kind, seconds: number): Promise<Sample> {
 const ours = (kind: Kind, how: string, seconds: number) =>
   runChild(script(import.meta.path, kind, how, `${seconds}`));
 
+const members = (count: number, seconds: string) =>
+  runChild(script(join(import.meta.dir, "members.ts"), `${count}`, seconds));
+
 async function verify(ctx: Context): Promise<void> {
   for (const kind of KINDS) {
     const sides = [
@@ -180,6 +188,7 @@ async function verify(ctx: Context): Promise<void> {
     }
   }
   ctx.note("compiled, interpreted, libpcap and the kernel agree");
+  for (const count of [1, ...MEMBERS]) await members(count, "0.01");
 }
 
 async function run(ctx: Context): Promise<void> {
@@ -193,6 +202,21 @@ async function run(ctx: Context): Promise<void> {
     await against("libpcap's interpreter, C", async () => named(kind, await peer(kind, seconds)));
     await against("the kernel's JIT", async () => named(kind, kernel(kind)));
     await against("our interpreter", async () => named(kind, await ours(kind, "interpreted", seconds)));
+  }
+  const setup = new Setup();
+  const comparison = { unit: "ns/frame", better: "lower" } as const;
+  const installed = async (n: number, name: string): Promise<Sample> => ({
+    [name]: (await setup.filtered(n, `${seconds}`))["ns"]!,
+  });
+  for (const n of INSTALLED) {
+    const name = `to a client, ${n} filters installed`;
+    const sides = { ours: () => installed(n, name), peer: () => installed(1, name) };
+    await ctx.compare({ ...comparison, peerName: "1 filter", ...sides });
+  }
+  for (const n of MEMBERS) {
+    const name = `to a group of ${n}, no filter takes it`;
+    const side = (count: number) => async () => ({ [name]: (await members(count, `${seconds}`))["ns"]! });
+    await ctx.compare({ ...comparison, peerName: "a group of 1", ours: side(n), peer: side(1) });
   }
 }
 

@@ -7,7 +7,7 @@
 import { join } from "node:path";
 import { Region } from "../src/mem/region.ts";
 import * as offsets from "../src/switch/table/layout.ts";
-import { layout, tableBytes } from "../src/switch/table/layout.ts";
+import { FILTERS_TO, layout, tableBytes } from "../src/switch/table/layout.ts";
 import type { Match } from "../src/switch/table/pattern.ts";
 import { TableWriter } from "../src/switch/table/table.ts";
 import { CAPACITY, CLIENTS, IPPROTO_UDP, macOf, ownWord, peerWord, PORT, REMOTE_PORT } from "./crossing.ts";
@@ -22,12 +22,12 @@ const child = join(import.meta.dir, "crossing.ts");
 type Family = (typeof FAMILIES)[number];
 type Way = (typeof WAYS)[number];
 
-/** A table with `count` matches, as a path. Even ones are connected, odd ones listen. */
-function createTable(family: Family, count: number): string {
+/** A table with `count` matches, as a path. Even ones are connected, odd ones listen. @param flags of its clients */
+function createTable(family: Family, count: number, flags: number): string {
   const six = family === "6";
   const table = Region.create("bench-switch", tableBytes(CAPACITY));
   const writer = new TableWriter(table.buffer, CAPACITY, 0x5bd1e995);
-  const row = { fd: -1, mtu: 1500, flags: 0, home: 0, ratePps: 0, pid: 1, uid: 0, gid: 0 };
+  const row = { fd: -1, mtu: 1500, flags, home: 0, ratePps: 0, pid: 1, uid: 0, gid: 0 };
   for (let client = 0; client < CLIENTS; client++) writer.addClient({ ...row, mac: macOf(client) });
   const full = six ? 128 : 32;
   const address = (word: typeof ownWord, n: number) =>
@@ -64,7 +64,7 @@ function compile(): string {
   return compilePeer("switch", [`-I${join(include, "..")}`], [include]);
 }
 
-class Setup {
+export class Setup {
   readonly world: World = createWorld(false);
   private readonly tables = new Map<string, string>();
 
@@ -75,8 +75,18 @@ class Setup {
     );
   }
 
-  table(family: Family, count: number): string {
-    return this.tables.getOrInsertComputed(`${family} ${count}`, () => createTable(family, count));
+  /** IPv4, to clients whose matches have a filter each. */
+  filtered(count: number, seconds: string): Promise<Sample> {
+    const { netbase, epochs } = this.world;
+    const table = this.table("4", count, FILTERS_TO);
+    return runChild(
+      script(child, netbase, epochs, table, String(count), "in", "4", "time", seconds, String(count)),
+    );
+  }
+
+  table(family: Family, count: number, flags = 0): string {
+    const name = `${family} ${count} ${flags}`;
+    return this.tables.getOrInsertComputed(name, () => createTable(family, count, flags));
   }
 }
 

@@ -53,7 +53,8 @@ import type { Instruction, Program } from "./program.ts";
 
 /** Jump targets at most: every one is a nested block, and the parser's stack is finite. Longer programs are interpreted. */
 const MOST_BLOCKS = 1000;
-const ETHERTYPE = 12; // where it is in a frame
+/** IPv4, ARP, RARP, VLAN, IPv6, Q-in-Q, MPLS, PPPoE: in programs they say what kind of packet it is. */
+const ETHERTYPES = new Set([0x0800, 0x0806, 0x8035, 0x8100, 0x86dd, 0x88a8, 0x9100, 0x8847, 0x8863, 0x8864]);
 
 const ANCILLARY: Record<number, string> = {
   0: "meta.protocol",
@@ -85,8 +86,6 @@ class Source {
   private readonly known: Knowledge;
   private readonly align: Alignment;
   private readonly form: Form;
-  /** What A was loaded from: an absolute place, else -1. */
-  private loaded = -1;
 
   constructor(program: Program, align: Alignment, form: Form = {}) {
     this.program = program;
@@ -114,7 +113,6 @@ class Source {
       if (at > 0 && starts.has(at)) {
         lines.push("}");
         known = Math.min(falls ? known : Number.POSITIVE_INFINITY, checked[at]!);
-        this.loaded = -1;
       } else if (!falls) continue; // nobody comes here
       if (at === 0 || starts.has(at)) {
         let needed = 0;
@@ -145,7 +143,6 @@ class Source {
     switch (code & 0x07) {
       case BPF_LD: {
         const mode = code & 0xe0;
-        this.loaded = mode === BPF_ABS ? signed : -1;
         if (mode === BPF_IMM) return `a = ${signed};`;
         if (mode === BPF_LEN) return "a = len;";
         if (mode !== BPF_ABS && mode !== BPF_IND) return `a = m${k};`;
@@ -172,7 +169,6 @@ class Source {
       case BPF_STX:
         return `m${k} = x;`;
       case BPF_ALU:
-        this.loaded = -1;
         return `${byZero(code) ? `if (x === 0) ${this.answer("0")} ` : ""}${arithmetic(code, operand)}`;
       case BPF_JMP: {
         if ((code & 0xf0) === BPF_JA) return go(at, at + 1 + k);
@@ -187,7 +183,6 @@ class Source {
         return this.answer((code & 0x18) === BPF_A ? "a >>> 0" : `${k >>> 0}`);
       default:
         if (code === (BPF_MISC | BPF_TAX)) return "x = a;";
-        this.loaded = -1;
         return "a = x;";
     }
   }
@@ -230,11 +225,12 @@ class Source {
     return `(a ^ -2147483648) ${sign} ${this.constant(signed, signed ^ 0x80000000)}`;
   }
 
-  /** An address or a port is the filter's own; what kind of packet it is about is its shape's. */
+  /** An address or a port is the filter's own, and stands there once; what kind of packet it is about is its shape's. */
   private constant(said: number, value: number): string {
     const { constants } = this.form;
-    if (constants === undefined || (said >= 0 && said < 256) || this.loaded === ETHERTYPE) return `${value}`;
-    return `c[(n + ${constants.push(value) - 1}) | 0]`;
+    if (constants === undefined || (said >= 0 && said < 256) || ETHERTYPES.has(said)) return `${value}`;
+    const known = constants.indexOf(value);
+    return `c[(n + ${known < 0 ? constants.push(value) - 1 : known}) | 0]`;
   }
 }
 

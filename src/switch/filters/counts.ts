@@ -3,7 +3,8 @@
 //
 //   of a filter's row   0 the filter's id (layout.ts) | 1 passed | 2 refused      another id: another filter had the row
 //   of a rule           0 packets that it decided about
-const STRIDE = 4;
+const STRIDE_SHIFT = 2;
+const STRIDE = 1 << STRIDE_SHIFT;
 const ID = 0;
 const PASSED = 1;
 const REFUSED = 2;
@@ -24,22 +25,23 @@ export class Counts {
     return ((filters + 1) * STRIDE + RULES) * 8;
   }
 
-  constructor(buffer: ArrayBuffer, filters: number) {
-    this.values = new Float64Array(buffer, 0, (filters + 1) * STRIDE);
-    this.rules = new Float64Array(buffer, this.values.byteLength, RULES);
-  }
-
   /** Hot. @param id of the filter that has the row now */
-  add(row: number, id: number, passes: boolean): void {
-    const { values } = this;
-    const at = row * STRIDE;
-    if (values[at + ID] !== id) {
-      values[at + ID] = id;
-      values[at + PASSED] = 0;
-      values[at + REFUSED] = 0;
-    }
-    const which = passes ? at + PASSED : at + REFUSED;
-    values[which] = values[which]! + 1;
+  readonly add: (row: number, id: number, passes: boolean) => void;
+
+  constructor(buffer: ArrayBuffer, filters: number) {
+    const values = new Float64Array(buffer, 0, (filters + 1) * STRIDE);
+    this.values = values;
+    this.rules = new Float64Array(buffer, values.byteLength, RULES);
+    this.add = (row, id, passes) => {
+      const at = (row << STRIDE_SHIFT) | 0;
+      if (values[at + ID] !== id) {
+        values[at + ID] = id;
+        values[at + PASSED] = 0;
+        values[at + REFUSED] = 0;
+      }
+      const which = passes ? at + PASSED : at + REFUSED;
+      values[which] = values[which]! + 1;
+    };
   }
 
   /** Hot. */

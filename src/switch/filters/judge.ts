@@ -70,6 +70,8 @@ export class Judge {
   private readonly seconds: FlowSeconds;
   private readonly incoming: Map<number, Layer>;
   private readonly outgoing: Map<number, Layer>;
+  private readonly hasIncoming: boolean;
+  private readonly hasOutgoing: boolean;
   // The packet in hand, for `established`: whose, its record, which way, and the answer: 0, 1 or UNKNOWN.
   private slot = 0;
   private packet: Int32Array;
@@ -104,14 +106,17 @@ export class Judge {
     this.seconds = parts.flowSeconds;
     this.incoming = layersOf(rules, false, bytes, meta, counts);
     this.outgoing = layersOf(rules, true, bytes, meta, counts);
+    this.hasIncoming = this.incoming.size > 0;
+    this.hasOutgoing = this.outgoing.size > 0;
   }
 
   /** Packet `p` for client `slot`, found in the table just now: 0, or the reason why it does not get it. */
   receive(slot: number, p: Int32Array, off: number, len: number): number {
     if (p[P_FRAGMENT] === LATER) return 0;
     const { words, layout, programs, core, incoming } = this;
-    this.take(slot, p, RECEIVE);
-    if (incoming.size > 0) {
+    programs.meta.protocol = swap16(etherType(core.words, p[P_IP]!));
+    if (this.hasIncoming) {
+      this.take(slot, p, RECEIVE);
       if (!this.allows(incoming, EVERYBODY, off, len)) return Drop.rx_filtered_system;
       if (!this.allows(incoming, this.uid(slot), off, len)) return Drop.rx_filtered_user;
     }
@@ -120,23 +125,24 @@ export class Judge {
     // An error is about a packet that was sent: no match gives it.
     const its = p[P_KIND] === ERROR ? 0 : words[layout.entries + core.table.found[FOUND_ENTRY]!]!;
     if (its !== 0 && !programs.passes(its, off, len)) return Drop.rx_filtered_client;
-    if (this.tracks) this.track(HEARD);
+    if (this.tracks) this.track(slot, p, HEARD);
     return 0;
   }
 
   /** Packet `p` from client `slot`, as it sent it: 0, or the reason why it goes nowhere. */
   transmit(slot: number, p: Int32Array, off: number, len: number): number {
-    const { words, layout, programs, outgoing } = this;
-    this.take(slot, p, TRANSMIT);
+    const { words, layout, programs, core, outgoing } = this;
     const isLater = p[P_FRAGMENT] === LATER;
-    if (isLater) this.isEstablished = 1; // its first one passed
+    programs.meta.protocol = swap16(etherType(core.words, p[P_IP]!));
     const row = words[layout.clients + slot * 2 + TRANSMIT]!;
     if (row !== 0 && !programs.passes(row, off, len)) return Drop.tx_filtered_client;
-    if (outgoing.size > 0) {
+    if (this.hasOutgoing) {
+      this.take(slot, p, TRANSMIT);
+      if (isLater) this.isEstablished = 1; // its first one passed
       if (!this.allows(outgoing, this.uid(slot), off, len)) return Drop.tx_filtered_user;
       if (!this.allows(outgoing, EVERYBODY, off, len)) return Drop.tx_filtered_system;
     }
-    if (this.tracks && !isLater) this.track(SENT);
+    if (this.tracks && !isLater) this.track(slot, p, SENT);
     return 0;
   }
 
@@ -145,7 +151,6 @@ export class Judge {
     this.packet = p;
     this.direction = direction;
     this.isEstablished = UNKNOWN;
-    this.programs.meta.protocol = swap16(etherType(this.core.words, p[P_IP]!));
   }
 
   private uid(slot: number): number {
@@ -181,10 +186,10 @@ export class Judge {
     return last !== 0 && core.table.now - last <= this.secondsOf(p[P_PROTOCOL]!);
   }
 
-  private track(which: number): void {
-    const { packet } = this;
-    if (packet[P_KIND] === ERROR) return;
-    this.setKey(packet, which === SENT);
+  private track(slot: number, p: Int32Array, which: number): void {
+    if (p[P_KIND] === ERROR) return;
+    this.slot = slot;
+    this.setKey(p, which === SENT);
     this.flows.add(which, this.core.table.now);
   }
 

@@ -35,6 +35,8 @@ export const ROW_LENGTH = 5; // instructions
 export const ROW_CONSTANTS = 6; // word of the first
 export const ROW_SHAPE = 7; // number; 0: interpreted
 export const ROW_STAMP = 8; // of the shape
+/** Where its constants are, if they are few: with the row in one cache line. */
+export const ROW_OWN = 9;
 
 // Words of a shape.
 export const SHAPE_WORDS = 4;

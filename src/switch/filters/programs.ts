@@ -2,7 +2,7 @@
 // made between batches, one at a time (`make`), of source text that the control Worker has left in shared memory; which
 // filter there is, is a number in a word that changes at any time (layout.ts).
 import { makeShape, type ShapeFilter } from "../../filter/compile.ts";
-import { type Machine, machine } from "../../filter/interpret.ts";
+import { machine } from "../../filter/interpret.ts";
 import { type Meta, plainMeta } from "../../filter/packet.ts";
 import type { Counts } from "./counts.ts";
 import {
@@ -13,7 +13,7 @@ import {
   ROW_PROGRAM,
   ROW_SHAPE,
   ROW_STAMP,
-  rowOf,
+  ROW_WORDS,
   SHAPE_BYTES,
   SHAPE_STAMP,
   SHAPE_TEXT,
@@ -30,8 +30,8 @@ export class Programs {
   private readonly text: Uint8Array;
   private readonly layout: FilterLayout;
   private readonly bytes: Uint8Array;
-  private readonly counts: Counts;
-  private readonly interpret: Machine;
+  /** Whether the filter in a row lets the frame pass; counts it. Hot: a closure, whose constants are no fields. */
+  readonly passes: (row: number, off: number, len: number) => boolean;
   /** By number of the shape: its function, and the stamp of the shape that this is of. */
   private readonly functions: ShapeFilter[] = new Array(SHAPES + 1).fill(nothing);
   private readonly stamps = new Int32Array(SHAPES + 1);
@@ -46,22 +46,21 @@ export class Programs {
     this.text = new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
     this.layout = layout;
     this.bytes = bytes;
-    this.counts = counts;
-    this.interpret = machine(words, bytes, this.meta);
-  }
-
-  /** Whether the filter in a row lets the frame pass; counts it. Hot. */
-  passes(row: number, off: number, len: number): boolean {
-    const { words } = this;
-    const at = rowOf(this.layout, row);
-    const shape = words[at + ROW_SHAPE]!;
-    const verdict =
-      this.stamps[shape] === words[at + ROW_STAMP] && shape !== 0
-        ? this.functions[shape]!(off, len, words[at + ROW_CONSTANTS]!)
-        : this.interpret(words[at + ROW_PROGRAM]!, off, len);
-    const id = words[at + ROW_ID]!;
-    if (id !== 0) this.counts.add(row, id, verdict !== 0);
-    return verdict !== 0;
+    const interpret = machine(words, bytes, this.meta);
+    const { stamps, functions } = this;
+    const { add } = counts;
+    const { rows } = layout;
+    this.passes = (row, off, len) => {
+      const at = (rows + Math.imul(row, ROW_WORDS)) | 0;
+      const shape = words[at + ROW_SHAPE]!;
+      const verdict =
+        stamps[shape] === words[at + ROW_STAMP] && shape !== 0
+          ? functions[shape]!(off, len, words[at + ROW_CONSTANTS]!)
+          : interpret(words[at + ROW_PROGRAM]!, off, len);
+      const id = words[at + ROW_ID]!;
+      if (id !== 0) add(row, id, verdict !== 0);
+      return verdict !== 0;
+    };
   }
 
   /** Between batches: makes at most one function. Returns whether there are more to make. */

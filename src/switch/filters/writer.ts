@@ -23,9 +23,11 @@ import {
   ROW_ENTRY,
   ROW_ID,
   ROW_LENGTH,
+  ROW_OWN,
   ROW_PROGRAM,
   ROW_SHAPE,
   ROW_STAMP,
+  ROW_WORDS,
   rowOf,
   SHAPE_BYTES,
   SHAPE_STAMP,
@@ -185,7 +187,9 @@ export class FilterWriter {
     if (row === undefined) return 0;
     const shape = isCompilable(program) ? shapeOfProgram(program, FRAME_ALIGN) : undefined;
     const code = programWords(program);
-    const block = this.take(code.length + (shape?.constants.length ?? 0));
+    const constants = shape?.constants ?? [];
+    const isFew = constants.length <= ROW_WORDS - ROW_OWN;
+    const block = this.take(code.length + (isFew ? 0 : constants.length));
     if (block === 0) {
       spareRows.push(row);
       return 0;
@@ -194,8 +198,9 @@ export class FilterWriter {
     const at = rowOf(layout, row);
     words[at + ROW_PROGRAM] = block;
     words[at + ROW_LENGTH] = program.length;
-    words[at + ROW_CONSTANTS] = block + code.length;
-    words.set(shape?.constants ?? [], block + code.length);
+    const place = isFew ? at + ROW_OWN : block + code.length;
+    words[at + ROW_CONSTANTS] = place;
+    words.set(constants, place);
     const use = shape && this.use(shape.text);
     words[at + ROW_SHAPE] = use?.shape ?? 0;
     words[at + ROW_STAMP] = use?.stamp ?? 0;
