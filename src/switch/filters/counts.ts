@@ -53,12 +53,19 @@ export class Counts {
   static sum(all: readonly Counts[], row: number, id: number): Count {
     let passed = 0;
     let refused = 0;
-    for (const { values } of all) {
-      if (values[row * STRIDE + ID] !== id) continue;
-      passed += values[row * STRIDE + PASSED]!;
-      refused += values[row * STRIDE + REFUSED]!;
+    for (const one of all) {
+      const count = one.read(row, id);
+      passed += count.passed;
+      refused += count.refused;
     }
     return { passed, refused };
+  }
+
+  private read(row: number, id: number): Count {
+    const { values } = this;
+    const at = row * STRIDE;
+    if (values[at + ID] !== id) return { passed: 0, refused: 0 };
+    return { passed: values[at + PASSED]!, refused: values[at + REFUSED]! };
   }
 
   static sumRule(all: readonly Counts[], rule: number): number {
