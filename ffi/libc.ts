@@ -56,6 +56,7 @@ export const libc = dlopen("libc.so.6", {
   sched_setaffinity: { args: [I, UL, P], returns: I },
   sched_getaffinity: { args: [I, UL, P], returns: I },
   prctl: { args: [I, UL, UL, UL, UL], returns: I },
+  execv: { args: [P, P], returns: I },
   setrlimit: { args: [I, P], returns: I },
   if_nametoindex: { args: [P], returns: U }, // 0 on failure
   if_indextoname: { args: [U, P], returns: P }, // NULL on failure; 16 bytes

@@ -2,11 +2,13 @@
 import type { Config, RunOptions } from "./config.ts";
 import { Daemon } from "./daemon.ts";
 import { Live } from "./live.ts";
+import { shedPrivileges } from "./privileges.ts";
 import { EndSignals, Interrupted, untilStopped } from "./until.ts";
 
 /** Returns the exit code. @throws what Daemon.start throws, and the failure of a Worker; nothing is left behind */
 export async function runCard(config: Config, options: RunOptions): Promise<number> {
   using end = new EndSignals();
+  shedPrivileges(config.interface.netns !== undefined);
   let daemon: Daemon;
   try {
     daemon = await Daemon.start(config, end.signal);
