@@ -1,14 +1,21 @@
-// UDP echo over the lab's wire, the same generator for all: through a client of netd's, over its Unix socket (the card's frames
-// go XDP -> netd -> datagram channel -> client and back), against sockets of the kernel's: a C server with recvmmsg and
-// sendmmsg, Bun.udpSocket, node:dgram.
-//   lab.peer: bench/peers/udp.c gen, 64 bytes   <-- veth -->   lab.daemon: the server, or netd and udp.c client
-// Two loads: 64 requests in the air (requests a second), and one at a time (the times, no queue in them).
-// Two cores: the generator has one, all else the other. So netd must not spin (poll.mode interrupt): it would keep its
-// client from running.
+// UDP echo over a lab's wire, the same generator for all: through netd/client over memif (the card's frames go XDP -> netd ->
+// shared memory -> client and back), against sockets of the kernel's (a C server with recvmmsg and sendmmsg, Bun.udpSocket,
+// node:dgram), and against a C client of netd's Unix socket.
+//   lab.peer: bench/peers/udp.c gen, 64 bytes   <-- veth -->   lab.daemon: the server
+// The kernel's servers have a lab of their own, without netd: its XDP program would slow them down.
+//
+// Loads: so many requests in the air (requests a second), one at a time (the times, no queue in them), and half of what the
+// peer can answer (the times).
+// Two cores: the generator has one. A server of the kernel's has the other; with netd its net Worker has it, which sleeps
+// when nothing comes, and the client shares the generator's. What both ways have in common, a packet through AF_XDP's copy
+// mode or the kernel's UDP and over the veth, twice, takes most of the time: docs/client.md has the numbers.
 import dgram from "node:dgram";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { Lab } from "../src/lab/lab.ts";
+import { udp as sockets } from "../src/client/client.ts";
 import { NetdProcess, Scratch } from "../test/net/child.ts";
+import { until } from "../test/net/wait.ts";
 import {
   type Bench,
   type Context,
@@ -21,46 +28,63 @@ import {
 } from "./harness.ts";
 
 const ADDRESS = "10.77.0.1";
-const PORT = 9000;
 const BYTES = 64;
-const WINDOWS = [64, 1];
-const BUN = 9001;
-const NODE = 9002;
-const C = 9003;
+const WINDOWS = [64, 256];
+const WARM_UP = 2; // seconds, until the last compile
 
-/** The echo servers of the kernel's sockets, each a process of its own. */
-const servers = { "C, recvmmsg": C, "Bun.udpSocket": BUN, "node:dgram": NODE } as const;
+const OURS = "netd/client, memif";
+/** Every echo server, by its port. */
+const servers = {
+  [OURS]: 9000,
+  "C, recvmmsg": 9001,
+  "Bun.udpSocket": 9002,
+  "node:dgram": 9003,
+  "C, netd's Unix socket": 9004,
+} as const;
 type Name = keyof typeof servers;
+const names = Object.keys(servers) as Name[];
+const isNetds = (name: Name): boolean => name === OURS || name === "C, netd's Unix socket";
 
 class Setup implements AsyncDisposable {
-  readonly lab = Lab.create();
   readonly udp = compilePeer("udp", ["-D_GNU_SOURCE"], [join(import.meta.dir, "../test/peers/attach.h")]);
   private readonly stack = new AsyncDisposableStack();
+  private readonly netds = this.stack.use(new LabOf());
+  private readonly kernels = this.stack.use(new LabOf());
 
   static async start(): Promise<Setup> {
     const setup = new Setup();
     try {
-      const { lab, stack, udp } = setup;
-      const scratch = stack.use(new Scratch());
-      const socket = join(scratch.path, "usnetd.socket");
-      const sockets = `switch.sockets=${socket}`;
-      stack.use(
-        await NetdProcess.running(
-          scratch.socket,
-          ["--interface", lab.ifname, "--netns", lab.daemon.path, "--set", sockets, "--poll", "interrupt"],
-          pinned([], cores.measured),
-        ),
-      );
-      const near = (...command: string[]) =>
-        setup.serve(lab.daemonHost.command(...pinned(command, cores.measured)));
-      await near(udp, "client", socket, join(scratch.path, "client"), lab.ifname, ADDRESS, String(PORT));
-      await near(udp, "echo", ADDRESS, String(C));
-      for (const port of [BUN, NODE]) await near(...script(import.meta.path, String(port)));
+      await setup.serveAll();
       return setup;
     } catch (error) {
       await setup[Symbol.asyncDispose]();
       throw error;
     }
+  }
+
+  private async serveAll(): Promise<void> {
+    const { stack, udp, netds, kernels } = this;
+    const scratch = stack.use(new Scratch());
+    const socket = join(scratch.path, "control.sock");
+    const { ifname, daemon } = netds.lab;
+    const sets = [`switch.sockets=${socket}`, `poll.cores=${cores.measured}`, "poll.idleMicroseconds=1000"];
+    stack.use(
+      await NetdProcess.running(scratch.socket, [
+        ...["--interface", ifname, "--netns", daemon.path, "--poll", "adaptive"],
+        ...sets.flatMap((set) => ["--set", set]),
+      ]),
+    );
+    await until("the control socket", () => existsSync(socket));
+    const port = (name: Name): string => String(servers[name]);
+    const beside = (command: string[]) => this.serve(pinned(command, cores.other));
+    await beside(script(import.meta.path, "memif", port(OURS), ifname, socket));
+    const path = join(scratch.path, "client");
+    await beside([udp, "client", socket, path, ifname, ADDRESS, port("C, netd's Unix socket")]);
+    const near = (...command: string[]) =>
+      this.serve(kernels.lab.daemonHost.command(...pinned(command, cores.measured)));
+    await near(udp, "echo", ADDRESS, port("C, recvmmsg"));
+    await near(...script(import.meta.path, "bun", port("Bun.udpSocket")));
+    await near(...script(import.meta.path, "node", port("node:dgram")));
   }
 
   /** Starts a server and waits until it says that it is ready. */
@@ -74,78 +98,105 @@ class Setup implements AsyncDisposable {
     if (!value) throw new Error(`${command.join(" ")} ended with ${await child.exited}`);
   }
 
-  async load(port: number, window: number, seconds: number): Promise<Sample> {
-    const args = ["10.77.0.2", ADDRESS, port, BYTES, window, 0, seconds].map(String);
-    const command = this.lab.peerHost.command(...pinned([this.udp, "gen", ...args], cores.other));
+  /** @param rate requests a second; 0: as many as are answered */
+  async load(name: Name, window: number, seconds: number, rate = 0): Promise<Sample> {
+    const args = ["10.77.0.2", ADDRESS, servers[name], BYTES, window, Math.round(rate), seconds].map(String);
+    const { peerHost } = (isNetds(name) ? this.netds : this.kernels).lab;
+    const command = peerHost.command(...pinned([this.udp, "gen", ...args], cores.other));
     const child = Bun.spawn(command, { stdout: "pipe", stderr: "inherit" });
     const sample = parseSample(await child.stdout.text());
     if ((await child.exited) !== 0) throw new Error("the generator heard something else than what it sent");
     return sample;
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.stack.disposeAsync();
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stack.disposeAsync();
+  }
+}
+
+class LabOf implements Disposable {
+  readonly lab = Lab.create();
+
+  [Symbol.dispose](): void {
     this.lab.close();
   }
 }
 
 async function verify(ctx: Context): Promise<void> {
   await using setup = await Setup.start();
-  for (const [name, port] of [["netd's client", PORT], ...Object.entries(servers)] as [string, number][]) {
-    await setup.load(port, 1, 0.1); // neighbours
-    const { sent, lost } = await setup.load(port, 16, 0.3);
+  for (const name of names) {
+    await setup.load(name, 1, 0.1); // neighbours
+    const { sent, lost } = await setup.load(name, 16, 0.3);
     if (!(sent! > 50) || lost !== 0) throw new Error(`${name}: ${lost} of ${sent} did not come back`);
   }
-  ctx.note("every request came back to its sender, by all four");
+  ctx.note("every request came back to its sender, by all");
 }
 
 async function run(ctx: Context): Promise<void> {
   await using setup = await Setup.start();
-  const seconds = ctx.seconds ?? 1;
-  const sample = async (port: number, window: number): Promise<Sample> => {
-    await setup.load(port, window, 0.3);
-    const { sent, lost, "requests/s": rate, ...times } = await setup.load(port, window, seconds);
-    if (lost! > sent! / 1000) throw new Error(`${lost} of ${sent} were lost`);
-    return window === 1 ? times : { "requests/s": rate! };
+  const seconds = ctx.seconds ?? 0.5;
+  for (const name of names) await setup.load(name, WINDOWS[0]!, WARM_UP);
+
+  /** What a server does under a load, with the load in the names. */
+  const sample = async (name: Name, window: number, rate: number, what: string): Promise<Sample> => {
+    const { sent, lost, "requests/s": answered, ...times } = await setup.load(name, window, seconds, rate);
+    // A socket's queue is shorter than a window at times: that many may be lost, and no more.
+    if (lost! > sent! / 1000 + window) throw new Error(`${name}: ${lost} of ${sent} were lost`);
+    const measured = window === 1 || rate > 0 ? times : { "requests/s": answered! };
+    return Object.fromEntries(Object.entries(measured).map(([unit, value]) => [`${unit}, ${what}`, value]));
   };
-  for (const window of WINDOWS)
-    for (const name of Object.keys(servers) as Name[]) {
-      const named = async (port: number): Promise<Sample> =>
-        Object.fromEntries(
-          Object.entries(await sample(port, window)).map(([what, value]) => [
-            `${what}, ${window} in the air`,
-            value,
-          ]),
-        );
-      await ctx.compare({
-        unit: window === 1 ? "us" : "1/s",
-        better: window === 1 ? "lower" : "higher",
-        peerName: name,
-        ours: () => named(PORT),
-        peer: () => named(servers[name]),
-      });
-    }
+  const compare = async (peerName: Name, window: number, rate: number, what: string): Promise<void> => {
+    const isRate = window > 1 && rate === 0;
+    await ctx.compare({
+      unit: isRate ? "1/s" : "us",
+      better: isRate ? "higher" : "lower",
+      peerName,
+      ours: () => sample(OURS, window, rate, what),
+      peer: () => sample(peerName, window, rate, what),
+    });
+  };
+  for (const peer of names.slice(1)) {
+    for (const window of WINDOWS) await compare(peer, window, 0, `${window} in the air`);
+    const rates = ctx.results.filter(({ peerName, unit }) => peerName === peer && unit === "1/s");
+    const half = Math.max(...rates.map((result) => result.peer)) / 2;
+    await compare(peer, WINDOWS[1]!, half, `at half of the peer's rate`);
+    await compare(peer, 1, 0, "1 in the air");
+  }
 }
 
 export const bench: Bench = {
   name: "udp",
-  about: "UDP echo through a client of netd's, over its Unix socket, against the kernel's sockets",
+  about: "UDP echo through netd/client over memif, against the kernel's sockets and netd's Unix socket",
   verify,
   run,
 };
 
 if (import.meta.main) {
-  const port = Number(process.argv[2]);
-  if (port === NODE) {
+  const [kind, port = "", ifname = "", server] = process.argv.slice(2);
+  if (kind === "node") {
     const socket = dgram.createSocket("udp4");
     socket.on("message", (data, { port, address }) => socket.send(data, port, address));
-    socket.bind(port, ADDRESS, () => console.log("ready"));
-  } else {
+    socket.bind(Number(port), ADDRESS, () => console.log("ready"));
+  } else if (kind === "bun") {
     await Bun.udpSocket({
       hostname: ADDRESS,
-      port,
+      port: Number(port),
       socket: { data: (self, data, from, address) => void self.send(data, from, address) },
     });
     console.log("ready");
+  } else {
+    const socket = await sockets.bind({
+      interface: ifname,
+      server,
+      port: Number(port),
+      pipe: "memif",
+      socket: {
+        batch(_socket, batch) {
+          for (let i = 0; i < batch.n; i++) batch.reply(i);
+        },
+      },
+    });
+    console.log("ready");
+    socket.run();
   }
 }
