@@ -92,6 +92,28 @@ describe.each(["memif", "unix"] as const)("over %s", (pipe) => {
   });
 });
 
+test("more than a ring holds: send says false, drain says when to go on, and all arrive in order", async () => {
+  const { socket: far, heard } = await kernel(PEER);
+  const count = 100;
+  let sent = 0;
+  let refusals = 0;
+  const more = (socket: UdpSocket): void => {
+    while (sent < count && socket.send(String(sent), far.port, PEER)) sent++;
+    if (sent < count) refusals++;
+  };
+  const socket = await bind({ pipe: "memif", slots: 8, socket: { drain: more } });
+  socket.send("first", far.port, PEER); // netd keeps few that wait for a neighbour
+  await until("the first to be heard", () => heard.length === 1);
+  more(socket);
+  await until("all to be heard", () => heard.length === count + 1);
+  expect(refusals).toBeGreaterThan(5);
+  const from = `${OWN} ${socket.port}`;
+  expect(heard.slice(1)).toEqual(Array.from({ length: count }, (_, i) => `${from} ${i}`));
+  expect(socket.sendMany(["a", far.port, PEER, "b", far.port, PEER])).toBe(2);
+  await until("both to be heard", () => heard.length === count + 3);
+  far.close();
+});
+
 test("too long, no address, a port that is taken: told so", async () => {
   const socket = await bind({ socket: {} });
   expect(() => socket.send(new Uint8Array(1473), 7, PEER)).toThrow(
