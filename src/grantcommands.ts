@@ -20,6 +20,7 @@ import {
   writeKey,
 } from "./grants/keys.ts";
 import { parseJws, typeOf } from "./grants/jws.ts";
+import { prove as sign } from "./grants/proof.ts";
 import { LIST_BYTES, LIST_TYPE, readList } from "./grants/revocation.ts";
 import { detailOf, type Detail, Details } from "./grants/scope.ts";
 import { GrantServer } from "./grants/server.ts";
@@ -35,6 +36,9 @@ interface Asking {
 }
 
 const LOOK_MS = 1000;
+const ChallengeAnswer = v.object({
+  Challenge: v.object({ nonce: v.string(), host: v.string(), client: v.string() }),
+});
 
 const now = (): number => Math.floor(Date.now() / 1000);
 const json = (value: unknown): Promise<boolean> => print(`${JSON.stringify(value, null, 2)}\n`);
@@ -225,6 +229,20 @@ export async function inspect(file: string, given: { issuer?: string; host?: str
     }
   await json({ links, ...verdict });
   return code;
+}
+
+/** From stdin what netd has answered to "Challenge"; to stdout the request that follows. */
+export async function prove(file: string, given: { key: string }): Promise<undefined> {
+  const chain = linksOf(file);
+  const answer = v.safeParse(ChallengeAnswer, JSON.parse(readFileSync(0, "utf8") || "null"));
+  if (!answer.success)
+    throw new Denied("malformed", 'stdin: expected {"Challenge":{"nonce":..,"host":..,"client":..}}');
+  const { Challenge } = answer.output;
+  const hosts = chain.flatMap((link) => [[inspectLink(link).claims.aud].flat()]);
+  if (!hosts.every((some) => some.includes(Challenge.host)))
+    throw new Denied("wrong_audience", `${Challenge.host} asks, and ${file} is not for it`);
+  const proof = await sign(Challenge, chain, readKey(given.key));
+  await print(`${JSON.stringify({ Present: { grant: chain, proof } })}\n`);
 }
 
 interface Attenuating {

@@ -80,6 +80,15 @@ export function grantProgram(root: Command, finish: (code: number) => void): voi
     .action((file: string, given) => run(({ inspect }) => inspect(file, given)));
 
   grants
+    .command("prove")
+    .description(
+      "for a program that has no library for it: a Challenge's answer in, the request that presents the grant out",
+    )
+    .argument("<file>", "the grant, one link a line")
+    .requiredOption("--key <file>", "the holder's key")
+    .action((file: string, given) => run(({ prove }) => prove(file, given)));
+
+  grants
     .command("attenuate")
     .description("narrow a grant and hand it on: prints the chain with another link")
     .argument("<file>", "the grant, one link a line")

@@ -149,6 +149,13 @@ export class Grants {
     return JSON.stringify({ Granted: shown(permit) });
   }
 
+  /** Whether this user's clients have only what policy and grants say. */
+  needed({ uid }: Peer): boolean {
+    const { interfaces, users, exempt } = this.parts.settings;
+    if (exempt.includes(uid)) return false;
+    return users.includes(uid) || interfaces.includes("*") || interfaces.includes(this.parts.ifname);
+  }
+
   /** Before a channel is made. @throws Refusal if the asker needs a grant for it and has none */
   attach({ path, peer }: Applicant): void {
     if (this.needed(peer) && this.allowed(path, peer, []).scopes.length === 0)
@@ -240,12 +247,6 @@ export class Grants {
       this.denied++;
       throw new Refusal(error.code, error.message);
     }
-  }
-
-  needed({ uid }: Peer): boolean {
-    const { interfaces, users, exempt } = this.parts.settings;
-    if (exempt.includes(uid)) return false;
-    return users.includes(uid) || interfaces.includes("*") || interfaces.includes(this.parts.ifname);
   }
 
   private allowed(path: string, peer: Peer, filters: readonly string[]): Allowance {

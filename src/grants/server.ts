@@ -26,7 +26,7 @@ export interface ServerOptions {
   readonly lookMs?: number;
   /** how long a question for a newer list waits */
   readonly waitMs?: number;
-  /** told why lists are not signed or looked for, when that changes; "": they are again */
+  /** told why lists are not signed, or not looked for, when that changes; "": they are again */
   readonly fault: (message: string) => void;
 }
 
@@ -38,9 +38,6 @@ export class GrantServer {
   private readonly timers: Timer[] = [];
   private current = { text: "", version: 0 };
   private news = Promise.withResolvers<void>();
-  private said = "";
-  /** What becomes of an action now and then. */
-  private readonly told = [() => this.fault(""), (error: Error) => this.fault(error.message)] as const;
 
   private constructor(options: ServerOptions) {
     this.options = options;
@@ -71,8 +68,8 @@ export class GrantServer {
     this.server = Bun.serve({
       ...common,
       idleTimeout: Math.ceil((2 * WAIT_MS) / 1000),
-      hostname,
-      port: Number(port || 443),
+      hostname: hostname.replace(/^\[|\]$/g, ""),
+      port: Number(port || (protocol === "https:" ? 443 : 80)),
       ...(tls && { tls: { cert: Bun.file(tls.cert), key: Bun.file(tls.key) } }),
     });
     this.url = `${protocol}//${hostname}:${this.server.port}`;
@@ -87,8 +84,19 @@ export class GrantServer {
       await server.stop();
       throw error;
     }
-    const every = (ms: number, action: () => Promise<void>) =>
-      server.timers.push(setInterval(() => void action().then(...server.told), ms));
+    const every = (ms: number, action: () => Promise<void>) => {
+      let said = "";
+      const tell = (message: string) => {
+        if (message !== said) options.fault(message);
+        said = message;
+      };
+      const act = () =>
+        void action().then(
+          () => tell(""),
+          (error: Error) => tell(error.message),
+        );
+      server.timers.push(setInterval(act, ms));
+    };
     every((options.listSeconds * 1000) / 2, async () => {
       await options.state.prune(Math.floor(Date.now() / 1000));
       server.take(await options.desk.publish());
@@ -100,11 +108,6 @@ export class GrantServer {
   async stop(): Promise<void> {
     for (const timer of this.timers) clearInterval(timer);
     await this.server.stop(true);
-  }
-
-  private fault(message: string): void {
-    if (message !== this.said) this.options.fault(message);
-    this.said = message;
   }
 
   /** What /revocations says from now on. */

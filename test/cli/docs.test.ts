@@ -22,7 +22,7 @@ const commands = (page: string, mark: string): string[] =>
     .filter((line) => line !== "" && !line.startsWith("#"));
 
 /** What `netd grants` has. */
-const GRANTS = ["keygen", "serve", "issue", "renew", "revoke", "list", "inspect", "attenuate"];
+const GRANTS = ["keygen", "serve", "issue", "renew", "revoke", "list", "inspect", "prove", "attenuate"];
 
 test("the session of docs/grants.md is run as it stands", async () => {
   const script = commands("docs/grants.md", "session").join("\n");
@@ -39,6 +39,7 @@ test("the session of docs/grants.md is run as it stands", async () => {
   expect(await child.exited, err).toBe(0);
   for (const name of GRANTS) expect(script).toContain(`netd grants ${name} `);
   expect(out.match(/"good": true/g)).toHaveLength(2);
+  expect(out).toContain('{"Present":{"grant":["');
   expect(out.split("\n").at(-2)).toContain('"do":"revoke","decision":"granted"');
 });
 

@@ -17,7 +17,7 @@ import { checksum, udpFrame } from "../../src/wire/frame.ts";
 import { detail, granted, handed, HOST, ISSUER, issuerKey, type Said } from "../grants/make.ts";
 import { addMatch, Asker } from "../switch/asker.ts";
 import { Rig } from "./card.ts";
-import { Scratch } from "./child.ts";
+import { command, Scratch } from "./child.ts";
 import { until } from "./wait.ts";
 
 setDefaultTimeout(60_000);
@@ -264,6 +264,21 @@ describe("with a grant", () => {
     expect(code(one, addMatch(OWN, 9249))).toBe("not_granted");
     expect(code(one, addMatch(OWN, 9300))).toBe("not_granted");
   });
+});
+
+test("netd grants prove: for programs that have no library", async () => {
+  const one = asker();
+  const [chain, key] = [file("chain"), file("key.jwk")];
+  writeFileSync(chain, `${await grant()}\n`);
+  writeFileSync(key, JSON.stringify(holder));
+  const run = (stdin: string) =>
+    Bun.spawnSync(command(["grants", "prove", chain, "--key", key]), { stdin: Buffer.from(stdin) });
+  const { stdout } = run(one.ask(control, '"Challenge"')!.text);
+  expect(code(one, stdout.toString().trim())).toBe("Granted");
+  expect(run('{"Challenge":{"nonce":"x","host":"host-b","client":"/x"}}').stderr.toString()).toStartWith(
+    "netd: wrong_audience: host-b asks",
+  );
+  expect(run("{}").stderr.toString()).toStartWith("netd: malformed: stdin: expected");
 });
 
 describe("what is presented and denied", () => {
