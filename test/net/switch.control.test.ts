@@ -354,7 +354,7 @@ describe("who asks", () => {
     expect(JSON.parse(heard!.text!).Client).toMatchObject({ pid: member.child.pid, uid: 12345, gid: GID });
   });
 
-  test("weakness: the pid in a request is not authenticated: ours comes from the kernel", async () => {
+  test("weakness: the pid is not authenticated: ours comes from the kernel", async () => {
     await using member = new Other(join(playground(), "liar"), control, 12345, GID);
     expect((await member.ask('{"RequestUDS":["nd0",1]}'))!.text).toBe("$");
     await count(1);
@@ -421,7 +421,7 @@ test("a program that binds a client's port later is told of, until one of them g
 });
 
 describe("usnetd's weaknesses", () => {
-  test("AddMatch with Ipv6 does not stop it", async () => {
+  test("weakness: AddMatch with Ipv6 stops it", async () => {
     const one = client();
     expect(text(one, usnetd, addMatch("fd77::1", 80))).toBe("OK");
     expect(text(one, usnetd, addMatch("fd77::1", 80, { src: "fd77::2", srcPort: 1 }))).toBe("OK");
@@ -431,7 +431,7 @@ describe("usnetd's weaknesses", () => {
     await empty();
   });
 
-  test("QueryUsedPorts, then close", () => {
+  test("weakness: QueryUsedPorts, then close, stops it", () => {
     for (let i = 0; i < 100; i++) {
       using one = new Asker(join(scratch.path, `closing-${i}`));
       expect(one.send(usnetd, '"QueryUsedPorts"')).toBe(0);
@@ -439,7 +439,7 @@ describe("usnetd's weaknesses", () => {
     expect(text(asker(), usnetd, '"QueryUsedPorts"')).toStartWith("{");
   });
 
-  test("a full reply queue: the answers of who does not read are lost, and nobody else's", async () => {
+  test("weakness: a full reply queue stops it: the answers of who does not read are lost, and nobody else's", async () => {
     const deaf = asker();
     for (let sent = 0; sent < 500; sent++) expect(deaf.send(usnetd, '"QueryUsedPorts"')).toBe(0);
     const one = client();
@@ -457,7 +457,7 @@ describe("usnetd's weaknesses", () => {
     await empty();
   });
 
-  test("a reply over the datagram limit (7,000 rules)", async () => {
+  test("weakness: a reply over the datagram limit (7,000 rules) stops it; the match table grows without bound", async () => {
     const one = client();
     for (let i = 0; i < 8000; i++)
       expect(text(one, usnetd, addMatch(`10.77.${10 + (i >> 8)}.${i & 255}`, 80))).toBe("OK");
@@ -471,14 +471,14 @@ describe("usnetd's weaknesses", () => {
     await empty();
   });
 
-  test("the text `end`, and other text", () => {
+  test("weakness: the text `end` stops it", () => {
     const one = asker();
     for (const bad of ["end", "cleanup_kernel", "", "null", "{", '"', "\0", "[".repeat(4000)])
       expect(text(one, usnetd, bad)).toContain('"Error"');
     expect(text(one, usnetd, '"QueryUsedPorts"')).toStartWith("{");
   });
 
-  test("an unparsable src_addr does not become a wildcard", async () => {
+  test("weakness: an unparsable src_addr silently becomes a wildcard", async () => {
     const one = client(control);
     for (const src of ["10.77.0.256", "x", "", "10.77.0"])
       expect(code(one, addMatch(OWN, 80, { src }))).toBe("bad_address");
@@ -487,7 +487,7 @@ describe("usnetd's weaknesses", () => {
     await empty();
   });
 
-  test("any client may take another's flows, since exact matches outrank its listener: not here", async () => {
+  test("weakness: any client may steal another's flows, since exact matches outrank its listener", async () => {
     const [one, thief] = [client(control), client(control)];
     expect(text(one, control, addMatch(OWN, 443))).toBe("OK");
     for (const more of [
@@ -502,7 +502,7 @@ describe("usnetd's weaknesses", () => {
     await empty();
   });
 
-  test("dead clients are found only on the next change: here at once, by kill -9 too", async () => {
+  test("weakness: dead clients are found only on the next change: here at once, by kill -9 too", async () => {
     const path = join(scratch.path, "dying");
     await using dying = new Other(path, usnetd);
     expect((await dying.ask('{"RequestUDS":["nd0",1]}'))!.text).toBe("$");
@@ -532,7 +532,7 @@ describe("usnetd's weaknesses", () => {
     await empty();
   });
 
-  test("RST for closed ports is missing: here they are refused, to the wire and to this host", async () => {
+  test("weakness: RST for closed ports is missing: here they are refused, to the wire and to this host", async () => {
     const one = client(control);
     expect(text(one, control, addMatch("10.77.0.200", 8080))).toBe("OK");
     expect(text(one, control, addMatch("fd77::200", 8080))).toBe("OK");
@@ -545,7 +545,7 @@ describe("usnetd's weaknesses", () => {
     await empty();
   });
 
-  test("/proc/net/tcp6 is ignored, so v4-mapped sockets lose: the kernel's ports are seen however they are bound", async () => {
+  test("weakness: /proc/net/tcp6 and udp6 are ignored, so v4-mapped sockets lose their rules: the kernel's ports are seen however they are bound", async () => {
     const listen = (hostname: string, port: number, more = {}) =>
       Bun.listen({ hostname, port, socket: { data() {} }, ...more });
     const servers = await rig.lab.daemon.run(() => [
@@ -627,7 +627,7 @@ describe("usnetd's weaknesses", () => {
     await empty();
   });
 
-  test("wildcard destination address or port, and remote-only forms, work", async () => {
+  test("weakness: wildcard destination address or port, and remote-only forms, do not work", async () => {
     const one = client(control);
     expect(text(one, control, addMatch("0.0.0.0", 8080))).toBe("OK");
     expect(text(one, control, addMatch("10.77.0.50", null))).toBe("OK");
@@ -646,7 +646,7 @@ describe("usnetd's weaknesses", () => {
     await empty();
   });
 
-  test("one flooding endpoint starves the rest: a flood of requests only delays them", async () => {
+  test("weakness: one flooding endpoint starves the rest: a flood of requests only delays them", async () => {
     await using flood = new Other(join(scratch.path, "flood"), usnetd, 0, 0, '"QueryUsedPorts"');
     const requests = () => rig.daemon.parts.switchboard!.thread.control.counters.get("requests");
     const before = requests();

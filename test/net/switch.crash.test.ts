@@ -38,7 +38,7 @@ test("kill -9 of a client: its matches go at once, the kernel has its ports back
   }
 });
 
-test("kill -9 of netd: nothing is left on the card, and a connection of the kernel's outlives it, and its next life", async () => {
+test("weakness: a crash leaves macvtap and routes behind: kill -9 of netd, and nothing is left on the card, and a connection of the kernel's outlives it, and its next life", async () => {
   await using rig = await SwitchRig.start();
   const { lab } = rig;
   using pair = await TcpPair.open(lab);

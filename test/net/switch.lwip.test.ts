@@ -141,7 +141,7 @@ test("a port that the kernel has is refused", async () => {
   await expect(lwip.match("tcp", OWN6, 22)).rejects.toThrow("ER");
 });
 
-test("two queues, two net Workers: clients of both, from everywhere, at once", async () => {
+test("weakness: multi-core is missing: two queues, two net Workers, clients of both, from everywhere, at once", async () => {
   await using two = await SwitchRig.start({ queues: 2 });
   serve(two.lab.peer, PEER, 8000);
   const ports = [8080, 8081, 8082];

@@ -72,7 +72,7 @@ const count = (host: Host, name: string): number => {
   return Number(heads[1]![heads[0]!.indexOf(name)]);
 };
 
-test("a kernel's stack behind a channel, IPv4 and IPv6: told of the narrower path, it sends less at a time", async () => {
+test("weakness: ICMP errors are missing, so PMTU discovery is: a kernel's stack behind a channel, IPv4 and IPv6: told of the narrower path, it sends less at a time", async () => {
   using inside = new Host("inside");
   const tap = await rig.tap(inside.command());
   inside.waitRunning("tap0");

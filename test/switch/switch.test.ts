@@ -1,5 +1,6 @@
 // The switch of one net Worker, without a kernel's network (world.ts): what reaches whom, and as what.
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { parseIPv4 } from "../../src/wire/address.ts";
 import { REFUSALS_A_SECOND } from "../../src/switch/refuse.ts";
 import * as f from "./packets.ts";
 import { ALIAS4, ALIAS6, TAP_LLADDR, type TestClient, World } from "./world.ts";
@@ -159,7 +160,7 @@ describe("from the wire", () => {
     same(world.tap.receive(), kernels);
   });
 
-  test("broadcast and multicast reach every client that asked for the group and port", () => {
+  test("weakness: broadcast and multicast are missing: they reach every client that asked for the group and port", () => {
     for (const client of [a, b]) world.group(client, f.UDP, "224.0.0.251", 5353);
     world.group(b, f.UDP, "10.77.0.255", 137);
     world.group(a, f.UDP, "ff02::fb", 5353);
@@ -257,7 +258,7 @@ describe("fragments from the wire", () => {
     },
   );
 
-  test("memory is bounded: more than there is room for is dropped, all is given back", () => {
+  test("weakness: the fragment map grows without bound: more than there is room for is dropped, all is given back", () => {
     for (let id = 0; id < 100; id++) world.wire(four(id)[1]!);
     world.run();
     expect(world.drops()).toEqual({ bad_fragment: 68 });
@@ -558,7 +559,7 @@ describe("from a client", () => {
     expect(b.counts()).toMatchObject({ bad_fragment: 1 });
   });
 
-  test("one that floods waits with its own frames; the others are served in turn", () => {
+  test("weakness: one flooding endpoint starves the rest: it waits with its own frames, the others are served in turn", () => {
     for (let i = 0; i < 100; i++) a.send(sent({ payload: [i] }));
     const its = f.udpPacket({ src: OWN, sport: 80, dst: f.THEM, dport: 9, srcMac: OWN_MAC, dstMac: f.PEER });
     b.send(its);
@@ -867,5 +868,103 @@ describe("on this host", () => {
     same(world.run(), frame);
     same(b.receive(), frame);
     same(a.receive());
+  });
+});
+
+describe("usnetd's weaknesses", () => {
+  test("weakness: one frame with the gateway's source MAC poisons the bridge for good", () => {
+    const mine = { src: f.US, sport: 5000, dst: f.THEM, dport: 4000, srcMac: f.CARD, dstMac: f.PEER };
+    a.send(f.udpPacket({ ...mine, srcMac: f.PEER })); // a client as the gateway
+    world.wire(f.udpPacket({ dport: 5001, srcMac: f.CARD })); // the wire as the card
+    world.wire(f.udpPacket({ dport: 5001, srcMac: OWN_MAC })); // and as a client
+    same(world.run());
+    expect(a.counts()).toMatchObject({ bad_mac: 1 });
+    const [out, inwards, other] = [
+      f.udpPacket(mine),
+      f.udpPacket(),
+      f.udpPacket({ dst: OWN, dport: 80, dstMac: OWN_MAC }),
+    ];
+    a.send(out);
+    world.wire(inwards);
+    world.wire(other);
+    same(world.run(), out);
+    same(a.receive(), inwards);
+    same(b.receive(), other);
+  });
+
+  test("weakness: there is no anti-spoofing of IP, port or ARP", () => {
+    expect(world.close()).toBe(0);
+    start({ refuses: ({ dst }) => dst[0] !== parseIPv4(f.US) }); // control knows whose addresses are whose
+    const mine = { src: f.US, sport: 5000, dst: f.THEM, dport: 4000, srcMac: f.CARD, dstMac: f.PEER };
+    for (const more of [{ src: OWN, sport: 80 }, { src: f.THEM }, { src: "10.77.0.99" }])
+      a.send(f.udpPacket({ ...mine, ...more }));
+    for (const claim of [
+      { op: 2, sha: f.CARD, spa: OWN, tha: f.PEER, tpa: f.THEM }, // another client's address
+      { op: 2, sha: f.CARD, spa: f.THEM, tha: f.PEER, tpa: "10.77.0.99" }, // the gateway's
+      { op: 1, sha: f.PEER, spa: f.US, tpa: f.THEM, srcMac: f.CARD }, // another's link-layer address
+    ])
+      a.send(f.arp(claim));
+    const stolen = f.udpPacket({ ...mine, src: f.US, sport: 80, srcMac: OWN_MAC });
+    world.match(a, f.UDP, f.US, 80);
+    b.send(stolen); // another's port of the address that all share
+    same(world.run());
+    expect(a.counts()["not_owner"]! + (a.counts()["claim_refused"] ?? 0)).toBe(3);
+    expect(a.counts()).toMatchObject({ bad_arp: 3 });
+    expect(b.counts()).toMatchObject({ not_owner: 1 });
+    same(b.receive());
+  });
+
+  test("weakness: ARP leaks between interfaces, and to every endpoint", () => {
+    world.wire(f.arp({ sha: f.PEER, spa: f.THEM, tpa: f.US }));
+    world.wire(f.arp({ sha: f.PEER, spa: f.THEM, tpa: "10.77.0.77" }));
+    world.wire(f.arp({ op: 2, sha: f.PEER, spa: f.THEM, tha: f.CARD, tpa: f.US, dstMac: f.CARD }));
+    same(world.run());
+    same(a.receive());
+    same(b.receive());
+    b.send(f.arp({ sha: OWN_MAC, spa: OWN, tpa: f.THEM })); // answered from the netbase, not asked on the wire
+    same(world.run());
+    expect(b.receive().length).toBe(1);
+    same(a.receive());
+  });
+
+  test("weakness: the MAC list grows without bound: nothing is learned from frames", () => {
+    for (let n = 0; n < 20_000; n++) {
+      const srcMac = [2, 1, 0, n >> 16, (n >> 8) & 255, n & 255].map((x) => x.toString(16).padStart(2, "0"));
+      world.wire(f.udpPacket({ srcMac: srcMac.join(":"), dport: 5001 + (n & 1023) }));
+      if (n % 128 === 127) world.run();
+    }
+    world.run();
+    world.tap.receive();
+    world.wire(f.udpPacket({ srcMac: "02:01:00:00:00:05" }));
+    a.receive();
+    const out = f.udpPacket({
+      src: f.US,
+      sport: 5000,
+      dst: f.THEM,
+      dport: 4000,
+      srcMac: f.CARD,
+      dstMac: f.PEER,
+    });
+    a.send(out);
+    same(world.run(), out);
+    expect(a.receive().length).toBe(1);
+  });
+
+  test("weakness: IPv6 is missing: both ways, and between clients", () => {
+    const inwards = f.udpPacket({ src: f.THEM6, dst: f.US6 });
+    const out = f.udpPacket({
+      src: f.US6,
+      sport: 5000,
+      dst: f.THEM6,
+      dport: 4000,
+      srcMac: f.CARD,
+      dstMac: f.PEER,
+    });
+    const across = { src: OWN6, sport: 80, dst: f.US6, dport: 5000, srcMac: OWN_MAC, dstMac: f.CARD };
+    world.wire(inwards);
+    a.send(out);
+    b.send(f.udpPacket(across));
+    same(world.run(), out);
+    same(a.receive(), inwards, f.udpPacket(across));
   });
 });

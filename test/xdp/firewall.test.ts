@@ -160,7 +160,7 @@ test("errors pass if what they quote is a flow of the kernel's, or of an open po
   }
 });
 
-test("what is open: by protocol, port and the longest remote prefix that there is", () => {
+test("weakness: DEBUG_PORTS with a remote do not work for TCP and UDP: what is open, by protocol, port and longest remote prefix", () => {
   for (const family of FAMILIES) {
     const all = family === AF_INET ? 32 : 128;
     const verdict = (protocol: number, dport: number, last: number): string =>
