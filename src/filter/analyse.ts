@@ -33,13 +33,27 @@ const isPlain = ({ code, k }: Instruction): boolean =>
   (code & 0x07) === BPF_LD && ((code & 0xe0) === BPF_ABS ? (k | 0) >= 0 : (code & 0xe0) === BPF_IND);
 
 /** Bytes of the packet that an absolute load at `k` needs, 0 if it is none (MSH is one too). */
-export function reach({ code, k }: Instruction): number {
+function reach({ code, k }: Instruction): number {
   const signed = k | 0;
   const type = code & 0x07;
   const mode = code & 0xe0;
   if (signed < 0) return 0;
   if (type === BPF_LDX && mode === BPF_MSH) return signed + 1;
   return type === BPF_LD && mode === BPF_ABS ? signed + SIZE[code & 0x18]! : 0;
+}
+
+/** By instruction: bytes that a packet must have to be taken from there on; infinite where none is. */
+export function neededBytes(program: Program): Float64Array {
+  const needed = new Float64Array(program.length);
+  for (let at = program.length - 1; at >= 0; at--) {
+    const instruction = program[at]!;
+    const targets = targetsOf(instruction, at);
+    if ((instruction.code & 0x07) === BPF_RET)
+      needed[at] = (instruction.code & 0x18) === 0x10 || instruction.k !== 0 ? 0 : Number.POSITIVE_INFINITY;
+    else if (targets.length > 0) needed[at] = Math.min(...targets.map((to) => needed[to]!));
+    else needed[at] = Math.max(reach(instruction), needed[at + 1]!);
+  }
+  return needed;
 }
 
 /** Whether a comparison of A is as good with its bytes in memory's order: with a constant, for equal or for a bit. */

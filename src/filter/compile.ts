@@ -6,13 +6,21 @@
 //
 // A, X and the scratch words are locals, as signed 32-bit numbers, which is what the machine has. A packet's bytes come out
 // of whole words (`w`), since it is known where in a word packets begin; what is only compared stays as it lies in memory,
-// and the constant is turned round instead (analyse.ts). A basic block's loads are checked against the packet's length
-// once, at its start: whichever of them would fail, the answer is 0; blocks that can only be reached by such a check do
-// without. The source is made of integers alone. Nothing of a client's text ever gets into it.
+// and the constant is turned round instead (analyse.ts). A packet's length is checked where it becomes known that it must
+// have more: a load beyond its end means 0, and so may everything that leads there. The source is made of integers alone. Nothing of a client's text ever gets into it.
 //
 // Programs that differ in nothing but addresses and ports have one source, their shape, with the constants beside it (`c`):
 // then thousands of filters are one function, which is soon a fast one.
-import { A_NUMBER, A_RAW2, analyse, type Knowledge, reach, SIZE, scratchOf, targetsOf } from "./analyse.ts";
+import {
+  A_NUMBER,
+  A_RAW2,
+  analyse,
+  type Knowledge,
+  neededBytes,
+  SIZE,
+  scratchOf,
+  targetsOf,
+} from "./analyse.ts";
 import {
   BPF_A,
   BPF_ABS,
@@ -104,6 +112,7 @@ class Source {
     if (scratch.length > 0) lines.push(`let ${scratch.map((k) => `m${k} = 0`).join(", ")};`);
     for (const label of labels.toReversed()) lines.push(`b${label}: {`);
 
+    const needed = neededBytes(program);
     /** Bytes that every way to an instruction has found to be there. */
     const checked = new Float64Array(program.length).fill(Number.POSITIVE_INFINITY);
     checked[0] = 0;
@@ -114,17 +123,14 @@ class Source {
         lines.push("}");
         known = Math.min(falls ? known : Number.POSITIVE_INFINITY, checked[at]!);
       } else if (!falls) continue; // nobody comes here
-      if (at === 0 || starts.has(at)) {
-        let needed = 0;
-        for (let i = at; i < program.length; i++) {
-          if (i > at && starts.has(i)) break;
-          needed = Math.max(needed, reach(program[i]!));
-          if (jumps[i]!.length > 0 || (program[i]!.code & 0x07) === BPF_RET) break;
-        }
-        if (needed > known) {
-          lines.push(`if (len < ${needed}) ${this.answer("0")}`);
-          known = needed;
-        }
+      if (needed[at] === Number.POSITIVE_INFINITY) {
+        lines.push(this.answer("0"));
+        falls = false;
+        continue;
+      }
+      if (needed[at]! > known) {
+        known = needed[at]!;
+        lines.push(`if (len < ${known}) ${this.answer("0")}`);
       }
       for (const target of jumps[at]!) checked[target] = Math.min(checked[target]!, known);
       lines.push(this.statement(instruction, at));

@@ -4,6 +4,7 @@
 import { makeShape, type ShapeFilter } from "../../filter/compile.ts";
 import { machine } from "../../filter/interpret.ts";
 import { type Meta, plainMeta } from "../../filter/packet.ts";
+import { FRAME_ALIGN } from "./writer.ts";
 import type { Counts } from "./counts.ts";
 import {
   type FilterLayout,
@@ -38,6 +39,9 @@ export class Programs {
   private shapes = 0;
   /** The next shape to look at; 0: all are made. */
   private looking = 0;
+  /** The shape whose function is made, and was never run; 0 none. */
+  private fresh = 0;
+  private freshStamp = 0;
   private readonly decoder = new TextDecoder();
 
   /** @param words of the filters' region, that this only reads; @param bytes the frames' memory */
@@ -63,9 +67,18 @@ export class Programs {
     };
   }
 
-  /** Between batches: makes at most one function. Returns whether there are more to make. */
+  /**
+   * Between batches: makes at most one function, or runs one for the first time, which takes as long. Returns whether there
+   * is more to do.
+   */
   make(): boolean {
     const { words, layout, stamps } = this;
+    if (this.fresh !== 0) {
+      this.functions[this.fresh]!(FRAME_ALIGN, 0, 0);
+      stamps[this.fresh] = this.freshStamp;
+      this.fresh = 0;
+      return true;
+    }
     const newest = words[H_SHAPES]!;
     if (newest !== this.shapes) {
       this.shapes = newest;
@@ -77,8 +90,10 @@ export class Programs {
       if (stamp === 0 || stamp === stamps[this.looking]) continue;
       const from = words[at + SHAPE_TEXT]! * 4;
       const text = this.decoder.decode(this.text.slice(from, from + words[at + SHAPE_BYTES]!));
+      stamps[this.looking] = 0;
       this.functions[this.looking] = makeShape(text, this.bytes, words, this.meta);
-      stamps[this.looking] = stamp;
+      this.fresh = this.looking;
+      this.freshStamp = stamp;
       return true;
     }
     return false;

@@ -41,6 +41,9 @@ import { placePlan } from "./planwords.ts";
 /** Where packets begin in net Workers' memory: 2 bytes after a whole word. */
 export const FRAME_ALIGN = 2;
 
+/** Characters of a shape: making a longer function would stop a net Worker for too long. Some 200 instructions. */
+const MOST_TEXT = 10_000;
+
 // What waits until no net Worker can look at it: kinds. A block's kind is BLOCK and its class.
 const RETIRE_ROW = 0;
 const RETIRE_SHAPE = 1;
@@ -208,9 +211,10 @@ export class FilterWriter {
     return row;
   }
 
-  /** A shape with one user more; undefined if there is no room: its filters are interpreted. */
+  /** A shape with one user more; undefined if there is no room, or if it is too long: its filters are interpreted. */
   private use(text: string): ShapeUse | undefined {
     const { words, shapes } = this;
+    if (text.length > MOST_TEXT) return undefined;
     const known = shapes.get(text);
     if (known !== undefined) {
       known.users++;
