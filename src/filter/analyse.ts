@@ -62,12 +62,15 @@ const isEasy = ({ code }: Instruction): boolean =>
   (code & BPF_X) === 0 &&
   ((code & 0xf0) === BPF_JEQ || (code & 0xf0) === BPF_JSET);
 
+/** Whether it takes bits of A away, which may be done as they lie in memory. */
+const isMask = ({ code }: Instruction): boolean => code === (BPF_ALU | BPF_AND);
+
 function readsA(instruction: Instruction): boolean {
   const { code } = instruction;
   const type = code & 0x07;
   if (type === BPF_JMP) return (code & 0xf0) !== BPF_JA && !isEasy(instruction);
   if (type === BPF_RET) return (code & 0x18) === 0x10;
-  return type === BPF_ST || type === BPF_ALU || code === (BPF_MISC | BPF_TAX);
+  return type === BPF_ST || (type === BPF_ALU && !isMask(instruction)) || code === (BPF_MISC | BPF_TAX);
 }
 
 const writesA = ({ code }: Instruction): boolean =>
@@ -146,7 +149,9 @@ function follow(program: Program, raw: Uint8Array): Knowledge {
 export function analyse(program: Program): Knowledge {
   const known = follow(program, rawLoads(program));
   // A comparison that two kinds of loads lead to: then all of them are numbers.
-  const isMixed = program.some((one, at) => isEasy(one) && ![0, 1, 2, 4].includes(known.a[at]!));
+  const isMixed = program.some(
+    (one, at) => (isEasy(one) || isMask(one)) && ![0, 1, 2, 4].includes(known.a[at]!),
+  );
   return isMixed ? follow(program, new Uint8Array(program.length)) : known;
 }
 

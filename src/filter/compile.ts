@@ -175,6 +175,7 @@ class Source {
       case BPF_STX:
         return `m${k} = x;`;
       case BPF_ALU:
+        if (code === (BPF_ALU | BPF_AND)) return `a &= ${this.turned(signed, at)};`;
         return `${byZero(code) ? `if (x === 0) ${this.answer("0")} ` : ""}${arithmetic(code, operand)}`;
       case BPF_JMP: {
         if ((code & 0xf0) === BPF_JA) return go(at, at + 1 + k);
@@ -219,9 +220,7 @@ class Source {
       const form = known.a[at];
       const isEqual = operation === BPF_JEQ;
       if (byX) return isEqual ? "a === x" : "(a & x) !== 0";
-      let value = signed;
-      if (form === A_RAW2) value = isEqual && signed >>> 16 !== 0 ? -1 : swap16(signed);
-      else if (form !== A_NUMBER) value = swap32(signed);
+      const value = isEqual && form === A_RAW2 && signed >>> 16 !== 0 ? -1 : this.turned(signed, at);
       return isEqual ? `a === ${this.constant(signed, value)}` : `(a & ${value}) !== 0`;
     }
     const sign = operation === BPF_JGT ? ">" : ">=";
@@ -229,6 +228,12 @@ class Source {
     if (operation === BPF_JGE && signed === 0) return "true";
     if (known.small[at] === 1) return signed < 0 ? "false" : `a ${sign} ${this.constant(signed, signed)}`;
     return `(a ^ -2147483648) ${sign} ${this.constant(signed, signed ^ 0x80000000)}`;
+  }
+
+  /** A constant as A is when an instruction begins: as a number, or as it lies in memory. */
+  private turned(value: number, at: number): number {
+    const form = this.known.a[at];
+    return form === A_RAW2 ? swap16(value) : form === A_NUMBER ? value : swap32(value);
   }
 
   /** An address or a port is the filter's own, and stands there once; what kind of packet it is about is its shape's. */
