@@ -119,10 +119,12 @@ export class Agenda {
 
   /** When the next job is due: ms since the origin of `now`, Infinity if there is none. */
   get due(): number {
-    return Math.min(...KINDS.map((kind) => this.jobs[kind].due));
+    let due = Number.POSITIVE_INFINITY;
+    for (const kind of KINDS) due = Math.min(due, this.jobs[kind].due);
+    return due;
   }
 
   get idle(): boolean {
-    return KINDS.every((kind) => !this.jobs[kind].pending);
+    return this.due === Number.POSITIVE_INFINITY;
   }
 }
