@@ -103,7 +103,7 @@ export class Etcd {
    */
   async watch(key: string, heard: (value: string) => void, signal: AbortSignal): Promise<void> {
     const at = base64(this.prefix + key);
-    const { header, kvs = [] } = await this.call<Range>("kv/range", { key: at });
+    const { header, kvs = [] } = await this.call<Range>("kv/range", { key: at }, signal);
     if (kvs[0]) heard(text(kvs[0].value));
     const start = `${BigInt(header.revision) + 1n}`;
     const response = await this.fetch(
@@ -119,8 +119,9 @@ export class Etcd {
     if (!signal.aborted) throw new EtcdError("watch: the connection has ended");
   }
 
-  private async call<T>(method: string, body: object): Promise<T> {
-    const response = await this.fetch(method, body, AbortSignal.timeout(ANSWER_MS));
+  private async call<T>(method: string, body: object, signal?: AbortSignal): Promise<T> {
+    const late = AbortSignal.timeout(ANSWER_MS);
+    const response = await this.fetch(method, body, signal ? AbortSignal.any([signal, late]) : late);
     return (await response.json()) as T;
   }
 

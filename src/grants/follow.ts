@@ -7,6 +7,7 @@ import { LIST } from "./etcdstate.ts";
 
 const FIRST_MS = 200;
 const MOST_MS = 10_000;
+const ROUND_MS = 60_000;
 
 /** Whether a source is a server, and no file. */
 export const isServer = (source: string): boolean => /^(https?|etcds?):\/\/|^unix:/.test(source);
@@ -20,23 +21,34 @@ export interface Follower {
   readonly fault: (message: string) => void;
 }
 
-/** Follows a source until `signal` is aborted; never throws. */
-export async function follow(source: string, follower: Follower, signal: AbortSignal): Promise<void> {
-  for (let wait = FIRST_MS; !signal.aborted; wait = Math.min(wait * 2, MOST_MS)) {
-    const heard = (text: string): boolean => {
-      follower.fault("");
-      const isNew = follower.heard(text);
-      if (isNew) wait = FIRST_MS;
-      return isNew;
-    };
+/**
+ * Follows a source until `signal` is aborted; never throws.
+ * @param roundMs after so long it begins anew: a connection may be dead without a word
+ */
+export async function follow(
+  source: string,
+  follower: Follower,
+  signal: AbortSignal,
+  roundMs = ROUND_MS,
+): Promise<void> {
+  let wait = FIRST_MS;
+  const heard = (text: string): boolean => {
+    follower.fault("");
+    const isNew = follower.heard(text);
+    if (isNew) wait = FIRST_MS;
+    return isNew;
+  };
+  while (!signal.aborted) {
+    const round = AbortSignal.any([signal, AbortSignal.timeout(roundMs)]);
     try {
-      if (/^etcds?:/.test(source)) await new Etcd(source).watch(LIST, heard, signal);
-      else await poll({ url: source }, heard, follower, signal);
+      if (/^etcds?:/.test(source)) await new Etcd(source).watch(LIST, heard, round);
+      else await poll({ url: source }, heard, follower, round);
     } catch (error) {
-      if (signal.aborted) return;
-      follower.fault((error as Error).message);
+      if (!round.aborted) follower.fault((error as Error).message);
     }
+    if (round.aborted) continue;
     await setTimeout(wait, undefined, { signal }).catch(() => {});
+    wait = Math.min(wait * 2, MOST_MS);
   }
 }
 

@@ -8,6 +8,7 @@ import { ptr } from "../../ffi/memory.ts";
 import { defaultConfig } from "../../src/config.ts";
 import { GrantLists, grantSettings } from "../../src/grantlists.ts";
 import { ask, issuerOf, page } from "../../src/grants/client.ts";
+import { follow } from "../../src/grants/follow.ts";
 import { parseIssuer } from "../../src/grants/keys.ts";
 import { packIds, readList, signList } from "../../src/grants/revocation.ts";
 import { GrantServer } from "../../src/grants/server.ts";
@@ -145,6 +146,24 @@ test("lists are followed into a file, and nothing that is forged or older gets t
     [path, other].map((one) => one.split("/").at(-1)!).toSorted(),
   );
 });
+
+test.each(["http", "etcd"])(
+  "a connection over %s that is dead without a word is given up",
+  async (scheme) => {
+    let connections = 0;
+    using silent = Bun.listen({
+      hostname: "127.0.0.1",
+      port: 0,
+      socket: { open: () => void connections++, data() {} },
+    });
+    const end = new AbortController();
+    const follower = { heard: () => true, version: () => 1, fault() {} };
+    const following = follow(`${scheme}://127.0.0.1:${silent.port}`, follower, end.signal, 50);
+    await until("another connection", () => connections > 2);
+    end.abort();
+    await following;
+  },
+);
 
 test("a server that is away is a warning, until it is back", async () => {
   const config = { ...defaultConfig().grants, directory: file("away"), issuers: [file("issuer.jwks")] };
