@@ -150,7 +150,7 @@ export class UdpSocket implements Disposable {
       this.now = performance.now();
       if (lingerMs < 0 || this.now - this.heard < lingerMs) continue;
       channel.wait(stop === undefined ? -1 : 100);
-      this.heard = performance.now();
+      this.heard = this.now = performance.now();
     }
   }
 
@@ -191,9 +191,9 @@ export class UdpSocket implements Disposable {
   private readonly pump = (): void => {
     if (this.channel.isClosed) return;
     let taken = 0;
+    this.now = performance.now();
     try {
       taken = this.turn();
-      this.now = performance.now();
     } finally {
       // Also after a callback that threw: the next datagrams come all the same.
       if (taken > 0 || this.now - this.heard < LINGER_MS) setImmediate(this.pump);
@@ -279,13 +279,13 @@ export class UdpSocket implements Disposable {
   private flushSoon(): void {
     if (this.isPolling || this.isFlushing) return;
     this.isFlushing = true;
+    this.now = performance.now();
     queueMicrotask(this.flush);
   }
 
   private readonly flush = (): void => {
     this.isFlushing = false;
     if (this.channel.isClosed) return;
-    this.now = performance.now();
     this.channel.pipe.flush();
     if (this.channel.pipe.staged > 0) this.tickSoon();
   };
@@ -298,6 +298,7 @@ export class UdpSocket implements Disposable {
     const { neighbours, handlers, channel } = this;
     this.ticking = undefined;
     if (channel.isClosed) return;
+    this.now = performance.now();
     this.flush();
     for (const peer of neighbours.late(this.now)) {
       peer.waiting.length = 0;

@@ -80,6 +80,7 @@ describe.each(["memif", "unix"] as const)("over %s", (pipe) => {
 
   test("a port that nobody has is refused by its kernel, and a neighbour that there is not is no neighbour", async () => {
     const errors: string[] = [];
+    const idle = await bind({ pipe, socket: { error: (_, error) => void errors.push(error.message) } });
     const socket = await bind({ pipe, socket: { error: (_, error) => void errors.push(error.message) } });
     for (const to of [PEER, "fd77::2"]) {
       socket.send("x", 9, to);
@@ -89,6 +90,13 @@ describe.each(["memif", "unix"] as const)("over %s", (pipe) => {
     socket.send("x", 9, "10.77.0.99");
     await until("an error", () => errors.length > 0);
     expect(errors[0]).toMatch(/^send to 10\.77\.0\.99(?: port 9)?: EHOSTUNREACH \(no neighbour answers\)$/);
+    // One that has been idle all the while asks as ever.
+    errors.length = 0;
+    const { socket: far, heard } = await kernel("10.77.0.3");
+    idle.send("late", far.port, "10.77.0.3");
+    await until("10.77.0.3 to hear", () => heard.length > 0);
+    expect(errors).toEqual([]);
+    far.close();
   });
 });
 
