@@ -10,6 +10,7 @@ import { ptr } from "../../ffi/memory.ts";
 import { programHash } from "../filter/program.ts";
 import { Control as Reins } from "../mem/control.ts";
 import { Region, type RegionRef } from "../mem/region.ts";
+import { Rubbish } from "../mem/rubbish.ts";
 import { NetbaseReader } from "../netbase/netbase.ts";
 import { Netns } from "../netlink/netns.ts";
 import { parseLladdr } from "../wire/address.ts";
@@ -330,11 +331,13 @@ function run(boot: Boot): void {
   postMessage({ type: "ready" });
   let due = performance.now() + TICK_MS;
   let look = 0;
+  const rubbish = new Rubbish();
   while (!reins.stopping) {
     const wait = Math.max(0, Math.ceil(Math.min(due - performance.now(), grants.wait)));
     const isHeld = roster.reclaim();
     const isBusy = filters.settle() || isHeld;
     const most = isBusy ? RECLAIM_MS : isLate ? EXPIRE_MS : TICK_MS;
+    rubbish.collect();
     const n = libc.epoll_wait(epoll, ptr(events), EVENTS, Math.min(wait, most));
     if (n < 0 && errno() !== EINTR) throw new SysError("epoll_wait", errno());
     libc.read(boot.wakeFd, ptr(counter), 8);

@@ -10,6 +10,7 @@ import { ptr } from "../../ffi/memory.ts";
 import { Control } from "../mem/control.ts";
 import { Region, type RegionRef } from "../mem/region.ts";
 import { Ring } from "../mem/ring.ts";
+import { Rubbish } from "../mem/rubbish.ts";
 import type { Capacity } from "../netbase/layout.ts";
 import { NetbaseWriter } from "../netbase/netbase.ts";
 import { Around } from "./around.ts";
@@ -64,8 +65,6 @@ const EPOLLIN = 1;
 const EINTR = 4;
 /** Counters are published at least this often while something happens. */
 const PUBLISH_MS = 100;
-/** Rubbish is collected so often, before a sleep: mapped tables count as heap, and the collector waits for as much again. */
-const COLLECT_MS = 600_000;
 
 function run(boot: NetlinkBoot): void {
   using stack = new DisposableStack();
@@ -127,7 +126,7 @@ function run(boot: NetlinkBoot): void {
   publish();
   postMessage({ type: "synced" });
   let published = performance.now();
-  let collected = published;
+  const rubbish = new Rubbish();
   while (!control.stopping) {
     const dumps = mirror.turn();
     const asks = requests();
@@ -137,10 +136,7 @@ function run(boot: NetlinkBoot): void {
       publish();
       published = performance.now();
     } else wait = Math.min(wait, PUBLISH_MS);
-    if (wait > 0 && performance.now() - collected >= COLLECT_MS) {
-      Bun.gc(true);
-      collected = performance.now();
-    }
+    if (wait > 0) rubbish.collect();
     if (wait > 0 && libc.epoll_wait(epoll, ptr(events), 4, wait) < 0 && errno() !== EINTR)
       throw new SysError("epoll_wait", errno());
     // Before the rings are read again: what is written to them after this turns the eventfd anew.
