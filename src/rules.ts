@@ -49,5 +49,8 @@ async function compileAll(rules: readonly RuleText[]): Promise<string[]> {
   const lines = out.split("\n").filter((line) => line !== "");
   const status = await child.exited;
   if (status === 0 && lines.length === rules.length) return lines;
-  throw refuse(rules[lines.length]?.text ?? "", err.trim() || `its compiler ended with ${status}`);
+  throw refuse(
+    rules[lines.length]?.text ?? "",
+    err.trim().replace(/^netd: /, "") || `its compiler ended with ${status}`,
+  );
 }
