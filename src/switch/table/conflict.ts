@@ -2,7 +2,7 @@
 // after it in the order. Patterns that give nothing that the new one leaves open are asked with one probe, which is all
 // that there is for a connected match, a listener and a claim; for the others the entries are gone through.
 import type { Buckets } from "./buckets.ts";
-import { isEntry, readKeyAt } from "./entry.ts";
+import { numbersIn, readKeyAt } from "./entry.ts";
 import {
   ENTRY_DST,
   ENTRY_META,
@@ -11,7 +11,6 @@ import {
   KEY_SRC,
   KEY_WORDS,
   type Layout,
-  NUMBER_SHIFT,
   OWNER_CLIENT,
   PATTERN_DST,
   PATTERN_PORTS,
@@ -73,9 +72,7 @@ export class Conflicts {
     const { words, layout } = this;
     const meta = pattern | (key[ENTRY_META]! & 0xff);
     const half = (pattern & META_SIX) === 0 ? layout.four : layout.six;
-    const end = half.first + ((half.mask + 1) << NUMBER_SHIFT);
-    for (let entry = half.first; entry < end; entry++) {
-      if (!isEntry(words, layout, entry)) continue;
+    for (const entry of numbersIn(words, half)) {
       const place = placeOf(layout, entry);
       if (words[place + ENTRY_META] !== meta || this.ownerAt(place) === client) continue;
       readKeyAt(words, half, place, this.key);

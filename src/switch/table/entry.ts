@@ -1,5 +1,6 @@
 // An entry of the table as a key or an object: for changes and lists, not for frames.
 import {
+  BEHIND_SHIFT,
   ENTRY_DST,
   ENTRY_META,
   ENTRY_OWNER,
@@ -15,6 +16,7 @@ import {
   NUMBER_SHIFT,
   OWNER_CLIENT,
   OWNER_KIND_SHIFT,
+  PLACES,
   placeOf,
   tagShift,
 } from "./layout.ts";
@@ -43,9 +45,10 @@ export function readKeyAt(words: Int32Array, half: Half, place: number, key: Int
   }
 }
 
+const key = new Int32Array(KEY_WORDS);
+
 /** @param entry there must be one: `isEntry` */
 export function readEntry(words: Int32Array, at: Layout, entry: number): Entry {
-  const key = new Int32Array(KEY_WORDS);
   const place = placeOf(at, entry);
   readKeyAt(words, halfOf(at, entry), place, key);
   const owner = words[place + ENTRY_OWNER]!;
@@ -64,4 +67,14 @@ export function isEntry(words: Int32Array, at: Layout, entry: number): boolean {
   const n = entry & NUMBER_PLACE;
   const word = words[half.tags + ((entry - half.first) >>> NUMBER_SHIFT)]!;
   return n !== 0 && ((word >>> tagShift(n)) & 0xff) !== 0;
+}
+
+/** The numbers of all entries of a half. */
+export function* numbersIn(words: Int32Array, half: Half): Generator<number> {
+  for (let bucket = 0; bucket <= half.mask; bucket++) {
+    const tags = words[half.tags + bucket]!;
+    if (tags << (32 - BEHIND_SHIFT) === 0) continue;
+    for (let n = 1; n <= PLACES; n++)
+      if (((tags >>> tagShift(n)) & 0xff) !== 0) yield half.first + (bucket << NUMBER_SHIFT) + n;
+  }
 }

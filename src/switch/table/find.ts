@@ -3,7 +3,7 @@
 import { AF_INET, AF_INET6 } from "../../wire/address.ts";
 import type { SwitchCapacity } from "../boot.ts";
 import { makeMayHave4, makeMayHave6 } from "./destinations.ts";
-import { type Entry, isEntry, readEntry } from "./entry.ts";
+import { type Entry, isEntry, numbersIn, readEntry } from "./entry.ts";
 import { firstOf, fold, hashOf, nextOf, sameTags, tagsOf } from "./hash.ts";
 import {
   BEHIND_SHIFT,
@@ -23,7 +23,6 @@ import {
   MORE_NEXT,
   MORE_SHIFT,
   NUMBER_SHIFT,
-  numberCount,
   OWNER_CLIENT,
   placeOf,
 } from "./layout.ts";
@@ -95,10 +94,11 @@ export class TableReader {
 
   /** All matches, claims, groups and DHCP transactions, in no order. Cold. */
   *entries(): Generator<Entry> {
-    for (let entry = 1; entry < numberCount(this.layout.capacity); entry++) {
-      const one = this.entry(entry);
-      if (one !== undefined && one.kind !== "owned" && one.kind !== "head") yield one;
-    }
+    for (const half of [this.layout.four, this.layout.six])
+      for (const entry of numbersIn(this.words, half)) {
+        const one = this.entry(entry);
+        if (one !== undefined && one.kind !== "owned" && one.kind !== "head") yield one;
+      }
   }
 
   /** The entry with this number, if there is one. Cold. */
