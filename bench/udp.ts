@@ -6,9 +6,9 @@
 //
 // Loads: so many requests in the air (requests a second), one at a time (the times, no queue in them), and half of what the
 // peer can answer (the times).
-// Two cores: the generator has one. A server of the kernel's has the other; with netd its net Worker has it, which sleeps
-// when nothing comes, and the client shares the generator's. What both ways have in common, a packet through AF_XDP's copy
-// mode or the kernel's UDP and over the veth, twice, takes most of the time: docs/client.md has the numbers.
+// Two cores: the generator has one, all else the other. So netd must not spin (poll.mode interrupt): it would keep its
+// client from running. What all ways have in common takes most of the time: each request and each answer is a packet
+// through the kernel's UDP or AF_XDP's copy mode, and over the veth, on these two cores (docs/client.md).
 import dgram from "node:dgram";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -67,21 +67,17 @@ class Setup implements AsyncDisposable {
     const scratch = stack.use(new Scratch());
     const socket = join(scratch.path, "control.sock");
     const { ifname, daemon } = netds.lab;
-    const sets = [`switch.sockets=${socket}`, `poll.cores=${cores.measured}`, "poll.idleMicroseconds=1000"];
+    const on = ["--interface", ifname, "--netns", daemon.path, "--set", `switch.sockets=${socket}`];
     stack.use(
-      await NetdProcess.running(scratch.socket, [
-        ...["--interface", ifname, "--netns", daemon.path, "--poll", "adaptive"],
-        ...sets.flatMap((set) => ["--set", set]),
-      ]),
+      await NetdProcess.running(scratch.socket, [...on, "--poll", "interrupt"], pinned([], cores.measured)),
     );
     await until("the control socket", () => existsSync(socket));
     const port = (name: Name): string => String(servers[name]);
-    const beside = (command: string[]) => this.serve(pinned(command, cores.other));
-    await beside(script(import.meta.path, "memif", port(OURS), ifname, socket));
+    await this.serve(pinned(script(import.meta.path, "memif", port(OURS), ifname, socket)));
     const path = join(scratch.path, "client");
-    await beside([udp, "client", socket, path, ifname, ADDRESS, port("C, netd's Unix socket")]);
-    const near = (...command: string[]) =>
-      this.serve(kernels.lab.daemonHost.command(...pinned(command, cores.measured)));
+    const unix = [socket, path, ifname, ADDRESS, port("C, netd's Unix socket")];
+    await this.serve(pinned([udp, "client", ...unix]));
+    const near = (...command: string[]) => this.serve(kernels.lab.daemonHost.command(...pinned(command)));
     await near(udp, "echo", ADDRESS, port("C, recvmmsg"));
     await near(...script(import.meta.path, "bun", port("Bun.udpSocket")));
     await near(...script(import.meta.path, "node", port("node:dgram")));
@@ -197,6 +193,6 @@ if (import.meta.main) {
       },
     });
     console.log("ready");
-    socket.run();
+    socket.run(undefined, 0); // who shares a core does not linger
   }
 }
