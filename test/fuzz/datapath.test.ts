@@ -296,6 +296,12 @@ class Fuzz {
       return;
     }
     if (p.kind === "later" || (p.protocol === 17 && p.src === 0n && p.sport === 68)) return;
+    // What netd says in place of a client whose port is closed.
+    const refuses =
+      p.kind === "error"
+        ? bytes[p.l4 + 1] === (p.family === 2 ? 3 : 4)
+        : p.protocol === 6 && (bytes[p.l4 + 13]! & 4) !== 0;
+    if (refuses && own(p.family, p.src)) return;
     if (p.kind === "error") {
       if (!p.quoted || judge.model.find(p.quoted) !== slot) fail("an error about another's packet");
       return;
