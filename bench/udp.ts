@@ -7,8 +7,9 @@
 // Loads: so many requests in the air (requests a second), one at a time (the times, no queue in them), and half of what the
 // peer can answer (the times).
 // Two cores: the generator has one, all else the other. So netd must not spin (poll.mode interrupt): it would keep its
-// client from running. What all ways have in common takes most of the time: each request and each answer is a packet
-// through the kernel's UDP or AF_XDP's copy mode, and over the veth, on these two cores (docs/client.md).
+// client from running; and the client goes first (nice), since the kernel would let netd have the core for milliseconds.
+// What all ways have in common takes most of the time: each request and each answer is a packet through the kernel's UDP
+// or AF_XDP's copy mode, and over the veth, on these two cores (docs/client.md).
 import dgram from "node:dgram";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -73,10 +74,10 @@ class Setup implements AsyncDisposable {
     );
     await until("the control socket", () => existsSync(socket));
     const port = (name: Name): string => String(servers[name]);
-    await this.serve(pinned(script(import.meta.path, "memif", port(OURS), ifname, socket)));
+    const beside = (...command: string[]) => this.serve(["nice", "-n", "-10", ...pinned(command)]);
+    await beside(...script(import.meta.path, "memif", port(OURS), ifname, socket));
     const path = join(scratch.path, "client");
-    const unix = [socket, path, ifname, ADDRESS, port("C, netd's Unix socket")];
-    await this.serve(pinned([udp, "client", ...unix]));
+    await beside(udp, "client", socket, path, ifname, ADDRESS, port("C, netd's Unix socket"));
     const near = (...command: string[]) => this.serve(kernels.lab.daemonHost.command(...pinned(command)));
     await near(udp, "echo", ADDRESS, port("C, recvmmsg"));
     await near(...script(import.meta.path, "bun", port("Bun.udpSocket")));
