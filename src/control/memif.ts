@@ -15,6 +15,7 @@ import { type PortPlace, PortWriter, RINGS } from "../link/memif/port.ts";
 import { beginRing } from "../link/memif/ring.ts";
 import { MOST_REGIONS, type Limits, type Region, type RingPlace } from "../link/memif/session.ts";
 import { Windows } from "../link/memif/window.ts";
+import { scratchOf } from "../mem/frames.ts";
 import { MEMIF } from "../switch/channels.ts";
 import type { MemifBoot } from "./boot.ts";
 import type { Control } from "./control.ts";
@@ -80,7 +81,7 @@ export class Memifs {
     this.parts = parts;
     this.ports = ports.map((buffer) => new PortWriter(buffer));
     this.memories = memories.map(({ memory }) => new Int32Array(memory.buffer));
-    this.windows = memories.map(({ memory, from }) => new Windows(memory, from, memory.buffer.byteLength));
+    this.windows = memories.map(({ memory, from }) => new Windows(memory, from, scratchOf(memory)));
     this.limits = {
       rings: RINGS,
       bytes: settings.clientMegabytes * 2 ** 20,

@@ -33,6 +33,8 @@ export interface SimLoopOptions {
   mtu?: number;
   frames?: number;
   hairpin?: boolean;
+  /** bytes of frame memory for clients' rings */
+  room?: number;
   batch?: number;
   partialChecksums?: boolean;
   capacity?: Partial<Capacity>;
@@ -59,7 +61,7 @@ export class SimLoop {
     this.regions = [base, epochs];
     this.writer = new NetbaseWriter(base, epochs, capacity);
     this.netbase = NetbaseReader.open(base.ref, epochs.ref, 1);
-    this.link = new SimLink(options.frames ?? 1024, 2048, options.hairpin ?? false);
+    this.link = new SimLink(options.frames ?? 1024, 2048, options.hairpin ?? false, options.room);
     this.matches = new MatchTable(new ArrayBuffer(MatchTable.bytes(MATCHES)), MATCHES);
     this.solicits = new Ring(new ArrayBuffer(Ring.bytes(SOLICITS)), 0, SOLICITS);
     const { link, matches: services, netbase } = this;

@@ -69,12 +69,16 @@ export class SimLink implements Link {
   readonly frameBytes: number;
   private readonly free: number[] = [];
 
-  /** @param size frames, and slots of each ring: a power of two; @param hairpin what is sent is received again */
-  constructor(size = 1024, frameBytes = 2048, hairpin = false) {
+  /**
+   * @param size frames, and slots of each ring: a power of two; @param hairpin what is sent is received again
+   * @param room bytes behind the frames, for clients' memory
+   */
+  constructor(size = 1024, frameBytes = 2048, hairpin = false, room = 0) {
     const ring = SimRing.bytes(size);
     this.framesOff = Math.ceil((2 * ring) / 4096) * 4096;
     this.frameBytes = frameBytes;
-    this.memory = frameMemory(this.framesOff + size * frameBytes);
+    const bytes = this.framesOff + size * frameBytes;
+    this.memory = frameMemory(bytes, bytes + room);
     const { buffer } = this.memory;
     this.words = new Int32Array(buffer);
     this.bytes = new Uint8Array(buffer);

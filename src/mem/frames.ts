@@ -5,16 +5,20 @@ import { libc } from "../../ffi/libc.ts";
 import { type Pointer, ptr } from "../../ffi/memory.ts";
 
 const PAGE = 65536;
+const SCRATCH = 4096;
 const MADV_DONTNEED = 4;
 const MADV_HUGEPAGE = 14;
 const MADV_POPULATE_WRITE = 23;
+
+/** Where the last SCRATCH bytes of it are: nobody's frames, but the net Worker's own, for what it tells WebAssembly. */
+export const scratchOf = (memory: WebAssembly.Memory): number => memory.buffer.byteLength - SCRATCH;
 
 /**
  * At least `all` bytes of zeroed memory, the first `bytes` of it present at once, in huge pages where the kernel gives them.
  * The rest is address space: clients' memory is mapped there (src/link/memif/window.ts).
  */
 export function frameMemory(bytes: number, all: number = bytes): WebAssembly.Memory {
-  const pages = Math.ceil(all / PAGE);
+  const pages = Math.ceil((all + SCRATCH) / PAGE);
   const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
   const address = frameAddress(memory) as Pointer;
   const present = Math.ceil(bytes / PAGE) * PAGE;

@@ -5,6 +5,7 @@
 import { check } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
 import { ptr } from "../../ffi/memory.ts";
+import type { Recorder } from "../capture/recorder.ts";
 import { BATCH, Batch } from "../link/link.ts";
 import type { FromClient } from "../link/memif/ring.ts";
 import { Receiver } from "../link/uds.ts";
@@ -14,9 +15,10 @@ import { type Core, HELD, SEND, WIRE } from "./core.ts";
 import { Drop } from "./drops.ts";
 import { ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, setDst, setSrc } from "../wire/ether.ts";
 import { FROM_KERNEL } from "./host.ts";
+import { type Forward, makeForward } from "./forward.ts";
 import type { Inbound } from "./inbound.ts";
 import type { Port, Ports } from "./ports.ts";
-import { CLIENT_FD, CLIENT_GEN, CLIENT_RATE_PPS } from "./table/layout.ts";
+import { CLIENT_FD, CLIENT_FLAGS, CLIENT_GEN, CLIENT_RATE_PPS } from "./table/layout.ts";
 import { FIRST_TIME, type Outbound } from "./outbound.ts";
 import type { Requests } from "./request.ts";
 import type { Stock } from "./stock.ts";
@@ -60,7 +62,9 @@ export class Channels {
   private readonly frames = new Batch(BURST);
   private filled = 0;
   private turns = 0;
-  private readonly count = new BigUint64Array(new ArrayBuffer(8));
+  private readonly forward: Forward;
+  private readonly recorder: Recorder;
+  private readonly rung = new BigUint64Array(new ArrayBuffer(8));
   // Rates: frames that a client may still send, and when that was worked out, in milliseconds.
   private readonly allowance: Float64Array;
   private readonly when: Float64Array;
@@ -80,7 +84,11 @@ export class Channels {
     base: number,
     tapFd: number,
     tally: Int32Array,
+    recorder: Recorder,
+    alias4: number,
   ) {
+    this.recorder = recorder;
+    this.forward = makeForward(core, wire, this.frames, alias4, (slot, i) => this.one(slot, i));
     const { clients } = core.table.layout.capacity;
     this.core = core;
     this.stock = stock;
@@ -120,7 +128,7 @@ export class Channels {
       const at = i * EVENT_WORDS;
       const who = events[at + EVENT_DATA]!;
       if (who === TAP) received += this.fromTap();
-      else if (who === MEMIF) libc.read(events[at + EVENT_DATA + 1]!, ptr(this.count), 8);
+      else if (who === MEMIF) libc.read(events[at + EVENT_DATA + 1]!, ptr(this.rung), 8);
       else received += this.fromClient(who, events[at]!);
     }
     return received;
@@ -141,10 +149,10 @@ export class Channels {
   private fromRing(port: Port, ring: FromClient, most: number): number {
     const { frames, stock } = this;
     const skip = port.isIp ? ETHERNET : 0;
-    ring.receive(frames, most, stock.longest - skip, skip);
+    this.ports.receive(ring, frames, most, stock.longest - skip, skip);
     if (frames.n === 0) return 0;
     if (port.isIp) this.dress(port.client, frames.n);
-    return this.take(port.client, frames.n);
+    return this.take(port.client, frames.n, true);
   }
 
   /** Gives packets of a client in IP mode an Ethernet header: from the client, to the card, which routes them. */
@@ -175,31 +183,47 @@ export class Channels {
       return 0;
     }
     for (let i = 0; i < n; i++) frames.len[i] = receiver.truncated(i) ? stock.longest + 1 : receiver.bytes(i);
-    return this.take(slot, n);
+    return this.take(slot, n, false);
   }
 
-  /** The first `n` of `frames` are what a client has sent. */
-  private take(slot: number, n: number): number {
-    const { core, frames, outbound, wire } = this;
-    core.ahead(core.words, frames.off, n, true);
+  /** The first `n` of `frames` are what a client has sent. @param memif with forward.ts's pass, which is for many */
+  private take(slot: number, n: number, memif: boolean): number {
+    const { core, frames, wire, recorder, stock } = this;
+    const { table } = core;
     let bytes = 0;
-    for (let i = 0; i < n; i++) {
-      const off = frames.off[i]!;
-      const len = frames.len[i]!;
-      bytes += len;
-      let result = outbound.frame(slot, off, len, FIRST_TIME);
-      if (result === WIRE) result = wire.send(slot, off, len) || HELD;
-      if (result === HELD) frames.off[i] = -1;
-      else if (result > 0) this.drop(slot, result);
-    }
-    core.accounts.add(slot, FROM_PACKETS, n);
-    core.accounts.add(slot, FROM_BYTES, bytes);
-    if (core.table.words[core.table.client(slot) + CLIENT_RATE_PPS] !== 0) this.allowance[slot]! -= n;
-    this.fromClients += n;
+    for (let i = 0; i < n; i++) bytes += frames.len[i]!;
+    this.count(slot, n, bytes);
+    core.ahead(core.words, frames.off, n, true);
+    if (memif && recorder.on === 0 && table.words[table.client(slot) + CLIENT_FLAGS] === 0) {
+      if (this.forward(slot, n)) {
+        if (n < this.filled) frames.off.copyWithin(0, n, this.filled);
+        this.filled = stock.fill(frames.off, this.filled - n);
+        return n;
+      }
+    } else for (let i = 0; i < n; i++) this.one(slot, i);
     core.deliver.flush();
     wire.flush(); // before anybody else's: who floods fills its own batch
     this.refill();
     return n;
+  }
+
+  /** Frame `i` of a client's. */
+  private one(slot: number, i: number): void {
+    const { frames, outbound, wire } = this;
+    const off = frames.off[i]!;
+    const len = frames.len[i]!;
+    let result = outbound.frame(slot, off, len, FIRST_TIME);
+    if (result === WIRE) result = wire.send(slot, off, len) || HELD;
+    if (result === HELD) frames.off[i] = -1;
+    else if (result > 0) this.drop(slot, result);
+  }
+
+  private count(slot: number, n: number, bytes: number): void {
+    const { accounts, table } = this.core;
+    accounts.add(slot, FROM_PACKETS, n);
+    accounts.add(slot, FROM_BYTES, bytes);
+    if (table.words[table.client(slot) + CLIENT_RATE_PPS] !== 0) this.allowance[slot]! -= n;
+    this.fromClients += n;
   }
 
   private fromTap(): number {
@@ -248,11 +272,7 @@ export class Channels {
   private refill(): void {
     const { off } = this.frames;
     for (let i = this.filled - 1; i >= 0; i--) if (off[i] === -1) off[i] = off[--this.filled]!;
-    while (this.filled < BURST) {
-      const one = this.stock.take();
-      if (one < 0) return;
-      off[this.filled++] = one;
-    }
+    this.filled = this.stock.fill(off, this.filled);
   }
 
   /** Gives back all frames. */

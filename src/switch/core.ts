@@ -127,6 +127,11 @@ export class Core {
     this.touches[this.table.found[FOUND_TOUCH]!] = this.now;
   }
 
+  /** Whether the entry found last is there until it is taken away: touches do not count. */
+  get isLasting(): boolean {
+    return this.table.found[FOUND_TOUCH] === 0;
+  }
+
   /** How many bits of the destination the entry found last gives. */
   foundPrefix(): number {
     return dstPrefixOf(this.table.found[FOUND_META]!);

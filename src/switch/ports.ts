@@ -8,7 +8,7 @@ import { ptr } from "../../ffi/memory.ts";
 import { BATCH, Batch } from "../link/link.ts";
 import { MODE_IP } from "../link/memif/message.ts";
 import { type PortPlace, PortReader } from "../link/memif/port.ts";
-import { FromClient, type Mapped, ToClient } from "../link/memif/ring.ts";
+import { FromClient, makeReceive, type Mapped, type Receive, ToClient } from "../link/memif/ring.ts";
 import { etherType, ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6 } from "../wire/ether.ts";
 
 const LOCK_WORDS = 32;
@@ -71,6 +71,7 @@ export class Ports {
   bytes = 0;
   /** Those that frames come from. */
   readonly all: Port[] = [];
+  readonly receive: Receive;
   private readonly reader: PortReader;
   private readonly memory: WebAssembly.Memory;
   private readonly words: Int32Array;
@@ -91,6 +92,7 @@ export class Ports {
   ) {
     this.reader = new PortReader(ports);
     this.memory = memory;
+    this.receive = makeReceive(memory);
     this.words = new Int32Array(memory.buffer);
     this.locks = new Int32Array(locks);
     this.mark = worker + 1;

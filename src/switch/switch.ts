@@ -153,6 +153,8 @@ export class Switch {
       base,
       parts.worker === 0 ? parts.tapFd : -1,
       this.tally,
+      recorder,
+      alias4[0]!,
     );
   }
 

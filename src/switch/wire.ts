@@ -48,6 +48,25 @@ export class Wire {
     return 0;
   }
 
+  /** Sends frames of client `slot`'s, `bytes` in all, who does not want to hear what becomes of them. */
+  transmit(slot: number, batch: Batch, bytes: number): void {
+    if (batch.n === 0) return;
+    this.flush();
+    const sent = this.link.transmit(batch);
+    this.packets += sent;
+    this.bytes += bytes;
+    for (let i = sent; i < batch.n; i++) {
+      this.bytes -= batch.len[i]!;
+      this.lost(slot, batch.off[i]!);
+    }
+  }
+
+  private lost(slot: number, off: number): void {
+    this.full++;
+    this.accounts.drop(slot, Drop.tx_full);
+    this.stock.give(off);
+  }
+
   flush(): void {
     const { batch } = this;
     if (batch.n === 0) return;
@@ -56,11 +75,7 @@ export class Wire {
     this.acknowledge(sent);
     for (let i = 0; i < sent; i++) this.bytes += batch.len[i]!;
     this.packets += sent;
-    for (let i = sent; i < batch.n; i++) {
-      this.full++;
-      this.accounts.drop(this.slots[i]!, Drop.tx_full);
-      this.stock.give(batch.off[i]!);
-    }
+    for (let i = sent; i < batch.n; i++) this.lost(this.slots[i]!, batch.off[i]!);
     batch.n = 0;
   }
 

@@ -5,20 +5,10 @@
 //   sum(at: i32, bytes: i32, sum: i32) -> i32      adds the halves of [at, at + bytes), at least 32 bytes
 // It takes 32 bytes a step, then 16 if there are, then what is left out of the last 16: a swizzle moves that to the front
 // and sets zeros behind it.
-// Opcodes: WebAssembly core specification, "Binary Format"; fixed-width SIMD.
-const I32 = 0x7f;
-const V128 = 0x7b;
+import { ADD, binary, constant, get, LOAD, set, simd, SUB, UP_TO, V128 } from "./wasm.ts";
+
 const [AT, END, SUM, EVEN, ODD] = [0, 1, 2, 3, 4] as const; // parameters, then locals
 
-const leb = (n: number): number[] => (n < 128 ? [n] : [(n & 127) | 128, ...leb(n >>> 7)]);
-const get = (local: number): number[] => [0x20, local];
-const set = (local: number): number[] => [0x21, local];
-const constant = (n: number): number[] => [0x41, n];
-const ADD = 0x6a;
-const SUB = 0x6b;
-const UP_TO = 0x4d; // i32.le_u
-const simd = (opcode: number): number[] => [0xfd, ...leb(opcode)];
-const LOAD = simd(0); // v128.load: alignment, offset
 const PAIRS = simd(127); // i32x4.extadd_pairwise_i16x8_u: 8 halves to 4 words
 const ADD4 = simd(174); // i32x4.add
 const SPLAT = simd(15); // i8x16.splat
@@ -58,17 +48,6 @@ const body: number[] = [
   ...[...get(SUM), ADD, 0x0b],
 ];
 
-const section = (id: number, bytes: number[]): number[] => [id, ...leb(bytes.length), ...bytes];
-const bytes = (pages: number): Uint8Array<ArrayBuffer> =>
-  Uint8Array.of(
-    ...[0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
-    ...section(1, [1, 0x60, 3, I32, I32, I32, 1, I32]), // type
-    ...section(2, [1, 1, 0x6d, 1, 0x6d, 2, 3, ...leb(pages), ...leb(pages)]), // import m.m: shared memory
-    ...section(3, [1, 0]), // function
-    ...section(7, [1, 1, 0x73, 0, 0]), // export s
-    ...section(10, [1, ...leb(body.length), ...body]), // code
-  );
-
 /** From so many bytes on, a call of `sum` is quicker than adding up here. */
 export const SIMD_BYTES = 32;
 
@@ -77,7 +56,7 @@ export const SIMD_BYTES = 32;
  * @param bytes at least 32
  */
 export function simdSum(memory: WebAssembly.Memory): (off: number, bytes: number, sum: number) => number {
-  const module = new WebAssembly.Module(bytes(memory.buffer.byteLength / 65536));
-  const { s } = new WebAssembly.Instance(module, { m: { m: memory } }).exports;
-  return s as (off: number, bytes: number, sum: number) => number;
+  const module = new WebAssembly.Module(binary(memory, 3, 1, body));
+  const { f } = new WebAssembly.Instance(module, { m: { m: memory } }).exports;
+  return f as (off: number, bytes: number, sum: number) => number;
 }

@@ -109,6 +109,8 @@ function ruleOf(text: string): Rule {
 
 export interface WorldOptions {
   frames?: number;
+  /** bytes behind the frames, for rings of clients by memif */
+  room?: number;
   partialChecksums?: boolean;
   firewall?: boolean;
   perClient?: number;
@@ -171,6 +173,7 @@ export class World {
     this.sim = new SimLoop({
       frames,
       partialChecksums,
+      ...(options.room !== undefined && { room: options.room }),
       switch: (parts) => {
         made = new Switch({
           ...parts,

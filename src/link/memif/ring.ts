@@ -9,10 +9,13 @@
 // So the server writes tail, and the lengths and flags of M2S descriptors. Cursors are free-running u16.
 // A ring whose cursors or descriptors cannot be true is `broken`: the client is sent away.
 import type { Batch } from "../link.ts";
+import { scratchOf } from "../../mem/frames.ts";
+import { LEAST_COPY, makeCopies } from "./copies.ts";
 import type { RingPlace } from "./session.ts";
 
 export const COOKIE = 0x3e31f20;
-const DESCRIPTORS = 32; // word of the first
+/** Word of a ring's first descriptor. */
+export const DESCRIPTORS = 32;
 const TAIL = 16;
 const HEAD = 1; // in the upper half
 const NEXT = 1;
@@ -75,9 +78,10 @@ class Side {
   readonly bytes: Uint8Array;
   /** What the client has done that it may not; empty as long as all is well. */
   broken = "";
-  protected readonly base: number;
-  protected readonly size: number;
-  protected readonly mapped: Mapped;
+  /** Word of the ring in the frame memory, and its slots. */
+  readonly base: number;
+  readonly size: number;
+  readonly mapped: Mapped;
   protected tail = 0;
 
   /** @param memory the frame memory that the client's regions are mapped into; the ring was begun (beginRing) */
@@ -89,8 +93,13 @@ class Side {
     this.size = 2 ** ring.log2;
   }
 
+  /** The next descriptor that is ours to take. */
+  get cursor(): number {
+    return this.tail;
+  }
+
   /** Descriptors that the client has put there and we have not taken. */
-  protected ready(): number {
+  ready(): number {
     const n = ((Atomics.load(this.words, this.base + HEAD) >>> 16) - this.tail) & 0xffff;
     if (n <= this.size) return n;
     this.broken = `a ring of ${this.size} slots with ${n} in it`;
@@ -110,7 +119,8 @@ class Side {
     return at;
   }
 
-  protected publish(cursor: number): void {
+  /** All descriptors before `cursor` are the client's again. */
+  publish(cursor: number): void {
     this.tail = cursor & 0xffff;
     Atomics.store(this.words, this.base + TAIL, this.tail);
   }
@@ -137,11 +147,14 @@ export class FromClient extends Side {
    * `batch.len` and `batch.n`. Frames that do not fit are dropped and counted.
    */
   receive(batch: Batch, max: number, room: number, skip = 0): void {
-    const { words, bytes } = this;
     batch.n = 0;
-    if (this.broken !== "") return;
-    let left = this.ready();
-    let cursor = this.tail;
+    if (this.broken === "") this.rest(batch, max, room, skip, this.ready(), this.tail);
+  }
+
+  /** The same, for `left` descriptors from `cursor` on; frames are added to those that are in the batch. */
+  rest(batch: Batch, max: number, room: number, skip: number, left: number, from: number): void {
+    const { words, bytes } = this;
+    let cursor = from;
     while (left > 0 && batch.n < max) {
       const start = batch.off[batch.n]! + skip;
       let len = 0;
@@ -158,9 +171,9 @@ export class FromClient extends Side {
         const d = this.descriptor(cursor);
         const w0 = words[d]!;
         const length = words[d + 1]! >>> 0;
-        const from = this.place(w0 >>> 16, words[d + 2]! >>> 0, length);
-        if (from < 0) return;
-        if (len + length <= room) copy(words, bytes, start + len, from, length);
+        const at = this.place(w0 >>> 16, words[d + 2]! >>> 0, length);
+        if (at < 0) return;
+        if (len + length <= room) copy(words, bytes, start + len, at, length);
         len += length;
         cursor = (cursor + 1) & 0xffff;
         left--;
@@ -173,12 +186,57 @@ export class FromClient extends Side {
   }
 }
 
-export class ToClient extends Side {
-  /** Where the next frame goes; `resume` there where others have written meanwhile. */
-  get cursor(): number {
-    return this.tail;
-  }
+export type Receive = (ring: FromClient, batch: Batch, max: number, room: number, skip: number) => void;
 
+/**
+ * FromClient.receive over one memory, for frames of one part, which are copied all at once (copies.ts); what is anything else
+ * is FromClient.rest's. At most 300 frames. A closure over the views: half the time of fields.
+ */
+export function makeReceive(memory: WebAssembly.Memory): Receive {
+  const words = new Int32Array(memory.buffer);
+  const bytes = new Uint8Array(memory.buffer);
+  const list = scratchOf(memory) >>> 2;
+  const copies = makeCopies(memory);
+  return (ring, batch, max, room, skip) => {
+    const { off: offs, len: lens } = batch;
+    batch.n = 0;
+    if (ring.broken !== "") return;
+    const ready = ring.ready();
+    const { offs: regions, bytes: sizes } = ring.mapped;
+    const { base, cursor } = ring;
+    const mask = ring.size - 1;
+    const most = ready < max ? ready : max;
+    let n = 0;
+    let at = list;
+    for (; n < most; n = (n + 1) | 0) {
+      const d = (base + DESCRIPTORS + (((cursor + n) & mask) << 2)) | 0;
+      const flags = words[d]!;
+      const len = words[d + 1]!;
+      const offset = words[d + 2]!;
+      const region = flags >>> 16;
+      if ((flags & 0xffff) !== 0 || region > 255 || len <= 0 || len > room || offset < 0) break;
+      if (offset > ((sizes[region]! - len) | 0)) break;
+      const from = (regions[region]! + offset) | 0;
+      const to = (offs[n]! + skip) | 0;
+      lens[n] = len;
+      if (len < LEAST_COPY) {
+        bytes.copyWithin(to, from, from + len);
+        continue;
+      }
+      words[at] = to;
+      words[at + 1] = from;
+      words[at + 2] = len;
+      at = (at + 3) | 0;
+    }
+    if (at > list) copies(list << 2, at << 2);
+    batch.n = n;
+    if (n > 0) ring.publish(cursor + n);
+    if (n < most) ring.rest(batch, max, room, skip, ready - n, ring.cursor);
+  };
+}
+
+export class ToClient extends Side {
+  /** Others have written up to `cursor` meanwhile. */
   resume(cursor: number): void {
     this.tail = cursor;
   }
