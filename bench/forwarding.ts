@@ -11,7 +11,8 @@
 import { Recorder } from "../src/capture/recorder.ts";
 import { captureBytes } from "../src/capture/region.ts";
 import { OwnRing } from "../src/lab/ownring.ts";
-import { Batch, BATCH, type Link } from "../src/link/link.ts";
+import { type Batch, BATCH, type Link } from "../src/link/link.ts";
+import { frameBatch } from "../src/link/memif/ring.ts";
 import { portsBytes } from "../src/link/memif/port.ts";
 import { frameMemory } from "../src/mem/frames.ts";
 import { Region } from "../src/mem/region.ts";
@@ -200,7 +201,7 @@ function memif(options: Options, isDropped: boolean): void {
   const world = new World(options);
   const { link, ports, own } = world;
   serveMemif(options.socket!, 1, link.memory, FRAMES * FRAME_BYTES, ports.buffer);
-  const batch = new Batch(BATCH);
+  const batch = frameBatch(link.memory, BATCH);
   for (let i = 0; i < BATCH; i++) batch.off[i] = link.take() + 2;
   const turn = isDropped ? () => world.drop(batch) : () => world.turn();
   const run = (ns: number): number => {

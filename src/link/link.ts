@@ -15,9 +15,10 @@ export class Batch {
   readonly dropped: Int32Array;
   drops = 0;
 
-  constructor(size: number = BATCH) {
-    this.off = new Int32Array(size);
-    this.len = new Int32Array(size);
+  /** @param off, len arrays of that size, where they are not to be its own */
+  constructor(size: number = BATCH, off = new Int32Array(size), len = new Int32Array(size)) {
+    this.off = off;
+    this.len = len;
     this.dropped = new Int32Array(size);
   }
 }

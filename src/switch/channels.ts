@@ -6,8 +6,8 @@ import { check } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
 import { ptr } from "../../ffi/memory.ts";
 import type { Recorder } from "../capture/recorder.ts";
-import { BATCH, Batch } from "../link/link.ts";
-import type { FromClient } from "../link/memif/ring.ts";
+import { BATCH, type Batch } from "../link/link.ts";
+import { type FromClient, frameBatch } from "../link/memif/ring.ts";
 import { Receiver } from "../link/uds.ts";
 import type { TapQueue } from "../link/tap.ts";
 import { FROM_BYTES, FROM_PACKETS } from "./account.ts";
@@ -59,7 +59,7 @@ export class Channels {
   private readonly receiver: Receiver;
   private readonly events = new Int32Array(new ArrayBuffer(CLIENTS * EVENT_WORDS * 4));
   /** Frames to receive into: `frames.off`, the first `filled` are there; and their lengths. */
-  private readonly frames = new Batch(BURST);
+  private readonly frames: Batch;
   private filled = 0;
   private turns = 0;
   private readonly forward: Forward;
@@ -88,6 +88,7 @@ export class Channels {
     alias4: number,
   ) {
     this.recorder = recorder;
+    this.frames = frameBatch(ports.memory, BURST);
     this.forward = makeForward(core, wire, this.frames, alias4, (slot, i) => this.one(slot, i));
     const { clients } = core.table.layout.capacity;
     this.core = core;
@@ -101,6 +102,7 @@ export class Channels {
     this.epollFd = epollFd;
     this.tally = tally;
     this.receiver = new Receiver(BURST, base);
+
     this.allowance = new Float64Array(clients);
     this.when = new Float64Array(clients);
     this.refill();

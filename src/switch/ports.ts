@@ -73,7 +73,7 @@ export class Ports {
   readonly all: Port[] = [];
   readonly receive: Receive;
   private readonly reader: PortReader;
-  private readonly memory: WebAssembly.Memory;
+  readonly memory: WebAssembly.Memory;
   private readonly words: Int32Array;
   private readonly locks: Int32Array;
   private readonly mark: number;

@@ -13,8 +13,13 @@ export const constant = (n: number): number[] => [0x41, n];
 export const ADD = 0x6a;
 export const SUB = 0x6b;
 export const UP_TO = 0x4d; // i32.le_u
-export const LESS = 0x49; // i32.lt_u
+export const UP_FROM = 0x4f; // i32.ge_u
+export const OVER = 0x4b; // i32.gt_u
+export const UNLIKE = 0x47; // i32.ne
+export const AND = 0x71;
+export const SHIFT = 0x74; // i32.shl
 export const load32 = (offset: number): number[] => [0x28, 2, offset];
+export const store32 = (offset: number): number[] => [0x36, 2, offset];
 export const simd = (opcode: number): number[] => [0xfd, ...leb(opcode)];
 export const LOAD: readonly number[] = simd(0); // v128.load: alignment, offset
 export const STORE: readonly number[] = simd(11); // v128.store
