@@ -93,6 +93,15 @@ class SentLink implements Link {
     return this.top > 0 ? this.free[--this.top]! : -1;
   }
 
+  takeMany(off: Int32Array, from: number): number {
+    const { free } = this;
+    let { top } = this;
+    let i = from;
+    for (; i < off.length && top > 0; i++) off[i] = free[--top]!;
+    this.top = top;
+    return i;
+  }
+
   maintain(): boolean {
     return false;
   }

@@ -95,7 +95,7 @@ static inline uint32_t turn(void) {
   if (n > BATCH) n = BATCH;
   for (uint32_t i = 0; i < n; i++) {
     struct desc d = ring->desc[(uint16_t)(tail + i) & mask];
-    if (d.flags || d.region || !d.length || d.length > 1852 || d.offset > region_bytes - d.length) exit(3);
+    if (d.flags || d.region || !d.length || d.length > 2046 || d.offset > region_bytes - d.length) exit(3);
     const uint8_t *from = client + d.offset;
     uint8_t *to = frames + stock[i];
     for (uint32_t k = 0; k < d.length; k += 64) memcpy(to + k, from + k, 64);
@@ -116,7 +116,7 @@ static inline uint32_t turn(void) {
   for (uint32_t i = 0; i < n; i++) spare[top++] = stock[i] & -BUFFER;
   for (uint32_t i = 0; i < n; i++) {
     uint32_t one = spare[--top];
-    stock[i] = one + 2 + (one >> 5 & 192);
+    stock[i] = one + 2;
   }
   return n;
 }
@@ -176,7 +176,7 @@ int main(int argc, char **argv) {
   for (uint32_t i = 0; i < OWN; i++) spare[top++] = i * BUFFER;
   for (uint32_t i = 0; i < BATCH; i++) {
     uint32_t one = spare[--top];
-    stock[i] = one + 2 + (one >> 5 & 192);
+    stock[i] = one + 2;
   }
   card0 = CARD0, card1 = CARD1, mac0 = MAC0, mac1 = MAC1, longest = 1514;
   if (!strcmp(argv[5], "check")) {

@@ -103,6 +103,12 @@ export class SimLink implements Link {
     return this.free.pop() ?? -1;
   }
 
+  takeMany(off: Int32Array, from: number): number {
+    let i = from;
+    for (; i < off.length && this.free.length > 0; i++) off[i] = this.free.pop()!;
+    return i;
+  }
+
   maintain(): boolean {
     return false;
   }

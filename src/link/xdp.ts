@@ -150,6 +150,15 @@ export class XdpLink implements Link {
     return this.freeCount > 0 ? this.free[--this.freeCount]! : -1;
   }
 
+  takeMany(off: Int32Array, from: number): number {
+    const { free } = this;
+    let top = this.freeCount;
+    let i = from;
+    for (; i < off.length && top > 0; i++) off[i] = free[--top]!;
+    this.freeCount = top;
+    return i;
+  }
+
   maintain(): boolean {
     let stuck = false;
     if (this.outstanding > 0) {

@@ -89,7 +89,14 @@ export class Channels {
   ) {
     this.recorder = recorder;
     this.frames = frameBatch(ports.memory, BURST);
-    this.forward = makeForward(core, wire, this.frames, alias4, (slot, i) => this.one(slot, i));
+    this.forward = makeForward(
+      core,
+      wire,
+      this.frames,
+      alias4,
+      (slot, n, bytes) => this.count(slot, n, bytes),
+      (slot, i) => this.one(slot, i),
+    );
     const { clients } = core.table.layout.capacity;
     this.core = core;
     this.stock = stock;
@@ -192,9 +199,6 @@ export class Channels {
   private take(slot: number, n: number, memif: boolean): number {
     const { core, frames, wire, recorder, stock } = this;
     const { table } = core;
-    let bytes = 0;
-    for (let i = 0; i < n; i++) bytes += frames.len[i]!;
-    this.count(slot, n, bytes);
     core.ahead(core.words, frames.off, n, true);
     if (memif && recorder.on === 0 && table.words[table.client(slot) + CLIENT_FLAGS] === 0) {
       if (this.forward(slot, n)) {
@@ -202,7 +206,12 @@ export class Channels {
         this.filled = stock.fill(frames.off, this.filled - n);
         return n;
       }
-    } else for (let i = 0; i < n; i++) this.one(slot, i);
+    } else {
+      let bytes = 0;
+      for (let i = 0; i < n; i++) bytes += frames.len[i]!;
+      this.count(slot, n, bytes);
+      for (let i = 0; i < n; i++) this.one(slot, i);
+    }
     core.deliver.flush();
     wire.flush(); // before anybody else's: who floods fills its own batch
     this.refill();

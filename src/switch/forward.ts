@@ -41,13 +41,14 @@ export type Forward = (slot: number, n: number) => boolean;
 
 /**
  * @param frames the batch; the places of those that are sent get -1, where not all are
- * @param other takes frame `i` instead
+ * @param count told of all frames of a call and their bytes; @param other takes frame `i` instead
  */
 export function makeForward(
   core: Core,
   wire: Wire,
   frames: Batch,
   alias4: number,
+  count: (slot: number, frames: number, bytes: number) => void,
   other: (slot: number, i: number) => void,
 ): Forward {
   const { words, netbase, transmit, table } = core;
@@ -89,11 +90,13 @@ export function makeForward(
     const mark = shared[H_VERSION]! ^ (slot << 8);
     let kept = 0;
     let bytes = 0;
+    let seen = 0;
     let isAll = true;
     for (let i = 0; i < n; i = (i + 1) | 0) {
       const off = offs[i]!;
       const len = lens[i]!;
       const ip = (off + ETHERNET) >>> 2;
+      seen = (seen + len) | 0;
 
       // In: IPv4, whole, from the client, to us?
       const w0 = words[ip]!;
@@ -189,6 +192,7 @@ export function makeForward(
     }
     out.n = kept;
     wire.transmit(slot, out, bytes);
+    count(slot, n, seen);
     return isAll;
   };
 }

@@ -3,20 +3,13 @@
 import { Batch, BATCH, type Link } from "../link/link.ts";
 import type { Deliver } from "./deliver.ts";
 
-/** Where a frame's Ethernet header begins in its memory, at least: IP lies in whole words then. */
+/** Where a frame's Ethernet header begins in its memory: IP lies in whole words then. */
 export const FRAME_START = 2;
-/**
- * Frames lie at multiples of 2048, and the first lines of all of them in few sets of a cache. So they begin at one of four
- * lines, within the room that received ones have in front too (xdp/umem.ts).
- */
-const LINE_SHIFT = 6;
-const LINES = 4;
 
 export class Stock {
   /** Bytes that a frame may have. */
   readonly longest: number;
   private readonly link: Link;
-  private readonly shift: number;
   private readonly deliver: Deliver;
   private readonly back = new Batch(BATCH);
 
@@ -24,24 +17,20 @@ export class Stock {
   constructor(link: Link, deliver: Deliver) {
     this.link = link;
     this.deliver = deliver;
-    this.longest = link.frameBytes - FRAME_START - ((LINES - 1) << LINE_SHIFT);
-    this.shift = Math.log2(link.frameBytes) - LINE_SHIFT;
+    this.longest = link.frameBytes - FRAME_START;
   }
 
   /** Where a new frame begins, or -1. */
   take(): number {
     const base = this.link.take();
-    return base < 0 ? -1 : (base + FRAME_START + ((base >>> this.shift) & ((LINES - 1) << LINE_SHIFT))) | 0;
+    return base < 0 ? -1 : base + FRAME_START;
   }
 
   /** Puts new frames into `off[from..)`; returns how many are there then: fewer than fit if there are no more. */
   fill(off: Int32Array, from: number): number {
-    for (let i = from; i < off.length; i++) {
-      const one = this.take();
-      if (one < 0) return i;
-      off[i] = one;
-    }
-    return off.length;
+    const end = this.link.takeMany(off, from);
+    for (let i = from; i < end; i++) off[i]! += FRAME_START;
+    return end;
   }
 
   /** A frame is not used any more. */
