@@ -21,10 +21,16 @@ const TCP_TIME_WAIT = 6;
 const TCP_CLOSE = 7; // of UDP: not connected
 const TCP_LISTEN = 10;
 const ALL_BUT_TIME_WAIT = 0xffff & ~(1 << TCP_TIME_WAIT);
+const CONNECTED = ALL_BUT_TIME_WAIT & ~(1 << TCP_LISTEN);
 const REQUEST_BYTES = 16 + 56;
 const ENOENT = 2;
 const ETIMEDOUT = 110;
 const REPLY_MS = 2000;
+// Whatever port it is asked about, the kernel goes over its whole table of TCP connections, 300 us here. So all of them are
+// asked for at once, and what was heard is good for a moment; but not on a host that has many.
+const HEARD_MS = 5;
+const MANY = 1000;
+const MANY_MS = 60_000;
 
 const IPPROTO_TCP = 6;
 const IPPROTO_UDP = 17;
@@ -73,6 +79,10 @@ export class SockDiag {
   /** protocols that this kernel can be asked about */
   private readonly blind = new Set<number>();
   private sequence = 0;
+  /** TCP's connections, and until when that is believed; until when there are too many to be told all of them. */
+  private heard: readonly KernelSocket[] = [];
+  private heardUntil = 0;
+  private manyUntil = 0;
 
   /** @throws SysError */
   constructor(netns: Netns) {
@@ -92,7 +102,20 @@ export class SockDiag {
    * hold nothing. @throws SysError
    */
   holders(protocol: number, port: number): KernelSocket[] {
-    return this.dump(protocol, port, ALL_BUT_TIME_WAIT);
+    if (protocol !== IPPROTO_TCP) return this.dump(protocol, port, ALL_BUT_TIME_WAIT);
+    return [...this.dump(protocol, port, 1 << TCP_LISTEN), ...this.connected(port)];
+  }
+
+  /** TCP's sockets that do not listen, with this local port: as of now, or of a moment ago. */
+  private connected(port: number): readonly KernelSocket[] {
+    const now = performance.now();
+    if (now < this.manyUntil) return this.dump(IPPROTO_TCP, port, CONNECTED);
+    if (now >= this.heardUntil) {
+      this.heard = this.dump(IPPROTO_TCP, 0, CONNECTED);
+      this.heardUntil = performance.now() + HEARD_MS;
+      if (this.heard.length > MANY) this.manyUntil = now + MANY_MS;
+    }
+    return port === 0 ? this.heard : this.heard.filter(({ localPort }) => localPort === port);
   }
 
   /** The kernel's sockets that take what comes from anywhere. @throws SysError */
