@@ -147,12 +147,13 @@ export class Memifs {
       peer.isConnected = true;
       connection.connected(this.parts.boot.ifname);
     } catch (error) {
-      connection.refuse((error as Error).message);
+      if (connection.ended === "") connection.refuse((error as Error).message);
     }
   }
 
   /** Who came by the listening socket becomes a client, with what the configuration gives its id. @throws Refusal, SysError */
-  private admit({ fd, session }: Connection): Client {
+  private admit(connection: Connection): Client {
+    const { fd, session } = connection;
     const { control, roster, statics, grants, boot } = this.parts;
     const path = `${boot.path}#${session.id}`;
     if (roster.of(path)) throw new Refusal("exists", `id ${session.id} is connected already`);
@@ -172,6 +173,7 @@ export class Memifs {
       for (const match of wanted?.matches ?? []) control.addMatch(client, match, true);
       for (const endpoint of wanted?.endpoints ?? []) statics.take(client, endpoint);
     } catch (error) {
+      connection.refuse((error as Error).message); // before it hears only that it has to go
       control.drop(client);
       throw error;
     }
@@ -230,7 +232,7 @@ export class Memifs {
 
   private take(peer: Peer, reason: string): void {
     const { connection, ports } = peer;
-    this.peers.delete(connection.fd);
+    if (!this.peers.delete(connection.fd)) return; // gone with its client already
     this.parts.unwatch(connection.fd);
     if (connection.ended === "" && reason !== "") connection.refuse(reason);
     for (const { worker, port, eventfds } of ports) {

@@ -94,7 +94,9 @@ export class StaticChannels {
           srcPrefix: remote?.prefix ?? 0,
           sport: -1,
         };
-        if (this.table.find(match) === 0) this.control.addMatch(client, match, true);
+        const entry = this.table.find(match);
+        if (entry === 0 || this.table.get(entry).client !== client.slot)
+          this.control.addMatch(client, match, true);
       }
   }
 }

@@ -2,7 +2,7 @@
 // says (link/memif/port.ts); a client with fewer rings than there are net Workers shares them among those, and then each
 // batch to it takes a lock.
 //
-//   locks   32 words a client, which all net Workers write: 0 taken by | 1.. tails of its rings, as they were left
+//   locks   16 words a client, a cache line, which all net Workers write: 0 taken by
 import { libc } from "../../ffi/libc.ts";
 import { ptr } from "../../ffi/memory.ts";
 import { BATCH, Batch } from "../link/link.ts";
@@ -11,7 +11,7 @@ import { type PortPlace, PortReader } from "../link/memif/port.ts";
 import { FromClient, makeReceive, type Mapped, type Receive, ToClient } from "../link/memif/ring.ts";
 import { etherType, ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6 } from "../wire/ether.ts";
 
-const LOCK_WORDS = 32;
+const LOCK_WORDS = 16;
 /** Whoever has a lock copies 64 frames at most, which these many tries outlast; or it has lost its CPU: it is given ours. */
 const TRIES = 1000;
 const YIELDS = 1000;
@@ -184,15 +184,13 @@ export class Ports {
   private locked(port: Port, batch: Batch): number {
     const { locks, mark } = this;
     const at = port.client * LOCK_WORDS;
-    const tail = at + 1 + port.sharedRing;
     for (let tries = 0; Atomics.compareExchange(locks, at, 0, mark) !== 0; ) {
       if (++tries === TRIES + YIELDS) return 0;
       if (tries > TRIES) libc.syscall(SYS_SCHED_YIELD, 0, 0, 0, 0, 0, 0);
     }
     const ring = port.to[0]!;
-    ring.resume(locks[tail]!);
+    ring.resume();
     const sent = this.hand(port, 0, batch);
-    locks[tail] = ring.cursor;
     Atomics.store(locks, at, 0);
     return sent;
   }

@@ -1,6 +1,7 @@
 // Clients by memif in a running daemon: testpmd as it is packaged, and our own client, in Ethernet and in IP mode; to the wire
 // and from it, and to each other. What is not about the daemon is in test/link/memif.test.ts.
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { LAB_LLADDR, LAB_PEER_LLADDR } from "../../src/lab/lab.ts";
 import { MemifClient } from "../../src/link/memif/client.ts";
@@ -175,6 +176,35 @@ test("two queues, and a client with one ring each way: both net Workers deliver 
     const queues = await rig.netd.ask<{ rxPackets: number }[]>("queues");
     return queues.every(({ rxPackets }) => rxPackets > 0);
   });
+});
+
+test("a client whose place is another's now begins a shared ring anew", async () => {
+  await using rig = await start(["1 udp:5001"], 2);
+  const visit = async (): Promise<void> => {
+    using client = new MemifClient({ server: pathOf(rig), id: 1 });
+    Bun.spawnSync([...rig.far, "bash", "-c", `for i in 1 2 3; do echo -n $i > /dev/udp/${OWN}/5001; done`]);
+    const got: Uint8Array[] = [];
+    await until("three datagrams", () => {
+      got.push(...take(client));
+      return got.length === 3;
+    });
+  };
+  for (let n = 0; n < 3; n++) {
+    await visit();
+    await until("the client to be gone", async () => (await rig.clients()).length === 0);
+  }
+});
+
+test("an id whose endpoint is taken is told so, and takes nothing with it", async () => {
+  await using rig = await start(["1 udp:5001", "2 udp:5001"]);
+  using first = new MemifClient({ server: pathOf(rig), id: 1 });
+  const fds = () => readdirSync(`/proc/${rig.netd.child.pid}/fd`).length;
+  const before = fds();
+  for (let n = 0; n < 5; n++)
+    expect(() => new MemifClient({ server: pathOf(rig), id: 2 })).toThrow(/ECONNREFUSED \(.*match/);
+  await until("all fds to be given back", () => fds() === before);
+  Bun.spawnSync([...rig.far, "bash", "-c", `echo -n hello > /dev/udp/${OWN}/5001`]);
+  await until("a datagram", () => take(first).length > 0);
 });
 
 test("RequestMemif: the channel of a client that speaks the control protocol", async () => {

@@ -237,9 +237,9 @@ export function frameBatch(memory: WebAssembly.Memory, size: number): Batch {
 }
 
 export class ToClient extends Side {
-  /** Others have written up to `cursor` meanwhile. */
-  resume(cursor: number): void {
-    this.tail = cursor;
+  /** Others may have written meanwhile: goes on where the ring says. A client that changes that spoils its own frames. */
+  resume(): void {
+    this.tail = this.words[this.base + TAIL]! & 0xffff;
   }
 
   /** Whether the client wants to be woken for what it has got. */
