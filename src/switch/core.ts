@@ -19,7 +19,7 @@ import { Acks } from "./acks.ts";
 import type { Deliver } from "./deliver.ts";
 import type { TableReader } from "./table/find.ts";
 import { CLIENT_GEN, CLIENT_MAC0, CLIENT_MAC1 } from "./table/layout.ts";
-import { type Ahead, makeAhead } from "./table/ahead.ts";
+import { AHEAD, type Ahead, makeAhead } from "./table/ahead.ts";
 import { dstPrefixOf } from "./table/pattern.ts";
 import { FOUND_META, FOUND_TOUCH } from "./table/search.ts";
 import type { Judge } from "./filters/judge.ts";
@@ -58,8 +58,9 @@ export class Core {
   /** Further link-layer addresses, two words each. */
   private readonly macs: Int32Array;
   private now = 0;
-  /** Loads what the searches for a batch will look at. */
-  readonly ahead: Ahead;
+  private readonly search: Ahead;
+  /** What the searches for a batch will find, as `search` guesses. */
+  private readonly entries = new Int32Array(AHEAD);
 
   constructor(
     words: Int32Array,
@@ -77,7 +78,7 @@ export class Core {
     this.words = words;
     this.table = table;
     this.touches = touches;
-    this.ahead = makeAhead(table.words, table.layout, touches);
+    this.search = makeAhead(table.words, table.layout, touches, this.entries);
     this.accounts = accounts;
     this.deliver = deliver;
     this.netbase = netbase;
@@ -88,6 +89,12 @@ export class Core {
   /** Now and then: takes over the clock of touches. */
   tick(): void {
     this.now = this.table.now;
+  }
+
+  /** Loads what will be looked at for a batch: by the searches (table/ahead.ts), and for filters of what they find. */
+  ahead(words: Int32Array, offs: Int32Array, n: number, sent: boolean): void {
+    const many = this.search(words, offs, n, sent);
+    if (many > 0 && !sent && this.judge !== undefined) this.judge.ahead(this.entries, many);
   }
 
   /** Whose packet `p` is by the table: a client's slot, or -1. */

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { Region } from "../../src/mem/region.ts";
-import { LARGE, makeAhead } from "../../src/switch/table/ahead.ts";
+import { AHEAD, LARGE, makeAhead } from "../../src/switch/table/ahead.ts";
 import { TableReader } from "../../src/switch/table/find.ts";
 import {
   CLIENT_FD,
@@ -11,6 +11,7 @@ import {
   WILD_PATTERNS,
 } from "../../src/switch/table/layout.ts";
 import { type Match, portsWord } from "../../src/switch/table/pattern.ts";
+import { FOUND_ENTRY } from "../../src/switch/table/search.ts";
 import { CONFLICT, FULL, TableWriter } from "../../src/switch/table/table.ts";
 
 const row = {
@@ -135,7 +136,8 @@ test("a large table: looking ahead and huge pages change nothing, whatever the f
   const writer = new TableWriter(region.buffer, capacity, 7);
   const mapping = Region.open(region.ref, "read-only");
   const reader = new TableReader(mapping.buffer, capacity);
-  const ahead = makeAhead(reader.words, reader.layout, new Int32Array(numberCount(capacity)));
+  const touches = new Int32Array(numberCount(capacity));
+  const ahead = makeAhead(reader.words, reader.layout, touches, new Int32Array(AHEAD));
   for (let i = 0; i < 4; i++) writer.addClient(row);
   const n = 40_000;
   const at = (i: number) => Int32Array.of(0x0a | (i << 8), 0, 0, 0);
@@ -156,3 +158,58 @@ test("a large table: looking ahead and huge pages change nothing, whatever the f
   mapping.unmap();
   region.close();
 });
+
+test.each([2, 10] as const)(
+  "looking ahead in a large table: what the searches will find (family %d)",
+  (family) => {
+    const capacity = { clients: 1, matches: 20_000 };
+    const { writer, reader } = setUp(capacity);
+    writer.addClient(row);
+    const size = family === 2 ? 4 : 16;
+    const full = size * 8;
+    const address = (...words: number[]) => Int32Array.from({ length: 4 }, (_, i) => words[i] ?? 0);
+    const own = (i: number) => (family === 2 ? address(0x0a | (i << 8)) : address(0xfd, 0, 0, i));
+    const peer = family === 2 ? address(0x0100_000a) : address(0xfe, 0, 0, 1);
+    // Every other one is connected.
+    for (let i = 0; i < 5000; i++)
+      writer.add(
+        match({
+          family,
+          dst: own(i),
+          dstPrefix: full,
+          ...(i % 2 && { src: peer, srcPrefix: full, sport: 9 }),
+        }),
+        0,
+        i % 2 ? "claim" : "match",
+      );
+    expect(writer.entries).toBeGreaterThan(LARGE);
+    const entries = new Int32Array(AHEAD);
+    const touches = new Int32Array(numberCount(capacity));
+    const ahead = makeAhead(reader.words, reader.layout, touches, entries);
+
+    const frames = new Int32Array(AHEAD * 32);
+    const bytes = new Uint8Array(frames.buffer);
+    const offs = Int32Array.from({ length: AHEAD + 9 }, (_, i) => (i % AHEAD) * 128 + 2);
+    const ip = (i: number) => (offs[i]! + 14) >> 2;
+    const source = family === 2 ? 3 : 2;
+    for (let i = 0; i < AHEAD; i++) {
+      const base = ip(i) * 4;
+      bytes.set(family === 2 ? [8, 0, 0x45] : [0x86, 0xdd, 0x60], base - 2);
+      bytes[base + (family === 2 ? 9 : 6)] = 6;
+      frames.set(peer.subarray(0, size / 4), ip(i) + source);
+      frames.set(own(i * 17).subarray(0, size / 4), ip(i) + source + size / 4);
+      frames[ip(i) + source + size / 2] = portsWord(9, 80);
+    }
+    const found = (i: number): number => {
+      const at = ip(i) + source;
+      if (family === 2) reader.find4(6, frames[at + 1]!, frames[at]!, portsWord(9, 80));
+      else reader.find6(frames, at + 4, at, 6, portsWord(9, 80));
+      return reader.found[FOUND_ENTRY]!;
+    };
+    expect(ahead(frames, offs, AHEAD + 9, false)).toBe(AHEAD);
+    const wanted = Array.from({ length: AHEAD }, (_, i) => found(i));
+    expect(wanted.every((entry) => entry > 0)).toBe(true);
+    // A tag has seven bits: now and then it is another's.
+    expect(wanted.filter((entry, i) => entry !== entries[i]).length).toBeLessThan(AHEAD / 20);
+  },
+);

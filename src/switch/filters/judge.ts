@@ -27,6 +27,7 @@ import {
 } from "../../wire/packet.ts";
 import { CLIENT_GEN, CLIENT_UID, H_SEED } from "../table/layout.ts";
 import { FOUND_ENTRY, FOUND_TOUCH } from "../table/search.ts";
+import { type FilterAhead, makeFilterAhead } from "./ahead.ts";
 import { Flows, HEARD, SENT } from "./flows.ts";
 import { type Layer, layersOf } from "./layers.ts";
 import { type FilterCapacity, type FilterLayout, filterLayout, RECEIVE, TRANSMIT } from "./layout.ts";
@@ -60,6 +61,8 @@ export interface JudgeParts {
 
 export class Judge {
   readonly programs: Programs;
+  /** Loads what judging a batch will look at, by the entries that its packets are for. */
+  readonly ahead: FilterAhead;
   /** which members of a group a packet may be for */
   readonly plans: Plans;
   private readonly core: Core;
@@ -93,6 +96,7 @@ export class Judge {
     this.layout = layout;
     this.words = new Int32Array(parts.filters, 0, layout.end);
     this.programs = new Programs(this.words, layout, bytes, counts);
+    this.ahead = makeFilterAhead(this.words, layout, counts);
     this.flows = new Flows(
       own.map(({ flows }) => flows),
       worker,
