@@ -76,7 +76,7 @@ function readsA(instruction: Instruction): boolean {
 const writesA = ({ code }: Instruction): boolean =>
   (code & 0x07) === BPF_LD || ((code & 0x07) === BPF_MISC && code !== (BPF_MISC | BPF_TAX));
 
-/** The loads whose value is only ever compared as its bytes lie in memory: by instruction. */
+/** The loads whose value is only ever compared as it lies in memory: by instruction. */
 function rawLoads(program: Program): Uint8Array {
   const needed = new Uint8Array(program.length + 1); // A as a number
   const raw = new Uint8Array(program.length);
@@ -85,16 +85,33 @@ function rawLoads(program: Program): Uint8Array {
     const targets = targetsOf(instruction, at);
     const isEnd = (instruction.code & 0x07) === BPF_RET;
     const after = isEnd ? 0 : targets.length > 0 ? targets.some((to) => needed[to] === 1) : needed[at + 1];
-    if (isPlain(instruction) && SIZE[instruction.code & 0x18] !== 1 && !after) raw[at] = 1;
+    if (isPlain(instruction) && !after) raw[at] = 1;
     needed[at] = readsA(instruction) || (after && !writesA(instruction)) ? 1 : 0;
   }
   return raw;
 }
 
-// What A may be: several bits where ways meet.
+// What A may be: several bits where ways meet. Bytes in memory's order; or a byte where it is in its word, from bit 8 or 16 on.
 export const A_NUMBER = 1;
 export const A_RAW2 = 2;
 export const A_RAW4 = 4;
+export const A_BYTE8 = 8;
+export const A_BYTE16 = 16;
+
+/** Where packets begin, in bytes after a whole word of their memory. */
+export type Alignment = 0 | 2;
+
+/** Whether it is known where in a word a plain load begins: absolute, or behind an IPv4 header. @param isNibble of X */
+export const isPlaced = ({ code, k }: Instruction, isNibble: boolean): boolean =>
+  (code & 0xe0) === BPF_ABS ? (k | 0) >= 0 : isNibble && k < 0x10000;
+
+/** What a load leaves in A that need not be a number. */
+function rawForm(instruction: Instruction, align: Alignment, isNibble: boolean): number {
+  const size = SIZE[instruction.code & 0x18]!;
+  if (size !== 1) return size === 2 ? A_RAW2 : A_RAW4;
+  if (!isPlaced(instruction, isNibble)) return A_NUMBER;
+  return [A_NUMBER, A_BYTE8, A_BYTE16, A_NUMBER][(align + instruction.k) & 3]!;
+}
 
 export interface Knowledge {
   /** A_* */
@@ -103,12 +120,14 @@ export interface Knowledge {
   readonly small: Uint8Array;
   /** X is 4 * (a nibble): it came by MSH, or is the 0 that it began as */
   readonly nibble: Uint8Array;
-  /** by instruction: this load leaves A's bytes in memory's order */
-  readonly raw: Uint8Array;
+  /** A_*: what this load leaves in A */
+  readonly loaded: Uint8Array;
 }
 
-function follow(program: Program, raw: Uint8Array): Knowledge {
+/** @param raw loads that may leave bytes in memory's order */
+function follow(program: Program, raw: Uint8Array, align: Alignment): Knowledge {
   const n = program.length;
+  const loaded = new Uint8Array(n).fill(A_NUMBER);
   const a = new Uint8Array(n);
   const small = new Uint8Array(n).fill(1);
   const nibble = new Uint8Array(n).fill(1);
@@ -121,9 +140,9 @@ function follow(program: Program, raw: Uint8Array): Knowledge {
     let isSmall = small[at]!;
     let isNibble = nibble[at]!;
     if (type === BPF_LD) {
-      const size = SIZE[code & 0x18]!;
-      now = raw[at] === 1 ? (size === 2 ? A_RAW2 : A_RAW4) : A_NUMBER;
-      isSmall = isPlain(instruction) && size !== 4 ? 1 : 0;
+      if (raw[at] === 1) loaded[at] = rawForm(instruction, align, isNibble === 1);
+      now = loaded[at]!;
+      isSmall = isPlain(instruction) && SIZE[code & 0x18] !== 4 ? 1 : 0;
     } else if (type === BPF_LDX) isNibble = (code & 0xe0) === BPF_MSH ? 1 : 0;
     else if (type === BPF_ALU) {
       const byK = (code & BPF_X) === 0;
@@ -143,16 +162,17 @@ function follow(program: Program, raw: Uint8Array): Knowledge {
       nibble[to]! &= isNibble;
     }
   }
-  return { a, small, nibble, raw };
+  return { a, small, nibble, loaded };
 }
 
-export function analyse(program: Program): Knowledge {
-  const known = follow(program, rawLoads(program));
+export function analyse(program: Program, align: Alignment): Knowledge {
+  const known = follow(program, rawLoads(program), align);
   // A comparison that two kinds of loads lead to: then all of them are numbers.
-  const isMixed = program.some(
-    (one, at) => (isEasy(one) || isMask(one)) && ![0, 1, 2, 4].includes(known.a[at]!),
-  );
-  return isMixed ? follow(program, new Uint8Array(program.length)) : known;
+  const isMixed = program.some((one, at) => {
+    const form = known.a[at]!;
+    return (isEasy(one) || isMask(one)) && (form & (form - 1)) !== 0;
+  });
+  return isMixed ? follow(program, new Uint8Array(program.length), align) : known;
 }
 
 /** Whether scratch words are written at all: which. */

@@ -12,9 +12,13 @@
 // Programs that differ in nothing but addresses and ports have one source, their shape, with the constants beside it (`c`):
 // then thousands of filters are one function, which is soon a fast one.
 import {
+  A_BYTE16,
+  A_BYTE8,
   A_NUMBER,
   A_RAW2,
+  type Alignment,
   analyse,
+  isPlaced as isPlacedAt,
   type Knowledge,
   neededBytes,
   SIZE,
@@ -74,11 +78,10 @@ const ANCILLARY: Record<number, string> = {
   60: "meta.vlanTpid",
 };
 
-/** Where packets begin, in bytes after a whole word of their memory. */
-export type Alignment = 0 | 2;
-
 const swap16 = (half: number): number => ((half & 0xff) << 8) | ((half >>> 8) & 0xff);
 const swap32 = (word: number): number => (swap16(word) << 16) | swap16(word >>> 16);
+
+const isByte = (form: number): boolean => form === A_BYTE8 || form === A_BYTE16;
 
 /** What a source is for. */
 interface Form {
@@ -97,7 +100,7 @@ class Source {
 
   constructor(program: Program, align: Alignment, form: Form = {}) {
     this.program = program;
-    this.known = analyse(program);
+    this.known = analyse(program, align);
     this.align = align;
     this.form = form;
     this.write();
@@ -143,7 +146,8 @@ class Source {
     return label === undefined ? `return ${verdict};` : `{ verdict = ${verdict}; break ${label}; }`;
   }
 
-  private statement({ code, jt, jf, k }: Instruction, at: number): string {
+  private statement(instruction: Instruction, at: number): string {
+    const { code, jt, jf, k } = instruction;
     const signed = k | 0;
     const operand = (code & BPF_X) === 0 ? `${signed}` : "x";
     switch (code & 0x07) {
@@ -155,9 +159,10 @@ class Source {
         if (mode === BPF_ABS && signed < 0 && signed >= SKF_AD_OFF)
           return `a = (${ANCILLARY[signed - SKF_AD_OFF]}) | 0;`;
         const size = SIZE[code & 0x18]!;
-        const raw = this.known.raw[at] === 1;
-        if (mode === BPF_ABS && signed >= 0) return `a = ${this.bytes("i", signed, size, raw)};`;
-        if (mode === BPF_IND && signed >= 0 && signed < 0x10000 && this.known.nibble[at] === 1)
+        const raw = this.known.loaded[at] !== A_NUMBER;
+        const isPlaced = isPlacedAt(instruction, this.known.nibble[at] === 1);
+        if (isPlaced && mode === BPF_ABS) return `a = ${this.bytes("i", signed, size, raw)};`;
+        if (isPlaced)
           return `if (len < ((x + ${signed + size}) | 0)) ${this.answer("0")} a = ${this.bytes("i + h", signed, size, raw)};`;
         const index = mode === BPF_ABS ? `${signed}` : `(x + ${signed}) | 0`;
         return `{ let p = ${index}; if (p < 0) p = place(p, ${size}, len, meta.netOff); if (p < 0 || p > len - ${size}) ${this.answer("0")} a = ${anywhere(size, raw)}; }`;
@@ -194,21 +199,20 @@ class Source {
     }
   }
 
-  /** `size` bytes at byte `at` of the packet, which begins in word `i`: as a number, or `raw` as they lie in memory. */
+  /** `size` bytes at byte `at` of the packet, which begins in word `i`: as a number, or `raw`, as analyse.ts has it. */
   private bytes(i: string, at: number, size: 1 | 2 | 4, raw: boolean): string {
     const first = this.align + at;
     const shift = (first & 3) * 8;
     const word = (n: number) => `w[(${i} + ${(first >> 2) + n}) | 0]`;
-    if (size === 1) return shift === 24 ? `${word(0)} >>> 24` : `(${word(0)} >>> ${shift}) & 255`;
+    const low = shift === 0 ? word(0) : `${word(0)} >>> ${shift}`;
+    if (size === 1) return raw ? `${word(0)} & ${255 << shift}` : shift === 24 ? low : `(${low}) & 255`;
     if (size === 2) {
       if (shift === 24)
-        return raw
-          ? `(${word(0)} >>> 24) | ((${word(1)} & 255) << 8)`
-          : `((${word(0)} >>> 24) << 8) | (${word(1)} & 255)`;
-      const half = shift === 16 ? `${word(0)} >>> 16` : `(${word(0)} >>> ${shift}) & 65535`;
+        return raw ? `(${low}) | ((${word(1)} & 255) << 8)` : `((${low}) << 8) | (${word(1)} & 255)`;
+      const half = shift === 16 ? low : `(${low}) & 65535`;
       return raw ? half : `((a = ${half}) >>> 8) | ((a & 255) << 8)`;
     }
-    const whole = shift === 0 ? word(0) : `(${word(0)} >>> ${shift}) | (${word(1)} << ${32 - shift})`;
+    const whole = shift === 0 ? low : `(${low}) | (${word(1)} << ${32 - shift})`;
     return raw ? whole : `((a = ${whole}) << 24) | ((a & 65280) << 8) | ((a >>> 8) & 65280) | (a >>> 24)`;
   }
 
@@ -217,10 +221,11 @@ class Source {
     const byX = (code & BPF_X) !== 0;
     const operation = code & 0xf0;
     if (operation === BPF_JEQ || operation === BPF_JSET) {
-      const form = known.a[at];
+      const form = known.a[at]!;
       const isEqual = operation === BPF_JEQ;
       if (byX) return isEqual ? "a === x" : "(a & x) !== 0";
-      const value = isEqual && form === A_RAW2 && signed >>> 16 !== 0 ? -1 : this.turned(signed, at);
+      const isTooLong = signed >>> (form === A_RAW2 ? 16 : 8) !== 0 && (form === A_RAW2 || isByte(form));
+      const value = isEqual && isTooLong ? -1 : this.turned(signed, at);
       return isEqual ? `a === ${this.constant(signed, value)}` : `(a & ${value}) !== 0`;
     }
     const sign = operation === BPF_JGT ? ">" : ">=";
@@ -232,7 +237,8 @@ class Source {
 
   /** A constant as A is when an instruction begins: as a number, or as it lies in memory. */
   private turned(value: number, at: number): number {
-    const form = this.known.a[at];
+    const form = this.known.a[at]!;
+    if (isByte(form)) return (value & 255) << (form === A_BYTE8 ? 8 : 16);
     return form === A_RAW2 ? swap16(value) : form === A_NUMBER ? value : swap32(value);
   }
 

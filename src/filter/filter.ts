@@ -2,7 +2,8 @@
 //
 //   parse (tcpdump -ddd) | decode (struct sock_filter[])  ->  Program  ->  verify  ->  compile or interpreter: a Filter
 //                                                                      ->  disassemble, format, encode, source
-export { type Alignment, compile, source } from "./compile.ts";
+export type { Alignment } from "./analyse.ts";
+export { compile, source } from "./compile.ts";
 export { disassemble } from "./disassemble.ts";
 export { type Filter, interpreter } from "./interpret.ts";
 export { type Meta, plainMeta } from "./packet.ts";
