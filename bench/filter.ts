@@ -1,8 +1,6 @@
-// Filters in the manner of pflua-bench: expressions over three kinds of traffic, ns a frame. Compiled JavaScript
+// Filters in the manner of pflua-bench: expressions over made and captured traffic (traffic.ts), ns a frame. Compiled JavaScript
 // (src/filter/compile.ts) against libpcap's interpreter in C (peers/filter.c), against the kernel's JIT (ebpf.ts), and
 // against our own interpreter. The best pass of each side counts.
-//   bulk   TCP segments of zeroes to port 5555          ping   ICMP echo requests of 98 bytes
-//   mixed  web, DNS, IPv6 and ARP, 60 to 1514 bytes: a seeded mix
 // Then filters in the switch: the whole way of a frame to a client whose match has a filter, with 1 to 10,000 of them that
 // differ in addresses and ports (crossing.ts); and of a frame to a group of which no member's filter takes it (members.ts).
 // Verification: all four take the same number of every kind's frames; of a group's filters, only who is asked for is run.
@@ -15,16 +13,12 @@ import { plainMeta } from "../src/filter/packet.ts";
 import { decode, encode, type Program } from "../src/filter/program.ts";
 import { KernelJit } from "./ebpf.ts";
 import { type Bench, type Context, compilePeer, runChild, type Sample, script } from "./harness.ts";
-import { generator } from "./prefixes.ts";
 import { Setup } from "./switch.ts";
+import { ALIGN, FRAMES, type Kind, KINDS, read, type Traffic, trafficFile, write } from "./traffic.ts";
 
-const FRAMES = 1024;
-const KINDS = ["bulk", "ping", "mixed"] as const;
-type Kind = (typeof KINDS)[number];
 const INSTALLED = [10, 100, 1000, 10_000];
 const MEMBERS = [1000, 10_000];
 const JIT_SAMPLES = 16;
-const ALIGN = 2;
 
 const EXPRESSIONS = [
   "",
@@ -36,51 +30,6 @@ const EXPRESSIONS = [
   "tcp port 80 and (((ip[2:2] - ((ip[0]&0xf)<<2)) - ((tcp[12]&0xf0)>>2)) != 0)",
   "host 10.1.2.3 or host 10.1.2.4 or net 10.2.0.0/16 or ip6 host fd00::1",
 ];
-
-interface Traffic {
-  readonly bytes: Uint8Array;
-  /** Frames lie one behind the other, each 2 bytes after a multiple of 16, as net Workers have them. */
-  readonly offs: Int32Array;
-  readonly lens: Int32Array;
-}
-
-function traffic(kind: Kind): Traffic {
-  const next = generator(7);
-  const random = () => next() >>> 0;
-  const bytes = new Uint8Array(FRAMES * 1536);
-  const offs = new Int32Array(FRAMES);
-  const lens = new Int32Array(FRAMES);
-  const view = new DataView(bytes.buffer);
-  for (let i = 0; i < FRAMES; i++) {
-    const at = i === 0 ? ALIGN : ((offs[i - 1]! + lens[i - 1]! + 15) & ~15) + ALIGN;
-    offs[i] = at;
-    const dice = kind === "mixed" ? random() % 100 : 0;
-    const proto = kind === "ping" ? 1 : dice < 70 ? 6 : 17;
-    const six = dice >= 85 && dice < 95;
-    const arp = dice >= 95;
-    lens[i] = kind === "ping" ? 98 : kind === "bulk" ? 1066 : 60 + (random() % 1455);
-    view.setUint16(at + 12, arp ? 0x0806 : six ? 0x86dd : 0x0800);
-    const l4 = at + (six ? 54 : 34);
-    if (six) {
-      view.setUint32(at + 14, 0x6000_0000);
-      view.setUint16(at + 18, lens[i]! - 54);
-      bytes[at + 20] = proto;
-    } else if (!arp) {
-      bytes[at + 14] = 0x45;
-      view.setUint16(at + 16, lens[i]! - 14);
-      bytes[at + 23] = proto;
-      view.setUint32(at + 26, 0x0a010000 | (random() % 4096));
-      view.setUint32(at + 30, 0x0a010203);
-    }
-    if (proto !== 1 && !arp) {
-      view.setUint16(l4, 1024 + (random() % 60000));
-      view.setUint16(l4 + 2, kind === "bulk" ? 5555 : proto === 17 ? 53 : random() % 2 ? 80 : 443);
-      if (dice % 2) view.setUint32(l4, ((view.getUint32(l4) & 0xffff) << 16) | (view.getUint32(l4) >>> 16));
-      bytes[l4 + 12] = 0x50;
-    }
-  }
-  return { bytes, offs, lens };
-}
 
 const programs = (): Program[] => EXPRESSIONS.map((text) => decode(pcapCompile(text)));
 
@@ -114,7 +63,7 @@ type How = keyof typeof makePass;
 
 /** Our side as a child: ns a frame of every expression. */
 function child(kind: Kind, how: How, seconds: number): void {
-  const { bytes, offs, lens } = traffic(kind);
+  const { bytes, offs, lens } = read(kind);
   for (const [i, program] of programs().entries()) {
     const pass = makePass[how](program, { bytes, offs, lens });
     let best = Number.POSITIVE_INFINITY;
@@ -131,7 +80,7 @@ function child(kind: Kind, how: How, seconds: number): void {
 
 /** The kernel's side: a sample of the frames, each many times. */
 function kernel(kind: Kind): Sample {
-  const { bytes, offs, lens } = traffic(kind);
+  const { bytes, offs, lens } = read(kind);
   const sample: Sample = {};
   for (const [i, program] of programs().entries()) {
     using jit = new KernelJit(program);
@@ -151,21 +100,15 @@ function kernel(kind: Kind): Sample {
 }
 
 async function peer(kind: Kind, seconds: number): Promise<Sample> {
-  const { bytes, offs, lens } = traffic(kind);
   const program = compilePeer("filter", ["-l:libpcap.so.0.8"]);
-  const build = join(import.meta.dir, "..", "build");
-  const files = [join(build, "filter-programs.bin"), join(build, `filter-${kind}.bin`)] as const;
+  const file = join(import.meta.dir, "..", "build", "filter-programs.bin");
   const all = programs();
   const parts = all.flatMap((program) => [Uint32Array.of(program.length), encode(program)]);
   writeFileSync(
-    files[0],
+    file,
     Buffer.concat([Uint32Array.of(all.length), ...parts].map((part) => Buffer.from(part.buffer))),
   );
-  writeFileSync(
-    files[1],
-    Buffer.concat([Uint32Array.of(FRAMES), offs, lens, bytes].map((part) => Buffer.from(part.buffer))),
-  );
-  return await runChild([program, ...files, `${seconds}`]);
+  return await runChild([program, file, trafficFile(kind), `${seconds}`]);
 }
 
 const ours = (kind: Kind, how: string, seconds: number) =>
@@ -176,6 +119,7 @@ const members = (count: number, seconds: string) =>
 
 async function verify(ctx: Context): Promise<void> {
   for (const kind of KINDS) {
+    await write(kind);
     const sides = [
       await ours(kind, "compiled", 0.01),
       await ours(kind, "interpreted", 0.01),

@@ -19,9 +19,9 @@ export class RawSocket {
   readonly #fd: number;
   readonly #buffer = new Uint8Array(new ArrayBuffer(65536));
 
-  /** @param all takes every ethertype, not IPv4 alone */
-  constructor(netns: Netns, ifindex: number, all = false) {
-    const protocol = all ? ETH_P_ALL : ETH_P_IP;
+  /** @param which all: takes every ethertype, not IPv4 alone; sent: also what the interface sends */
+  constructor(netns: Netns, ifindex: number, which: { all?: boolean; sent?: boolean } = {}) {
+    const protocol = which.all ? ETH_P_ALL : ETH_P_IP;
     this.#fd = netns.run(() =>
       check("socket AF_PACKET", libc.socket(AF_PACKET, SOCK_RAW_NONBLOCK_CLOEXEC, protocol)),
     );
@@ -29,8 +29,8 @@ export class RawSocket {
     address.setUint16(0, AF_PACKET, true);
     address.setUint16(2, protocol, true);
     address.setInt32(4, ifindex, true);
-    const one = new Int32Array([1]);
-    libc.setsockopt(this.#fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, ptr(one), 4);
+    const ignored = new Int32Array([which.sent ? 0 : 1]);
+    libc.setsockopt(this.#fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, ptr(ignored), 4);
     libc.setsockopt(this.#fd, SOL_SOCKET, SO_RCVBUFFORCE, ptr(new Int32Array([16 << 20])), 4);
     check("bind AF_PACKET", libc.bind(this.#fd, ptr(address), 20));
   }
@@ -39,7 +39,7 @@ export class RawSocket {
     check("send AF_PACKET", libc.sendto(this.#fd, ptr(frame), frame.length, MSG_DONTWAIT, null, 0));
   }
 
-  /** The next frame that came in, or undefined. VLAN tags are as the card gives them: maybe stripped. */
+  /** The next frame, or undefined. VLAN tags are as the card gives them: maybe stripped. */
   receive(): Uint8Array<ArrayBuffer> | undefined {
     const length = Number(
       libc.recvfrom(this.#fd, ptr(this.#buffer), this.#buffer.length, MSG_DONTWAIT, null, null),
@@ -47,7 +47,7 @@ export class RawSocket {
     return length < 0 ? undefined : this.#buffer.slice(0, length);
   }
 
-  /** All that came in and was not taken yet. */
+  /** All that was not taken yet. */
   drain(): Uint8Array<ArrayBuffer>[] {
     const frames: Uint8Array<ArrayBuffer>[] = [];
     for (let next: Uint8Array<ArrayBuffer> | undefined; (next = this.receive()); ) frames.push(next);

@@ -261,7 +261,7 @@ test("a program on this host reaches an address that only a client has: ARP, the
   const kernel = await udpSocket("daemon", "10.77.0.1");
   maps.addOwned(AF_INET, v4("10.77.0.9"));
   maps.addListener({ family: AF_INET, protocol: UDP, dst: v4("10.77.0.9"), dport: 5353 });
-  using wire = new RawSocket(lab.peer, lab.peerIfindex, true);
+  using wire = new RawSocket(lab.peer, lab.peerIfindex, { all: true });
   kernel.send("question", 5353, "10.77.0.9");
   const arp = await next(tap, "the ARP request", isArp);
   expect([...arp.subarray(38, 42)]).toEqual([10, 77, 0, 9]);
