@@ -3,9 +3,9 @@
 import { readFileSync } from "node:fs";
 import { SysError } from "../ffi/errno.ts";
 import { pcapCompile } from "../ffi/libpcap.ts";
-import { source } from "./filter/compile.ts";
 import { disassemble } from "./filter/disassemble.ts";
 import { decode, type Form, format, type Program, ProgramError, parse } from "./filter/program.ts";
+import { source } from "./filter/source.ts";
 import { verify } from "./filter/verify.ts";
 import { print } from "./out.ts";
 
@@ -17,7 +17,7 @@ const forms: Record<Form, (program: Program) => string> = {
   words: disassemble, // tcpdump -d
   numbers: format, // tcpdump -ddd
   json: (program) => `${JSON.stringify(program)}\n`,
-  js: (program) => `${source(program, FRAME_ALIGN)}\n`,
+  js: (program) => `${source(program, FRAME_ALIGN).join("\n\n")}\n`,
 };
 
 /** @throws SysError with libpcap's words */

@@ -1,7 +1,7 @@
 // Filters by example: libpcap's texts through every form of a program, what each refusal says, the ancillary loads.
 import { expect, test } from "bun:test";
 import { pcapCompile } from "../../ffi/libpcap.ts";
-import { compile, source } from "../../src/filter/compile.ts";
+import { compile } from "../../src/filter/compile.ts";
 import { disassemble } from "../../src/filter/disassemble.ts";
 import { interpreter } from "../../src/filter/interpret.ts";
 import { ancillary, SKF_AD_OFF } from "../../src/filter/opcodes.ts";
@@ -15,6 +15,7 @@ import {
   ProgramError,
   programHash,
 } from "../../src/filter/program.ts";
+import { PART, source } from "../../src/filter/source.ts";
 import { verify } from "../../src/filter/verify.ts";
 import { udpFrame } from "../../src/wire/frame.ts";
 import { parseIPv4 } from "../../src/wire/address.ts";
@@ -101,16 +102,18 @@ test("ancillary loads give what the frame came with", () => {
   }
 });
 
+const datagram = {
+  dstMac: new Uint8Array(6),
+  srcMac: new Uint8Array(6),
+  src: parseIPv4("10.0.0.2")!,
+  dst: parseIPv4("10.0.0.1")!,
+  sport: 4000,
+  dport: 53,
+  payload: new Uint8Array(10),
+};
+
 test("a frame anywhere in memory, and loads beyond its end although memory goes on", () => {
-  const frame = udpFrame({
-    dstMac: new Uint8Array(6),
-    srcMac: new Uint8Array(6),
-    src: parseIPv4("10.0.0.2")!,
-    dst: parseIPv4("10.0.0.1")!,
-    sport: 4000,
-    dport: 53,
-    payload: new Uint8Array(10),
-  });
+  const frame = udpFrame(datagram);
   const memory = new Uint8Array(8192);
   memory.set(frame, 4098);
   const program = decode(pcapCompile("udp and dst port 53"));
@@ -146,7 +149,7 @@ test("texts and bytes that are no program", () => {
   expect(() => pcapCompile("udp and and")).toThrow(/compile filter "udp and and": EINVAL \(.*syntax error/);
 });
 
-test("a program with more jump targets than blocks can be nested is interpreted, and right", () => {
+test("a program with thousands of jump targets", () => {
   const many = Array.from({ length: 4000 }, () => op(0x15, 1, 0, 1)).flatMap((jump, i) =>
     i % 2 ? [jump] : [op(0x04, 1)],
   );
@@ -156,11 +159,36 @@ test("a program with more jump targets than blocks can be nested is interpreted,
   expect(compile(program, bytes, plainMeta(), 0)(0, 4)).toBe(interpreter(program, bytes, plainMeta())(0, 4));
 });
 
+test("a long program is several functions, of PART instructions each", () => {
+  const text = Array.from({ length: 200 }, (_, i) => `src host 10.0.${i}.1 or udp dst port ${i}`).join(
+    " or ",
+  );
+  const program = decode(pcapCompile(text));
+  expect(program.length).toBeGreaterThan(3 * PART);
+  expect(source(program, 2)).toHaveLength(Math.ceil(program.length / PART));
+  const bytes = new Uint8Array(128);
+  const compiled = compile(program, bytes, plainMeta(), 2);
+  const interpreted = interpreter(program, bytes, plainMeta());
+  let taken = 0;
+  for (let i = 0; i < 300; i++) {
+    const src = parseIPv4(`10.0.${i % 256}.${i % 3}`)!;
+    const frame = udpFrame({ ...datagram, src, dport: i * 3 });
+    bytes.set(frame, 2);
+    const verdict = compiled(2, frame.length);
+    expect(verdict).toBe(interpreted(2, frame.length));
+    if (verdict !== 0) taken++;
+  }
+  expect(taken).toBeGreaterThan(100);
+  expect(taken).toBeLessThan(200);
+});
+
 test("the source of a program is made of integers and our own words", () => {
   for (const text of TEXTS) {
-    const words = source(decode(pcapCompile(text)), 2).match(/[a-zA-Z_.]+/g)!;
+    const words = source(decode(pcapCompile(text)), 2, 5)
+      .join()
+      .match(/[a-zA-Z_.]+/g)!;
     const allowed =
-      /^(let|if|return|break|a|x|h|i|m|b|p|u|w|len|off|meta.netOff|place|const|true|Math.imul)$/;
+      /^(let|if|return|break|switch|case|a|x|h|i|m|b|e|p|s|u|w|len|off|meta.netOff|place|const|true|Math.imul)$/;
     for (const word of words) expect(word.replace(/\d+$/, "")).toMatch(allowed);
   }
 });

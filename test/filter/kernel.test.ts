@@ -1,10 +1,11 @@
 // The verifier against SO_ATTACH_FILTER, and the interpreter and the compiled function against the kernel's verdicts.
 // NETD_SEED repeats a run; NETD_PROGRAMS makes it longer.
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { compile, makeShape, shapeOf } from "../../src/filter/compile.ts";
+import { compile, Compiler } from "../../src/filter/compile.ts";
 import { interpreter } from "../../src/filter/interpret.ts";
 import { plainMeta } from "../../src/filter/packet.ts";
 import { format, type Program } from "../../src/filter/program.ts";
+import { PART, shapeOf } from "../../src/filter/source.ts";
 import { verify } from "../../src/filter/verify.ts";
 import { KernelFilter } from "./kernel.ts";
 import { Random } from "../random.ts";
@@ -46,8 +47,10 @@ test(`${PROGRAMS} random programs are taken and refused as the kernel does; ${PA
     if (strange(made)) continue;
     const interpreted = interpreter(made, bytes, meta);
     const compiled = [compile(made, bytes, meta, 0), compile(made, bytes, meta, 2)] as const;
-    const { text, constants } = shapeOf(made, 0);
-    const shape = makeShape(text, bytes, Int32Array.of(0, ...constants), meta);
+    // As a shape with its constants beside it, or in parts of a few instructions.
+    const size = random.chance(50) ? PART : 1 + random.below(9);
+    const { parts, constants } = shapeOf(made, 0, size);
+    const shape = new Compiler(bytes, Int32Array.of(0, ...constants), meta).shape({ parts }, size);
     for (let j = 0; j < 200; j++) {
       const one = packet(random);
       const off = j & 2;

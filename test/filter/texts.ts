@@ -26,10 +26,16 @@ function text(r: Random, depth: number = r.below(3)): string {
   return `(${text(r, depth - 1)}) ${r.pick(["and", "or"])} (${text(r, depth - 1)})`;
 }
 
+/** So long that it is compiled in several parts; what a packet may have is somewhere in it. */
+function list(r: Random): string {
+  const others = Array.from({ length: 120 }, () => `src host 172.16.${r.below(256)}.${r.below(256)}`);
+  return `(${others.toSpliced(r.below(120), 0, text(r)).join(" or ")}) and (${text(r)})`;
+}
+
 /** A program of such a text; libpcap refuses those that take nothing. */
 export function compiledText(r: Random): { text: string; program: Program } {
   for (;;) {
-    const made = text(r);
+    const made = r.below(30) === 0 ? list(r) : text(r);
     try {
       return { text: made, program: decode(pcapCompile(made)) };
     } catch {

@@ -7,7 +7,8 @@
 //   rows        16 words a filter, numbered from 1: one cache line
 //   shapes      4 words each: what filters have in common, as source text (filter/compile.ts)
 //   groups      8 words each: the plans of groups whose members have filters (plan.ts)
-//   arena       programs with their constants behind them, shapes' texts, plans
+//   arena       programs with their constants behind them, plans
+//   texts       shapes': apart, so that a program has room, if only to be interpreted, whatever others have compiled
 //
 // A filter is put in another's place by one store, of its row's number, and what it had is used again when no net Worker
 // can still look at it (mem/epoch.ts): readers need neither a lock nor a version. A row's words are written before its
@@ -69,7 +70,7 @@ export function hashGroup(
   return ((h ^ (h >>> 15)) & (GROUPS - 1)) >>> 0;
 }
 
-/** Words of the arena a filter, on average. */
+/** Words of the arena a filter, on average, and of texts. */
 const ARENA_EACH = 128;
 const ARENA_LEAST = 1 << 16;
 
@@ -85,6 +86,7 @@ export interface FilterLayout {
   readonly shapes: number;
   readonly groups: number;
   readonly arena: number;
+  readonly texts: number;
   /** one behind its last word */
   readonly end: number;
 }
@@ -104,6 +106,7 @@ export function filterLayout(capacity: FilterCapacity): FilterLayout {
     shapes: take((SHAPES + 1) * SHAPE_WORDS),
     groups: take(GROUPS * GROUP_WORDS),
     arena: take(Math.max(capacity.filters * ARENA_EACH, ARENA_LEAST)),
+    texts: take(Math.max(capacity.filters * ARENA_EACH, ARENA_LEAST)),
     end: next,
   };
 }

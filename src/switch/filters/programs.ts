@@ -1,10 +1,10 @@
-// Clients' filters as a net Worker runs them: a shape's function where it is made, the interpreter until then. Functions are
+// Clients' filters as a net Worker runs them: a shape's functions where they are made, the interpreter until then. They are
 // made between batches, one at a time (`make`), of source text that the control Worker has left in shared memory; which
 // filter there is, is a number in a word that changes at any time (layout.ts).
-import { makeShape, type ShapeFilter } from "../../filter/compile.ts";
+import { Compiler, type PartFilter, type ShapeFilter } from "../../filter/compile.ts";
 import { machine } from "../../filter/interpret.ts";
 import { type Meta, plainMeta } from "../../filter/packet.ts";
-import { FRAME_ALIGN } from "./writer.ts";
+import { BETWEEN, FRAME_ALIGN } from "./writer.ts";
 import type { Counts } from "./counts.ts";
 import {
   type FilterLayout,
@@ -30,7 +30,6 @@ export class Programs {
   private readonly words: Int32Array;
   private readonly text: Uint8Array;
   private readonly layout: FilterLayout;
-  private readonly bytes: Uint8Array;
   /** Whether the filter in a row lets the frame pass; counts it. Hot: a closure, whose constants are no fields. */
   readonly passes: (row: number, off: number, len: number) => boolean;
   /** By number of the shape: its function, and the stamp of the shape that this is of. */
@@ -39,9 +38,14 @@ export class Programs {
   private shapes = 0;
   /** The next shape to look at; 0: all are made. */
   private looking = 0;
-  /** The shape whose function is made, and was never run; 0 none. */
-  private fresh = 0;
-  private freshStamp = 0;
+  private readonly compiler: Compiler;
+  /** The shape that is being made, of which parts; 0 none. */
+  private making = 0;
+  private makingStamp = 0;
+  private texts: readonly string[] = [];
+  private parts: PartFilter[] = [];
+  /** The last of `parts` was never run. */
+  private isFresh = false;
   private readonly decoder = new TextDecoder();
 
   /** @param words of the filters' region, that this only reads; @param bytes the frames' memory */
@@ -49,7 +53,7 @@ export class Programs {
     this.words = words;
     this.text = new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
     this.layout = layout;
-    this.bytes = bytes;
+    this.compiler = new Compiler(bytes, words, this.meta);
     const interpret = machine(words, bytes, this.meta);
     const { stamps, functions } = this;
     const { add } = counts;
@@ -68,17 +72,30 @@ export class Programs {
   }
 
   /**
-   * Between batches: makes at most one function, or runs one for the first time, which takes as long. Returns whether there
-   * is more to do.
+   * Between batches: makes at most one function, of a shape's part, or runs one for the first time, which takes as long.
+   * Returns whether there is more to do.
    */
   make(): boolean {
-    const { words, layout, stamps } = this;
-    if (this.fresh !== 0) {
-      this.functions[this.fresh]!(FRAME_ALIGN, 0, 0);
-      stamps[this.fresh] = this.freshStamp;
-      this.fresh = 0;
-      return true;
+    if (this.making === 0) return this.look();
+    const { compiler, texts, parts, making } = this;
+    if (this.isFresh) {
+      compiler.first(parts.at(-1)!, FRAME_ALIGN);
+      this.isFresh = false;
+      if (parts.length === texts.length) {
+        this.functions[making] = compiler.whole(parts);
+        this.stamps[making] = this.makingStamp;
+        this.making = 0;
+      }
+    } else {
+      parts.push(compiler.part(texts[parts.length]!, texts.length === 1));
+      this.isFresh = true;
     }
+    return true;
+  }
+
+  /** Finds the next shape that is to be made. */
+  private look(): boolean {
+    const { words, layout, stamps } = this;
     const newest = words[H_SHAPES]!;
     if (newest !== this.shapes) {
       this.shapes = newest;
@@ -91,9 +108,10 @@ export class Programs {
       const from = words[at + SHAPE_TEXT]! * 4;
       const text = this.decoder.decode(this.text.slice(from, from + words[at + SHAPE_BYTES]!));
       stamps[this.looking] = 0;
-      this.functions[this.looking] = makeShape(text, this.bytes, words, this.meta);
-      this.fresh = this.looking;
-      this.freshStamp = stamp;
+      this.making = this.looking;
+      this.makingStamp = stamp;
+      this.texts = text.split(BETWEEN);
+      this.parts = [];
       return true;
     }
     return false;

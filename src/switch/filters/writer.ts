@@ -1,7 +1,7 @@
 // Clients' filters as their one writer has them, the control Worker. Layout and what readers may rely on: layout.ts.
 import { Epochs } from "../../mem/epoch.ts";
-import { isCompilable, shapeOf as shapeOfProgram } from "../../filter/compile.ts";
 import { decode, type Program, programWords } from "../../filter/program.ts";
+import { shapeOf as shapeOfProgram } from "../../filter/source.ts";
 import { H_EPOCH } from "../table/layout.ts";
 import { Arena } from "./arena.ts";
 import {
@@ -41,8 +41,8 @@ import { placePlan } from "./planwords.ts";
 /** Where packets begin in net Workers' memory: 2 bytes after a whole word. */
 export const FRAME_ALIGN = 2;
 
-/** Characters of a shape: making a longer function would stop a net Worker for too long. Some 200 instructions. */
-const MOST_TEXT = 10_000;
+/** Between the parts of a shape's text. */
+export const BETWEEN = "\f";
 
 // What waits until no net Worker can look at it: kinds. A block's kind is BLOCK and its class.
 const RETIRE_ROW = 0;
@@ -61,6 +61,7 @@ export class FilterWriter {
   private readonly bytes: Uint8Array;
   private readonly epochs: Epochs;
   private readonly arena: Arena;
+  private readonly texts: Arena;
   private readonly spareRows: number[];
   private readonly spareShapes: number[];
   private readonly shapes = new Map<string, ShapeUse>();
@@ -76,14 +77,15 @@ export class FilterWriter {
     this.layout = at;
     this.words = new Int32Array(buffer, 0, at.end);
     this.bytes = new Uint8Array(buffer, 0, at.end * 4);
-    this.arena = new Arena(at.arena, at.end);
+    this.arena = new Arena(at.arena, at.texts);
+    this.texts = new Arena(at.texts, at.end);
     const down = (n: number): number[] => Array.from({ length: n }, (_, i) => n - i);
     this.spareRows = down(capacity.filters);
     this.spareShapes = down(SHAPES);
     this.epochs = new Epochs(epochs, table, H_EPOCH, (kind, thing) => {
       if (kind === RETIRE_ROW) this.spareRows.push(thing);
       else if (kind === RETIRE_SHAPE) this.spareShapes.push(thing);
-      else this.arena.give(thing, kind - RETIRE_BLOCK);
+      else this.arenaOf(thing).give(thing, kind - RETIRE_BLOCK);
     });
   }
 
@@ -188,9 +190,8 @@ export class FilterWriter {
     if (spareRows.length === 0) this.reclaim();
     const row = spareRows.pop();
     if (row === undefined) return 0;
-    const shape = isCompilable(program) ? shapeOfProgram(program, FRAME_ALIGN) : undefined;
+    const { parts, constants } = shapeOfProgram(program, FRAME_ALIGN);
     const code = programWords(program);
-    const constants = shape?.constants ?? [];
     const isFew = constants.length <= ROW_WORDS - ROW_OWN;
     const block = this.take(code.length + (isFew ? 0 : constants.length));
     if (block === 0) {
@@ -204,23 +205,23 @@ export class FilterWriter {
     const place = isFew ? at + ROW_OWN : block + code.length;
     words[at + ROW_CONSTANTS] = place;
     words.set(constants, place);
-    const use = shape && this.use(shape.text);
+    const text = parts.join(BETWEEN);
+    const use = this.use(text);
     words[at + ROW_SHAPE] = use?.shape ?? 0;
     words[at + ROW_STAMP] = use?.stamp ?? 0;
-    this.textOf[row] = use && shape.text;
+    this.textOf[row] = use && text;
     return row;
   }
 
-  /** A shape with one user more; undefined if there is no room, or if it is too long: its filters are interpreted. */
+  /** A shape with one user more; undefined if there is no room: its filters are interpreted. */
   private use(text: string): ShapeUse | undefined {
     const { words, shapes } = this;
-    if (text.length > MOST_TEXT) return undefined;
     const known = shapes.get(text);
     if (known !== undefined) {
       known.users++;
       return known;
     }
-    const block = this.take(Math.ceil(text.length / 4)); // of integers and our own words: a byte a character
+    const block = this.take(Math.ceil(text.length / 4), this.texts); // of integers and our own words: a byte a character
     if (block === 0) return undefined;
     const shape = this.spareShapes.pop();
     if (shape === undefined) {
@@ -255,19 +256,23 @@ export class FilterWriter {
     epochs.retire(RETIRE_ROW, row);
   }
 
-  private take(words: number): number {
+  private take(words: number, arena = this.arena): number {
     const size = Arena.classOf(words);
-    let block = this.arena.take(size);
+    let block = arena.take(size);
     if (block === 0) {
       this.reclaim();
-      block = this.arena.take(size);
+      block = arena.take(size);
     }
     if (block !== 0) this.sizeOf.set(block, size);
     return block;
   }
 
   private give(block: number): void {
-    this.arena.give(block, this.sizeOf.get(block)!);
+    this.arenaOf(block).give(block, this.sizeOf.get(block)!);
+  }
+
+  private arenaOf(block: number): Arena {
+    return block < this.layout.texts ? this.arena : this.texts;
   }
 
   private retireBlock(block: number): void {
