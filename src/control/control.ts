@@ -157,6 +157,10 @@ export class Control {
         if (!got) roster.count(client, -1);
         taken = true;
       }
+    if (client.ownMac && allowance.mac(formatLladdr(client.mac)) !== undefined) {
+      this.giveMac(client, local.mac);
+      taken = true;
+    }
     client.packetsPerSecond = allowance.packetsPerSecond;
     roster.update(client, local.mtu);
     return taken;
@@ -365,6 +369,7 @@ export class Control {
     const back = name === formatLladdr(local.mac);
     if (!back && (mac[0]! & 2) === 0 && !macs.includes(name))
       throw new Refusal("not_allowed", "neither locally administered (02:...) nor in switch.macs");
+    if (!back) this.parts.grants.mac(client, name);
     this.giveMac(client, mac);
   }
 
@@ -373,7 +378,7 @@ export class Control {
     const { roster, local } = this.parts;
     const name = formatLladdr(mac);
     const back = name === formatLladdr(local.mac);
-    for (const other of roster.all())
+    for (const other of back ? [] : roster.all())
       if (other !== client && other.ownMac && formatLladdr(other.mac) === name)
         throw new Refusal("conflict", "another client has it");
     if (!back) this.parts.setMac(mac, true);

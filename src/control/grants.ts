@@ -191,6 +191,11 @@ export class Grants {
     return this.of(client)?.flow(wanted) === undefined;
   }
 
+  /** A link-layer address beside the card's. @throws Refusal */
+  mac(client: Client, name: string): void {
+    this.demand(client, this.of(client)?.mac(name));
+  }
+
   /** A receive filter, by its hash. @throws Refusal */
   install(client: Client, hash: string): void {
     this.demand(client, this.of(client)?.install(hash));

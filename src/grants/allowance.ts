@@ -1,6 +1,6 @@
 // What a client may have: all that its user's policy and its grants say, one beside the other. A thing is allowed if one
 // scope allows the whole of it. Matches are counted, scope by scope, so one of these judges one list of them.
-import { outsideFlow, outsideMatch, type Outside, type Scope, type Wanted } from "./scope.ts";
+import { outsideFlow, outsideMac, outsideMatch, type Outside, type Scope, type Wanted } from "./scope.ts";
 
 /** Why not, in words; undefined: it is allowed. */
 export type Objection = string | undefined;
@@ -35,8 +35,8 @@ export class Allowance {
     return this.first((scope, i) => {
       const outside = outsideMatch(scope, this.ifname, wanted);
       if (outside !== undefined) return outside;
-      const missing = scope.filters.find((hash) => !this.filters.includes(hash));
-      if (missing !== undefined) return `the filter ${missing}, which must be installed first`;
+      const missing = this.missing(scope);
+      if (missing !== undefined) return missing;
       if (this.taken[i]! >= scope.matches) return `matches, of which it allows ${scope.matches}`;
       this.taken[i]!++;
       return undefined;
@@ -45,7 +45,12 @@ export class Allowance {
 
   /** A flow that it begins: the match of the answers. */
   flow(wanted: Wanted): Objection {
-    return this.first((scope) => outsideFlow(scope, this.ifname, wanted));
+    return this.first((scope) => outsideFlow(scope, this.ifname, wanted) ?? this.missing(scope));
+  }
+
+  /** A link-layer address beside the card's. */
+  mac(name: string): Objection {
+    return this.first((scope) => outsideMac(scope, name));
   }
 
   /** A receive filter: any, where none is prescribed; else one of those that are. */
@@ -55,7 +60,12 @@ export class Allowance {
     );
   }
 
-  private first(judge: (scope: Scope, i: number) => Outside | string): Objection {
+  private missing({ filters }: Scope): Objection {
+    const hash = filters.find((one) => !this.filters.includes(one));
+    return hash === undefined ? undefined : `the filter ${hash}, which must be installed first`;
+  }
+
+  private first(judge: (scope: Scope, i: number) => Outside | Objection): Objection {
     const reasons = new Set<string>();
     for (const [i, scope] of this.scopes.entries()) {
       const reason = judge(scope, i);

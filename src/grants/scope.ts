@@ -2,12 +2,13 @@
 // a detail says must hold at once; what it does not say is any. Of several details one must allow the whole of a thing.
 //
 //   {"type":"netd", "interfaces":["eth0"], "protocols":["tcp"], "addresses":["10.0.0.1"], "ports":[[8000,8099],443],
-//    "remotes":["10.0.0.0/8"], "transmit":["10.0.0.1"], "filter":"SHA-256", "packets_per_second":1000, "matches":8}
+//    "remotes":["10.0.0.0/8"], "transmit":["10.0.0.1"], "macs":["02:00:00:00:00:05"], "filter":"SHA-256",
+//    "packets_per_second":1000, "matches":8}
 //
 // Chains are narrowed by `intersect` alone, so nobody has to prove that a child is within its parent: what it says beyond
 // that has no effect.
 import * as v from "valibot";
-import { formatAddress } from "../wire/address.ts";
+import { formatAddress, formatLladdr, parseLladdr } from "../wire/address.ts";
 import { addressBits, networkOf, type Prefix, readPrefix, within } from "../wire/prefix.ts";
 import { PROTOCOLS, protocolName } from "../wire/protocol.ts";
 
@@ -22,6 +23,10 @@ const port = v.pipe(
 const prefix = v.pipe(
   v.string("prefixes such as 10.0.0.0/8"),
   v.check((text) => readPrefix(text) !== undefined, "prefixes such as 10.0.0.0/8"),
+);
+const mac = v.pipe(
+  v.string("MAC addresses such as 02:00:00:00:00:05"),
+  v.check((text) => parseLladdr(text)?.length === 6, "MAC addresses such as 02:00:00:00:00:05"),
 );
 const list = <const S extends v.GenericSchema>(item: S, expected: string) =>
   v.optional(v.pipe(v.array(item, expected), v.maxLength(LIST, `at most ${LIST} of them`)));
@@ -59,6 +64,7 @@ export const Detail = v.strictObject(
     ),
     remotes: list(prefix, "prefixes such as 10.0.0.0/8"),
     transmit: list(prefix, "prefixes such as 10.0.0.0/8"),
+    macs: list(mac, "MAC addresses such as 02:00:00:00:00:05"),
     filter: v.optional(v.pipe(v.string(digest), v.regex(/^[0-9a-f]{64}$/, digest))),
     packets_per_second: v.optional(count),
     matches: v.optional(count),
@@ -86,6 +92,8 @@ export interface Scope {
   readonly remotes: readonly Prefix[] | undefined;
   /** sources of flows that it begins, from any port */
   readonly transmit: readonly Prefix[] | undefined;
+  /** beside the card's own: what it may take by SetMac */
+  readonly macs: readonly string[] | undefined;
   /** hashes (filter/program.ts) of the receive filters that must all be installed */
   readonly filters: readonly string[];
   /** Infinity: any number */
@@ -126,7 +134,7 @@ export function joined(list: readonly Range[]): Range[] {
   return kept;
 }
 
-/** Flows begin from where it may have matches, if nothing else is said. */
+/** If nothing else is said, flows begin from where it may have matches, and who has not every address has no MAC of its own. */
 export function scopeOf(detail: Detail): Scope {
   const addresses = prefixes(detail.addresses);
   return {
@@ -136,6 +144,7 @@ export function scopeOf(detail: Detail): Scope {
     ports: detail.ports && joined(detail.ports.map((p) => (typeof p === "number" ? [p, p] : p))),
     remotes: prefixes(detail.remotes),
     transmit: prefixes(detail.transmit) ?? addresses,
+    macs: detail.macs?.map((text) => formatLladdr(parseLladdr(text)!)) ?? (addresses && []),
     filters: detail.filter === undefined ? [] : [detail.filter],
     packetsPerSecond: detail.packets_per_second ?? Number.POSITIVE_INFINITY,
     matches: detail.matches ?? Number.POSITIVE_INFINITY,
@@ -175,6 +184,7 @@ export function intersect(a: Scope, b: Scope): Scope | undefined {
     ports: commonRanges(a.ports, b.ports),
     remotes: commonPrefixes(a.remotes, b.remotes),
     transmit: commonPrefixes(a.transmit, b.transmit),
+    macs: commonNames(a.macs, b.macs),
     filters: [...new Set([...a.filters, ...b.filters])],
     packetsPerSecond: Math.min(a.packetsPerSecond, b.packetsPerSecond),
     matches: Math.min(a.matches, b.matches),
@@ -193,7 +203,9 @@ const inRanges = (list: readonly Range[] | undefined, at: number): boolean => {
 };
 
 /** The field of a scope that a thing is not within; undefined if it allows it. */
-export type Outside = "interfaces" | "protocols" | "addresses" | "ports" | "remotes" | "transmit" | undefined;
+export type Outside =
+  | ("interfaces" | "protocols" | "addresses" | "ports" | "remotes" | "transmit" | "macs")
+  | undefined;
 
 const outsideBoth = (scope: Scope, ifname: string, wanted: Wanted): Outside => {
   if (!anyOf(scope.interfaces, ifname)) return "interfaces";
@@ -214,6 +226,10 @@ export const outsideFlow = (scope: Scope, ifname: string, wanted: Wanted): Outsi
     ? outsideBoth(scope, ifname, wanted)
     : "transmit";
 
+/** Whether it may have this link-layer address. @param name as formatLladdr writes it */
+export const outsideMac = (scope: Scope, name: string): Outside =>
+  anyOf(scope.macs, name) ? undefined : "macs";
+
 const prefixText = ({ family, words, prefix: bits }: Prefix): string =>
   `${formatAddress(family, words)}${bits < addressBits(family) ? `/${bits}` : ""}`;
 
@@ -228,6 +244,7 @@ export function detailOf(scope: Scope): Record<string, unknown> {
     ports: scope.ports?.map(([from, to]) => (from === to ? from : [from, to])),
     remotes: texts(scope.remotes),
     transmit: texts(scope.transmit),
+    macs: scope.macs?.length === 0 && scope.addresses ? undefined : scope.macs?.toSorted(),
     filters: scope.filters.length > 0 ? scope.filters.toSorted() : undefined,
     packets_per_second: limit(scope.packetsPerSecond),
     matches: limit(scope.matches),

@@ -96,6 +96,7 @@ describe("each constraint of a detail: one that is read, one that is refused", (
     ["ports", [80, [8000, 8099]], [[8099, 8000]]],
     ["remotes", ["0.0.0.0/0"], ["anywhere"]],
     ["transmit", [], ["10.0.0.1/-1"]],
+    ["macs", ["02:00:00:00:00:05"], ["02:00:00:00:00"]],
     ["filter", "0f".repeat(32), "0F".repeat(32)],
     ["packets_per_second", 1, 0],
     ["matches", 1, 1.5],

@@ -7,6 +7,7 @@ import {
   intersect,
   isWithin,
   outsideFlow,
+  outsideMac,
   outsideMatch,
   scopeOf,
   type Wanted,
@@ -82,6 +83,26 @@ test("flows begin from the transmit sources, whatever the port; from the address
   ).toBeUndefined();
   expect(outsideFlow(scopeOf(detail({ remotes: ["192.0.2.128/25"] })), "eth0", flow)).toBe("remotes");
   expect(outsideFlow(scopeOf(detail({ protocols: ["udp"] })), "eth0", flow)).toBe("protocols");
+});
+
+test("a MAC of its own: those that are said; else any where every address is allowed, and none elsewhere", () => {
+  const [one, two] = ["02:00:00:00:00:01", "02:00:00:00:00:02"] as const;
+  const macs = (...details: Partial<Detail>[]) => {
+    const scope = details.map((said) => scopeOf(detail(said))).reduce((a, b) => intersect(a, b)!);
+    return [one, two].filter((mac) => outsideMac(scope, mac) === undefined);
+  };
+  expect(macs({})).toEqual([one, two]);
+  expect(macs({ macs: [] })).toEqual([]);
+  expect(macs({ addresses: ["10.0.0.1"] })).toEqual([]);
+  expect(macs({ addresses: ["10.0.0.1"], macs: ["02:00:00:00:00:01"] })).toEqual([one]);
+  expect(macs({ macs: ["02:00:00:00:00:02".toUpperCase()] })).toEqual([two]);
+  expect(macs({}, { macs: [two] })).toEqual([two]);
+  expect(macs({ macs: [one] }, { macs: [one, two] })).toEqual([one]);
+  expect(macs({ macs: [one] }, { addresses: ["10.0.0.1"] })).toEqual([]);
+  expect(detailOf(scopeOf(detail({ addresses: ["10.0.0.1"], macs: [two, one] })))["macs"]).toEqual([
+    one,
+    two,
+  ]);
 });
 
 test("nothing in common is nothing", () => {
@@ -194,6 +215,7 @@ test("within: what is equal or less, and nothing that is more in any field", () 
     { ports: [101] },
     { matches: 5 },
     { transmit: ["11.0.0.1"] },
+    { macs: ["02:00:00:00:00:01"] },
   ])
     expect(isWithin(scopeOf(detail({ ...inner, ...wider })), outer)).toBe(false);
   expect(detailOf(scopeOf(detail({ ports: [3, 1, 2], addresses: ["10.0.0.5/24", "10.0.0.9"] })))).toEqual({

@@ -244,6 +244,21 @@ describe("with a grant", () => {
     expect(rate(one)).toBe(0);
   });
 
+  test("a MAC of its own: those that the grant says; it goes with the grant", async () => {
+    const mac = "02:00:00:00:00:05";
+    const set = (text: string) => ({ SetMac: text });
+    const one = await client({ details: [detail({ addresses: [OWN], ports: [9150] })] });
+    expect(ask(one, set(mac)).Error).toEqual({ code: "not_granted", message: "not allowed by macs" });
+    expect(code(one, set(LAB_LLADDR))).toBe("OK"); // the card's
+    const jti = "7010";
+    await present(one, [await grant({ jti, details: [detail({ addresses: [OWN], macs: [mac] })] })]);
+    expect(code(one, set("02:00:00:00:00:06"))).toBe("not_granted");
+    expect(code(one, set(mac))).toBe("OK");
+    await publish([jti]);
+    expect(ended(one)).toMatchObject({ code: "revoked" });
+    expect(ask(one, '"WhoAmI"').Client.mac).toBe(LAB_LLADDR);
+  });
+
   test("a chain that was narrowed and handed on", async () => {
     const child = generateKey();
     const links = await handed(
@@ -441,21 +456,29 @@ describe("ends", () => {
 });
 
 describe("filters", () => {
-  test("matches that need one: only while it is installed for all that the client gets, and no other may be", async () => {
+  test("matches and flows that need one: only while it is installed for all that the client gets, and no other may be", async () => {
     const install = (accept: number) => ({
       InstallFilter: { direction: "Receive", program: [6, 0, 0, accept] },
     });
     const [whole, half] = [65535, 32767].map((k) => programHash([{ code: 6, jt: 0, jf: 0, k }]));
-    const one = await client({ details: [detail({ ports: [[9600, 9609]], filter: whole })] });
+    const one = asker();
+    await present(one, [await grant({ details: [detail({ ports: [[9600, 9609]], filter: whole })] })]);
+    const fd = one.channel(control, "nd0");
+    const refused = rig.counts().drops["claim_refused"]!;
+    send(fd, OWN, 40300);
+    await until("the drop", () => rig.counts().drops["claim_refused"] === refused + 1);
     expect(ask(one, addMatch(OWN, 9600)).Error.message).toContain(
       `the filter ${whole}, which must be installed first`,
     );
     expect(code(one, install(32767))).toBe("not_granted");
     expect(code(one, install(65535))).toBe("OK");
     expect(code(one, addMatch(OWN, 9600))).toBe("OK");
+    send(fd, OWN, 40301);
+    await until("its claim", () => claims(one) === 1);
     one.send(control, JSON.stringify({ RemoveFilter: { direction: "Receive" } }));
     one.hear();
     expect(ports(one)).toEqual([]);
+    expect(claims(one)).toBe(0);
     const two = await client({ details: [detail({ filter: half })] });
     expect(code(two, install(65535))).toBe("not_granted");
   });
