@@ -177,6 +177,18 @@ describe("with a grant", () => {
     expect(ask(one, addMatch(OWN, 9002, { protocol: 17 })).Error.message).toBe("not allowed by ports");
   });
 
+  test("only on the cards that it says", async () => {
+    const one = asker();
+    const elsewhere = [detail({ interfaces: ["nd9"] }), detail({ interfaces: ["eth0"], ports: [9050] })];
+    expect(await present(one, [await grant({ details: elsewhere })])).toBe("Granted");
+    expect(code(one, CHANNEL)).toBe("not_granted");
+    const here = detail({ interfaces: ["nd9", "nd0"], addresses: [OWN], ports: [9051] });
+    expect(await present(one, [await grant({ details: [here] })])).toBe("Granted");
+    one.channel(control, "nd0");
+    expect(code(one, addMatch(OWN, 9051))).toBe("OK");
+    expect(code(one, addMatch(OWN, 9050))).toBe("not_granted");
+  });
+
   test("groups, remotes, other families, and so many matches as it says", async () => {
     const details = [
       detail({ addresses: ["224.0.0.0/4"], ports: [5353] }),
@@ -485,27 +497,32 @@ describe("filters", () => {
 });
 
 describe("the client library", () => {
-  const options = () => ({
+  const sockets = () => readdirSync(scratch.path).filter((name) => name.startsWith("netd-client-"));
+  const options = (pipe: "unix" | "memif" = "unix") => ({
     interface: "nd0",
     server: control,
     directory: scratch.path,
-    pipe: "unix" as const,
+    pipe,
   });
 
-  test("presents a grant, and says why it has lost its channel", async () => {
-    const chain = [await grant({ jti: "7300", details: [detail({ protocols: ["udp"], ports: [9700] })] })];
-    const channel = await attach({ ...options(), grant: { chain, key: holder } });
-    await channel.listen({ proto: "udp", port: 9700 });
-    await expect(channel.listen({ proto: "udp", port: 9701 })).rejects.toThrow(
-      "not_granted (not allowed by ports)",
-    );
-    const ready = channel.ready();
-    await publish(["7001", "7100", "7300"]);
-    await expect(ready).rejects.toThrow("grant: revoked (it was revoked (7300))");
-    expect(() => channel.alive()).toThrow("revoked");
-    channel.close();
-    expect(readdirSync(scratch.path).filter((name) => name.startsWith("netd-client-"))).toEqual([]);
-  });
+  test.each(["unix", "memif"] as const)(
+    "presents a grant, and says why it has lost its channel: %s",
+    async (pipe) => {
+      const jti = { unix: "7300", memif: "7301" }[pipe];
+      const chain = [await grant({ jti, details: [detail({ protocols: ["udp"], ports: [9700] })] })];
+      const channel = await attach({ ...options(pipe), grant: { chain, key: holder } });
+      await channel.listen({ proto: "udp", port: 9700 });
+      await expect(channel.listen({ proto: "udp", port: 9701 })).rejects.toThrow(
+        "not_granted (not allowed by ports)",
+      );
+      const ready = channel.ready();
+      await publish(["7001", "7100", jti]);
+      await expect(ready).rejects.toThrow(`grant: revoked (it was revoked (${jti}))`);
+      expect(() => channel.alive()).toThrow("revoked");
+      channel.close();
+      await until("its socket to be gone", () => sockets().length === 0); // a question may be open
+    },
+  );
 
   test("a grant that ends beside what goes on ends nothing", async () => {
     policy("[[allow]]\nuids = [0]\n");
@@ -528,7 +545,7 @@ describe("the client library", () => {
     await expect(attach({ ...options(), grant: { chain, key: generateKey() } })).rejects.toThrow(
       "wrong_holder",
     );
-    expect(readdirSync(scratch.path).filter((name) => name.startsWith("netd-client-"))).toEqual([]);
+    expect(sockets()).toEqual([]);
   });
 });
 
