@@ -63,6 +63,9 @@ export interface SwitchParts {
   wake(): void;
 }
 
+/** Between functions of filters that are made, each of which takes some tenths of one: whoever installs many slows nobody much. */
+const MAKE_MS = 2;
+
 export class Switch {
   /** Drops by reason, since the last look. */
   readonly tally: Int32Array = new Int32Array(dropNames.length);
@@ -84,6 +87,8 @@ export class Switch {
   private readonly wake: () => void;
   private asked = 0;
   private second = 0;
+  /** When the next function of a filter may be made: milliseconds. */
+  private makeAt = 0;
 
   constructor(parts: SwitchParts) {
     const { link, table, accounts, netbase, transmit, solicitor, recorder, requests } = parts;
@@ -228,7 +233,6 @@ export class Switch {
       this.wake();
     }
     this.settle();
-    this.core.judge?.programs.make();
     return received;
   }
 
@@ -250,6 +254,7 @@ export class Switch {
       outbound.fragments.leave(i);
     }
     if (this.waiting.asked > 0) this.neighbours();
+    if (milliseconds >= this.makeAt && this.core.judge?.programs.make()) this.makeAt = milliseconds + MAKE_MS;
     if (Math.trunc(milliseconds / 1000) !== this.second) {
       this.second = Math.trunc(milliseconds / 1000);
       this.held.tick();
@@ -273,7 +278,10 @@ export class Switch {
   /** Whether something waits that no fd tells of: the loop should not sleep for long. */
   get waits(): boolean {
     return (
-      this.waiting.asked > 0 || this.inbound.fragments.waiting > 0 || this.outbound.fragments.waiting > 0
+      this.waiting.asked > 0 ||
+      this.inbound.fragments.waiting > 0 ||
+      this.outbound.fragments.waiting > 0 ||
+      this.core.judge?.programs.isDue === true
     );
   }
 

@@ -125,7 +125,9 @@ test(`clients' filters and a model, seed ${SEED}`, () => {
   for (const end = performance.now() + SECONDS * 1000; performance.now() < end || steps < 1500; steps++) {
     if (r.below(3) === 0) change();
     got += receive();
+    world.tick(2); // a function more, if there is one to be made
     sent += send();
+    world.tick(2);
     if (steps % 50 === 0) world.filters.reclaim();
   }
   console.log(`${steps} steps: ${got} received, ${sent} sent`);

@@ -71,6 +71,11 @@ export class Programs {
     };
   }
 
+  /** Whether there may be something to make. */
+  get isDue(): boolean {
+    return this.making !== 0 || this.looking !== 0 || this.words[H_SHAPES] !== this.shapes;
+  }
+
   /**
    * Between batches: makes at most one function, of a shape's part, or runs one for the first time, which takes as long.
    * Returns whether there is more to do.
