@@ -4,7 +4,14 @@ import { pcapCompile } from "../../ffi/libpcap.ts";
 import { decode, type Program } from "../../src/filter/program.ts";
 import { PART } from "../../src/filter/source.ts";
 import { Counts } from "../../src/switch/filters/counts.ts";
-import { filterBytes, filterLayout, RECEIVE, ROW_SHAPE, rowOf } from "../../src/switch/filters/layout.ts";
+import {
+  filterBytes,
+  filterLayout,
+  H_FILTERS,
+  RECEIVE,
+  ROW_SHAPE,
+  rowOf,
+} from "../../src/switch/filters/layout.ts";
 import { Programs } from "../../src/switch/filters/programs.ts";
 import { FilterWriter } from "../../src/switch/filters/writer.ts";
 import { parseIPv4 } from "../../src/wire/address.ts";
@@ -76,4 +83,14 @@ test("where there is no room for texts, programs are interpreted; where others g
   for (const i of compiled) writer.remove(i, 0, RECEIVE);
   expect(writer.put(0, 0, RECEIVE, shape(100))).toBe(true);
   expect(isCompiled(0)).toBe(true);
+});
+
+test("how many filters there are stands in the header, whatever takes whose place", () => {
+  const { writer } = setUp(8);
+  const program: Program = [{ code: 0x06, jt: 0, jf: 0, k: 1 }];
+  for (const slot of [0, 1, 2, 1]) writer.put(slot, 0, RECEIVE, program);
+  expect(writer.words[H_FILTERS]).toBe(3);
+  writer.remove(1, 0, RECEIVE);
+  expect(writer.remove(1, 0, RECEIVE)).toBe(false);
+  expect(writer.words[H_FILTERS]).toBe(2);
 });

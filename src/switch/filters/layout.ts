@@ -1,7 +1,7 @@
 // Clients' filters in shared memory: where everything lies, in words. Written by the control Worker alone (writer.ts), read
 // by the net Workers (judge.ts) and whoever shows it. All from the capacity alone.
 //
-//   header      how many shapes there have been
+//   header      how many shapes there have been, and filters there are
 //   of clients  2 words a client: the rows of the filters for what it gets, and for what it sends; 0 none
 //   of entries  a word an entry of the switch table: the row of a match's filter
 //   rows        16 words a filter, numbered from 1: one cache line
@@ -20,6 +20,7 @@ import type { SwitchCapacity } from "../boot.ts";
 import { numberCount } from "../table/layout.ts";
 
 export const H_SHAPES = 0; // stamp of the newest shape
+export const H_FILTERS = 1; // how many filters there are
 
 export const RECEIVE = 0;
 export const TRANSMIT = 1;

@@ -14,6 +14,7 @@ import {
   GROUP_PORTS,
   GROUP_WORDS,
   GROUPS,
+  H_FILTERS,
   H_SHAPES,
   hashGroup,
   placeOf,
@@ -210,6 +211,7 @@ export class FilterWriter {
     words[at + ROW_SHAPE] = use?.shape ?? 0;
     words[at + ROW_STAMP] = use?.stamp ?? 0;
     this.textOf[row] = use && text;
+    words[H_FILTERS]!++;
     return row;
   }
 
@@ -243,6 +245,7 @@ export class FilterWriter {
     const { words, layout, epochs, shapes } = this;
     const at = rowOf(layout, row);
     Atomics.store(words, at + ROW_ID, 0);
+    words[H_FILTERS]!--;
     this.retireBlock(words[at + ROW_PROGRAM]!);
     const text = this.textOf[row];
     const use = text === undefined ? undefined : shapes.get(text);
