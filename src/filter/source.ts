@@ -82,11 +82,14 @@ interface Form {
   readonly label?: string;
 }
 
-/** Where a jump to an instruction leads: not to another jump. */
-function landing(program: Program, to: number): number {
-  let at = to;
-  while (program[at]!.code === (BPF_JMP | BPF_JA)) at += 1 + program[at]!.k;
-  return at;
+/** By instruction: where a jump to it leads, which is not to another jump. */
+function landings(program: Program): Uint16Array {
+  const landing = new Uint16Array(program.length);
+  for (let at = program.length - 1; at >= 0; at--) {
+    const { code, k } = program[at]!;
+    landing[at] = code === (BPF_JMP | BPF_JA) ? landing[at + 1 + k]! : at;
+  }
+  return landing;
 }
 
 class Source {
@@ -94,17 +97,21 @@ class Source {
   private readonly program: Program;
   private readonly known: Knowledge;
   private readonly needed: Float64Array;
+  private readonly landing: Uint16Array;
   private readonly scratch: readonly number[];
   private readonly align: Alignment;
   private readonly form: Form;
   /** Targets of jumps within a part, and from one to another. */
   private readonly labels = new Set<number>();
   private readonly entries = new Set<number>();
+  /** Parts that lead to others. */
+  private readonly left = new Set<number>();
 
   constructor(program: Program, align: Alignment, form: Form) {
     this.program = program;
     this.known = analyse(program, align);
     this.needed = neededBytes(program);
+    this.landing = landings(program);
     this.scratch = [...scratchOf(program)];
     this.align = align;
     this.form = form;
@@ -116,7 +123,7 @@ class Source {
 
   /** By instruction; none where nobody comes. */
   private statements(): (string | undefined)[] {
-    const { program, needed } = this;
+    const { program, needed, landing } = this;
     /** Bytes that every way to an instruction has found to be there. */
     const found = new Float64Array(program.length).fill(Number.POSITIVE_INFINITY);
     found[0] = 0;
@@ -132,10 +139,10 @@ class Source {
       const isEnd = (instruction.code & 0x07) === BPF_RET;
       const jumps = targetsOf(instruction, at);
       const falls = jumps.length === 0 && !isEnd;
-      for (const to of falls ? [at + 1] : jumps.map((target) => landing(program, target)))
+      for (const to of falls ? [at + 1] : jumps.map((target) => landing[target]!))
         if (falls || this.verdictAt(to) === undefined) found[to] = Math.min(found[to]!, known);
       const isLast = falls && this.partOf(at) !== this.partOf(at + 1);
-      return `${check}${this.statement(instruction, at)}${isLast ? `\n${this.leave(at + 1)}` : ""}`;
+      return `${check}${this.statement(instruction, at)}${isLast ? `\n${this.leave(this.partOf(at), at + 1)}` : ""}`;
     });
   }
 
@@ -146,10 +153,14 @@ class Source {
     const isIn = (at: number) => from <= at && at < end;
     const first = statements.findIndex((statement, at) => isIn(at) && statement !== undefined);
     const cases = [...entries].filter((at) => isIn(at) && at !== first);
-    const before = (word: number) => (part === 0 ? "0" : `s[${word}]`);
-    const lines = [`let a = ${before(0)}, x = ${before(1)}, h = ${before(2)};`, "const i = off >> 2;"];
-    if (scratch.length > 0)
-      lines.push(`let ${scratch.map((k) => `m${k} = ${before(S_SCRATCH + k)}`).join(", ")};`);
+    const state = ["a", "x", "h", ...scratch.map((k) => `m${k}`)];
+    const words = [0, 1, 2, ...scratch.map((k) => S_SCRATCH + k)];
+    const isLeft = this.left.has(part);
+    const lines = [
+      `let ${state.map((one, n) => `${one} = ${part === 0 ? 0 : `s[${words[n]}]`}`).join(", ")};`,
+    ];
+    lines.push("const i = off >> 2;");
+    if (isLeft) lines.push("out: {");
     const blocks = new Set([...labels].filter(isIn)).union(new Set(cases));
     for (const label of [...blocks].sort((one, other) => other - one)) lines.push(`b${label}: {`);
     if (cases.length > 0)
@@ -158,6 +169,7 @@ class Source {
       if (blocks.has(at)) lines.push("}");
       if (statements[at]) lines.push(statements[at]!);
     }
+    if (isLeft) lines.push("}", ...state.map((one, n) => `s[${words[n]}] = ${one};`), "return -1 - e;");
     return lines.join("\n");
   }
 
@@ -170,19 +182,20 @@ class Source {
     return code === (BPF_RET | BPF_K) ? `${k >>> 0}` : undefined;
   }
 
-  /** On to an instruction of a later part. */
-  private leave(to: number): string {
+  /** From one part to an instruction of a later one. */
+  private leave(part: number, to: number): string {
+    this.left.add(part);
     this.entries.add(to);
-    const kept = this.scratch.map((k) => `s[${S_SCRATCH + k}] = m${k}; `).join("");
-    return `{ s[0] = a; s[1] = x; s[2] = h; ${kept}return ${-1 - to}; }`;
+    return `{ e = ${to}; break out; }`;
   }
 
   /** From one instruction to another; nothing where it comes next anyway. */
   private go(from: number, target: number): string {
-    const to = landing(this.program, target);
+    const to = this.landing[target]!;
     const verdict = this.verdictAt(to);
     if (verdict !== undefined) return this.answer(verdict);
-    if (this.partOf(from) !== this.partOf(to)) return this.leave(to);
+    const part = this.partOf(from);
+    if (part !== this.partOf(to)) return this.leave(part, to);
     if (to === from + 1) return "";
     this.labels.add(to);
     return `break b${to};`;

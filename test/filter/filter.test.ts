@@ -188,7 +188,7 @@ test("the source of a program is made of integers and our own words", () => {
       .join()
       .match(/[a-zA-Z_.]+/g)!;
     const allowed =
-      /^(let|if|return|break|switch|case|a|x|h|i|m|b|e|p|s|u|w|len|off|meta.netOff|place|const|true|Math.imul)$/;
+      /^(let|if|return|break|switch|case|a|x|h|i|m|b|e|p|s|u|w|len|off|out|meta.netOff|place|const|true|Math.imul)$/;
     for (const word of words) expect(word.replace(/\d+$/, "")).toMatch(allowed);
   }
 });
