@@ -1,17 +1,30 @@
 // Frame memory: what the frames of one link lie in. A shared WebAssembly.Memory, because that is memory which never
 // moves, whose address C may keep, which any Worker can be sent, and which SIMD code can sum (src/wire/simd.ts).
 // It is freed when nobody refers to it any more; `release` gives its pages back at once.
+//
+//   | frames of the link | clients' memory (src/link/memif/window.ts) | regions (views.ts) | scratch |
 import { libc } from "../../ffi/libc.ts";
 import { type Pointer, ptr } from "../../ffi/memory.ts";
 
 const PAGE = 65536;
-const SCRATCH = 4096;
+const SCRATCH = 4 * PAGE;
 const MADV_DONTNEED = 4;
 const MADV_HUGEPAGE = 14;
 const MADV_POPULATE_WRITE = 23;
 
-/** Where the last SCRATCH bytes of it are: nobody's frames, but the net Worker's own, for what it tells WebAssembly. */
+/** Where its scratch begins, and everything else ends. */
 export const scratchOf = (memory: WebAssembly.Memory): number => memory.buffer.byteLength - SCRATCH;
+
+const taken = new WeakMap<WebAssembly.Memory, number>();
+
+/** Bytes of it that are the caller's for good, for what this thread tells WebAssembly: where they begin, at a cache line. */
+export function scratch(memory: WebAssembly.Memory, bytes: number): number {
+  const from = taken.get(memory) ?? 0;
+  const end = from + Math.ceil(bytes / 64) * 64;
+  if (end > SCRATCH) throw new RangeError(`${bytes} bytes of scratch: ${SCRATCH - from} are left`);
+  taken.set(memory, end);
+  return scratchOf(memory) + from;
+}
 
 /**
  * At least `all` bytes of zeroed memory, the first `bytes` of it present at once, in huge pages where the kernel gives them.

@@ -2,7 +2,8 @@
 // one sendmmsg a client, or copied to its rings. What a channel has no room for is that client's loss alone.
 //
 // `head`, `tail` and `next` are lists of queue places by client slot; `touched` are the clients that have one.
-import { Batch } from "../link/link.ts";
+import type { Batch } from "../link/link.ts";
+import { frameBatch } from "../link/memif/ring.ts";
 import { GONE, Sender } from "../link/uds.ts";
 import { type Accounts, TO_BYTES, TO_PACKETS } from "./account.ts";
 import { Drop } from "./drops.ts";
@@ -21,7 +22,7 @@ export class Deliver {
   private readonly table: TableReader;
   private readonly accounts: Accounts;
   readonly ports: Ports;
-  private readonly batch = new Batch(BURST);
+  private readonly batch: Batch;
   private readonly sender: Sender;
   private readonly onGone: (slot: number) => void;
   private readonly head: Int32Array;
@@ -45,6 +46,7 @@ export class Deliver {
     this.table = table;
     this.ports = ports;
     this.accounts = accounts;
+    this.batch = frameBatch(ports.memory);
     this.sender = new Sender(BURST, base);
     this.onGone = onGone;
     this.head = new Int32Array(clients).fill(-1);

@@ -5,10 +5,19 @@
 //   locks   16 words a client, a cache line, which all net Workers write: 0 taken by
 import { libc } from "../../ffi/libc.ts";
 import { ptr } from "../../ffi/memory.ts";
-import { BATCH, Batch } from "../link/link.ts";
+import type { Batch } from "../link/link.ts";
 import { MODE_IP } from "../link/memif/message.ts";
 import { type PortPlace, PortReader } from "../link/memif/port.ts";
-import { FromClient, makeReceive, type Mapped, type Receive, ToClient } from "../link/memif/ring.ts";
+import {
+  frameBatch,
+  FromClient,
+  makeReceive,
+  makeTransmit,
+  type Mapped,
+  type Receive,
+  ToClient,
+  type Transmit,
+} from "../link/memif/ring.ts";
 import { etherType, ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6 } from "../wire/ether.ts";
 
 const LOCK_WORDS = 16;
@@ -72,6 +81,7 @@ export class Ports {
   /** Those that frames come from. */
   readonly all: Port[] = [];
   readonly receive: Receive;
+  private readonly transmit: Transmit;
   private readonly reader: PortReader;
   readonly memory: WebAssembly.Memory;
   private readonly words: Int32Array;
@@ -79,7 +89,7 @@ export class Ports {
   private readonly mark: number;
   private readonly bySerial = new Map<number, Port>();
   private readonly bySlot: (Port | undefined)[];
-  private readonly part = new Batch(BATCH);
+  private readonly part: Batch;
   private version = 0;
 
   /** @param ports, locks regions' memory; @param worker this net Worker's number */
@@ -93,6 +103,8 @@ export class Ports {
     this.reader = new PortReader(ports);
     this.memory = memory;
     this.receive = makeReceive(memory);
+    this.transmit = makeTransmit(memory);
+    this.part = frameBatch(memory);
     this.words = new Int32Array(memory.buffer);
     this.locks = new Int32Array(locks);
     this.mark = worker + 1;
@@ -127,7 +139,7 @@ export class Ports {
     return this.bySlot[slot];
   }
 
-  /** Copies `batch.off/len[0..n)`, BATCH at most, to the client; returns how many it had room for. Frames of one flow stay in order. */
+  /** Copies a batch (frameBatch), of BATCH at most, to the client; returns how many it had room for. Frames of one flow stay in order. */
   deliver(port: Port, batch: Batch): number {
     if (port.to.length === 0) return 0;
     if (port.isIp) this.strip(batch);
@@ -137,7 +149,7 @@ export class Ports {
   }
 
   private hand(port: Port, ring: number, batch: Batch): number {
-    const sent = port.to[ring]!.transmit(batch);
+    const sent = this.transmit(port.to[ring]!, batch);
     for (let i = 0; i < sent; i++) this.bytes += batch.len[i]!;
     if (sent > 0) port.wake(ring);
     return sent;

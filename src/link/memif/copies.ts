@@ -1,98 +1,136 @@
-// A batch of frames taken from a client's ring in one call, with SIMD: a small WebAssembly function, written out in bytes as
-// wire/simd.ts's is. In JavaScript a frame of 64 bytes takes 20 ns, since every word is a load, a store, two shifts and two
-// checks; here 6, descriptor included.
+// A batch of frames taken from a client's ring, or given to it, in one call, with SIMD (wire/wasm.ts). In JavaScript a frame of
+// 64 bytes takes 20 ns, since every word is a load, a store, two shifts and two checks; here 6, descriptor included.
 //
-//   take(descriptors, mask, cursor, n, offs, lens, room, word, start, size) -> i32
-//     descriptors of a ring (ring.ts) from `cursor` on, `n` of them; frame i goes to where the word offs + 4 i says, and its
-//     length to lens + 4 i. It ends before the first descriptor whose first word is not `word`, that is of another region or
-//     one part of several; that has less than LEAST bytes or more than `room` + LEAST; or that is not within the region,
-//     which is `size` bytes at `start`. Returns how many it took.
-//
-// Every word of the client's is loaded once. 32 bytes are copied at a time, and a frame's last 32 once more, so that nothing
-// behind its end is read or written.
+// Both end before the first frame that is not the usual one: whose descriptor (ring.ts) is of another region or one part of
+// several, that has less than LEAST bytes or too many, or that is not within the region. Every word of the client's is loaded
+// once. 32 bytes are copied at a time, and a frame's last 32 once more, so that nothing behind its end is read or written.
+import { BATCH } from "../link.ts";
 import {
-  ADD,
-  AND,
-  binary,
-  constant,
-  get,
-  I32,
-  LOAD,
-  load32,
-  OVER,
-  set,
-  SHIFT,
-  STORE,
-  store32,
-  SUB,
-  UNLIKE,
-  UP_FROM,
-  UP_TO,
+  add,
+  all,
+  type Code,
+  copyBytes,
+  Func,
+  isBelow,
+  isSame,
+  isUnlike,
+  isUpTo,
+  load,
+  type Local,
+  type Operand,
+  repeat,
+  repeatAll,
+  shl,
+  shr,
+  store,
+  sub,
+  vector,
+  when,
 } from "../../wire/wasm.ts";
 
-const [DESCRIPTORS, MASK, CURSOR, N, OFFS, LENS, ROOM, WORD, START, SIZE] = [
-  0, 1, 2, 3, 4, 5, 6, 7, 8, 9,
-] as const;
-const [I, D, LENGTH, OFFSET, TO, FROM, STOP] = [10, 11, 12, 13, 14, 15, 16] as const; // locals
+/** Shortest frame that they take. */
 const LEAST = 32;
+/** From here on the C library's copy is worth its call: its registers are wider. */
+const LONG = 1000;
+const DESCRIPTOR = 16;
+/** From a batch's offsets to its lengths: frameBatch's. */
+const LENS = BATCH * 4;
 
-const [BLOCK, LOOP, END] = [0x02, 0x03, 0x0b];
-const VOID = 0x40;
-const branchIf = (depth: number): number[] => [0x0d, depth];
-const move = (offset: number): number[] => [
-  ...get(TO),
-  ...get(FROM),
-  ...LOAD,
-  0,
-  offset,
-  ...STORE,
-  0,
-  offset,
-];
-const advance = (local: number, by: number): number[] => [...get(local), ...constant(by), ADD, ...set(local)];
-const word = (base: number): number[] => [...get(base), ...get(I), ...constant(2), SHIFT, ADD];
+/**
+ * @param descriptors where the first is; `n` of them, one behind the other @param batch where its offsets are
+ * @param room bytes that a frame may have at most @param region its number; `size` bytes from `start` on
+ * @returns how many frames
+ */
+export type Copies = (
+  descriptors: number,
+  n: number,
+  batch: number,
+  room: number,
+  region: number,
+  start: number,
+  size: number,
+) => number;
+const NAMES = ["d", "n", "p", "room", "region", "start", "size"] as const;
 
-const body: number[] = [
-  ...[1, 7, I32],
-  ...[BLOCK, VOID, LOOP, VOID], // a frame
-  ...[...get(I), ...get(N), UP_FROM, ...branchIf(1)],
-  ...[
-    ...get(CURSOR),
-    ...get(I),
-    ADD,
-    ...get(MASK),
-    AND,
-    ...constant(4),
-    SHIFT,
-    ...get(DESCRIPTORS),
-    ADD,
-    ...set(D),
-  ],
-  ...[...get(D), ...load32(0), ...get(WORD), UNLIKE, ...branchIf(1)],
-  ...[...get(D), ...load32(4), ...set(LENGTH), ...get(D), ...load32(8), ...set(OFFSET)],
-  ...[...get(LENGTH), ...constant(LEAST), SUB, ...get(ROOM), OVER, ...branchIf(1)],
-  ...[...get(OFFSET), ...get(SIZE), OVER, ...branchIf(1)],
-  ...[...get(LENGTH), ...get(SIZE), ...get(OFFSET), SUB, OVER, ...branchIf(1)],
-  ...[...word(LENS), ...get(LENGTH), ...store32(0)],
-  ...[...get(START), ...get(OFFSET), ADD, ...set(FROM), ...word(OFFS), ...load32(0), ...set(TO)],
-  ...[...get(TO), ...get(LENGTH), ADD, ...set(STOP)],
-  ...[LOOP, VOID, ...move(0), ...move(16), ...advance(TO, 32), ...advance(FROM, 32)],
-  ...[...get(TO), ...constant(32), ADD, ...get(STOP), UP_TO, ...branchIf(0), END],
-  // from += stop - to - 32, to = stop - 32
-  ...[...get(FROM), ...get(STOP), ADD, ...get(TO), SUB, ...constant(32), SUB, ...set(FROM)],
-  ...[...get(STOP), ...constant(32), SUB, ...set(TO), ...move(0), ...move(16)],
-  ...[...advance(I, 1), 0x0c, 0, END, END],
-  ...[...get(I), END],
-];
-
-type Numbers = [number, number, number, number, number, number, number, number, number, number];
-export type Take = (...parameters: Numbers) => number;
-
-/** `take` over this memory; `room` is as it is called: a frame's most bytes less LEAST_COPY. */
-export function makeTake(memory: WebAssembly.Memory): Take {
-  const module = new WebAssembly.Module(binary(memory, 10, 1, body));
-  return new WebAssembly.Instance(module, { m: { m: memory } }).exports["f"] as Take;
+/** Copies LEAST bytes or more; the three are used up. */
+function copy(to: Local, from: Local, length: Operand, stop: Local): Code {
+  const move = (offset: number) => vector.store(to, vector.load(from, offset), offset);
+  const advance = (by: number) => all(to.by(by), from.by(by));
+  const block = all(move(0), move(16), move(32), move(48), advance(64));
+  const isLeft = (bytes: number) => isBelow(add(to, bytes), stop);
+  return all(
+    stop.set(add(to, length)),
+    when(isLeft(64), repeat(block, isLeft(64))),
+    when(isLeft(LEAST), all(move(0), move(16), advance(LEAST))),
+    // What is left over: the last LEAST bytes, a part of them again.
+    from.by(sub(sub(stop, LEAST), to)),
+    to.set(sub(stop, LEAST)),
+    all(move(0), move(16)),
+  );
 }
 
-/** Shortest frame that it takes. */
-export const LEAST_COPY: number = LEAST;
+/** From a ring, to where the batch says; its lengths are set. */
+export function makeTake(memory: WebAssembly.Memory): Copies {
+  const f = new Func(...NAMES);
+  const { d, n, p, room, region, start, size } = f.parameters;
+  const { begin, end, most, length, offset, to, from, stop } = f.locals(
+    ...(["begin", "end", "most", "length", "offset", "to", "from", "stop"] as const),
+  );
+  const frames = repeatAll(
+    all(length.set(load(d, 4)), offset.set(load(d, 8))),
+    [
+      isSame(load(d), region),
+      isUpTo(sub(length, LEAST), most),
+      isUpTo(offset, size),
+      isUpTo(length, sub(size, offset)),
+    ],
+    all(
+      store(p, length, LENS),
+      from.set(add(start, offset)),
+      to.set(load(p)),
+      when(isBelow(length, LONG), copy(to, from, length, stop), copyBytes(to, from, length)),
+      d.by(DESCRIPTOR),
+      p.by(4),
+    ),
+    isUnlike(p, end),
+  );
+  const body = all(
+    begin.set(p),
+    end.set(add(p, shl(n, 2))),
+    most.set(sub(room, LEAST)),
+    region.set(shl(region, 16)),
+    when(n, frames),
+  );
+  return f.over(memory, body, shr(sub(p, begin), 2)) as Copies;
+}
+
+/** To a ring's empty buffers, from where the batch says; `room` is not looked at. */
+export function makeGive(memory: WebAssembly.Memory): Copies {
+  const f = new Func(...NAMES);
+  const { d, n, p, region, start, size } = f.parameters;
+  const { begin, end, length, space, offset, to, from, stop } = f.locals(
+    ...(["begin", "end", "length", "space", "offset", "to", "from", "stop"] as const),
+  );
+  const frames = repeatAll(
+    all(length.set(load(p, LENS)), space.set(load(d, 4)), offset.set(load(d, 8))),
+    [
+      isSame(shr(load(d), 16), region),
+      isUpTo(LEAST, length),
+      isUpTo(length, space),
+      isUpTo(offset, size),
+      isUpTo(space, sub(size, offset)),
+    ],
+    all(
+      store(d, shl(region, 16)),
+      store(d, length, 4),
+      to.set(add(start, offset)),
+      from.set(load(p)),
+      when(isBelow(length, LONG), copy(to, from, length, stop), copyBytes(to, from, length)),
+      d.by(DESCRIPTOR),
+      p.by(4),
+    ),
+    isUnlike(p, end),
+  );
+  const body = all(begin.set(p), end.set(add(p, shl(n, 2))), when(n, frames));
+  return f.over(memory, body, shr(sub(p, begin), 2)) as Copies;
+}

@@ -8,9 +8,9 @@
 //   M2S, server to client   the client offers empty buffers by head; we fill them from tail on, and write tail
 // So the server writes tail, and the lengths and flags of M2S descriptors. Cursors are free-running u16.
 // A ring whose cursors or descriptors cannot be true is `broken`: the client is sent away.
-import { Batch } from "../link.ts";
-import { scratchOf } from "../../mem/frames.ts";
-import { LEAST_COPY, makeTake } from "./copies.ts";
+import { BATCH, Batch } from "../link.ts";
+import { scratch } from "../../mem/frames.ts";
+import { type Copies, makeGive, makeTake } from "./copies.ts";
 import type { RingPlace } from "./session.ts";
 
 export const COOKIE = 0x3e31f20;
@@ -195,45 +195,61 @@ export class FromClient extends Side {
 
 export type Receive = (ring: FromClient, batch: Batch, max: number, room: number, skip: number) => void;
 
-/**
- * FromClient.receive into a batch that lies in the same memory (frameBatch): frames of one part in the ring's first region, all
- * at once (copies.ts); from the first that is anything else on it is FromClient.rest's.
- */
+/** Frames of one part in the ring's first region, all at once: how many that is of `n` from the ring's cursor on. */
+function many(copies: Copies, ring: Side, { off }: Batch, n: number, room: number): number {
+  const { base, size, cursor, region, mapped } = ring;
+  const at = cursor & (size - 1);
+  const start = mapped.offs[region]!;
+  const bytes = mapped.bytes[region]!;
+  const first = (base + DESCRIPTORS) << 2;
+  const batch = off.byteOffset;
+  const run = Math.min(n, size - at);
+  const done = copies(first + (at << 4), run, batch, room, region, start, bytes);
+  return done < run || run === n
+    ? done
+    : done + copies(first, n - run, batch + run * 4, room, region, start, bytes);
+}
+
+/** FromClient.receive into a batch that lies in the same memory (frameBatch): its `rest` begins where `many` ends. */
 export function makeReceive(memory: WebAssembly.Memory): Receive {
   const take = makeTake(memory);
   return (ring, batch, max, room, skip) => {
-    const { off, len } = batch;
+    const { off } = batch;
     batch.n = 0;
     if (ring.broken !== "") return;
     const ready = ring.ready();
     const most = ready < max ? ready : max;
     if (most === 0) return;
-    const { cursor, region, mapped } = ring;
     if (skip !== 0) for (let i = 0; i < most; i++) off[i]! += skip;
-    const n = take(
-      (ring.base + DESCRIPTORS) << 2,
-      ring.size - 1,
-      cursor,
-      most,
-      off.byteOffset,
-      len.byteOffset,
-      room - LEAST_COPY,
-      region << 16,
-      mapped.offs[region]!,
-      mapped.bytes[region]!,
-    );
+    const n = many(take, ring, batch, most, room);
     if (skip !== 0) for (let i = 0; i < most; i++) off[i]! -= skip;
     batch.n = n;
-    if (n > 0) ring.publish(cursor + n);
+    if (n > 0) ring.publish(ring.cursor + n);
     if (n < most) ring.rest(batch, max, room, skip, ready - n, ring.cursor);
   };
 }
 
-/** A batch in the scratch of a link's memory (mem/frames.ts). */
-export function frameBatch(memory: WebAssembly.Memory, size: number): Batch {
-  const at = scratchOf(memory);
+export type Transmit = (ring: ToClient, batch: Batch) => number;
+
+/** ToClient.transmit of a batch that lies in the same memory: its `rest` begins where `many` ends. */
+export function makeTransmit(memory: WebAssembly.Memory): Transmit {
+  const give = makeGive(memory);
+  return (ring, batch) => {
+    if (ring.broken !== "") return 0;
+    const ready = ring.ready();
+    const most = ready < batch.n ? ready : batch.n;
+    if (most === 0) return 0;
+    const n = many(give, ring, batch, most, 0);
+    if (n > 0) ring.publish(ring.cursor + n);
+    return n < batch.n ? ring.rest(batch, n, ready - n) : n;
+  };
+}
+
+/** A batch in the scratch of a link's memory (mem/frames.ts), its lengths behind its offsets. @param more words behind those */
+export function frameBatch(memory: WebAssembly.Memory, more = 0): Batch {
+  const at = scratch(memory, (2 * BATCH + more) * 4);
   const { buffer } = memory;
-  return new Batch(size, new Int32Array(buffer, at, size), new Int32Array(buffer, at + size * 4, size));
+  return new Batch(BATCH, new Int32Array(buffer, at, BATCH), new Int32Array(buffer, at + BATCH * 4, BATCH));
 }
 
 export class ToClient extends Side {
@@ -249,11 +265,15 @@ export class ToClient extends Side {
 
   /** Copies `batch.off/len[0..n)` into the client's buffers; returns how many, from the front: there is no room for more. */
   transmit(batch: Batch): number {
+    return this.broken === "" ? this.rest(batch, 0, this.ready()) : 0;
+  }
+
+  /** The same from frame `from` on, with `space` descriptors from the cursor on. */
+  rest(batch: Batch, from: number, space: number): number {
     const { words, bytes } = this;
-    if (this.broken !== "") return 0;
-    let left = this.ready();
+    let left = space;
     let cursor = this.tail;
-    let done = 0;
+    let done = from;
     for (; done < batch.n && left > 0; done++) {
       const first = cursor;
       let off = batch.off[done]!;
@@ -280,7 +300,7 @@ export class ToClient extends Side {
         break;
       }
     }
-    if (done > 0) this.publish(cursor);
+    if (done > from) this.publish(cursor);
     return done;
   }
 }
