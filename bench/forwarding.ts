@@ -13,8 +13,8 @@ import { captureBytes } from "../src/capture/region.ts";
 import { OwnRing } from "../src/lab/ownring.ts";
 import { type Batch, BATCH, type Link } from "../src/link/link.ts";
 import { frameBatch } from "../src/link/memif/ring.ts";
-import { portsBytes } from "../src/link/memif/port.ts";
-import { frameMemory } from "../src/mem/frames.ts";
+import { portsBytes, PortWriter } from "../src/link/memif/port.ts";
+import { type FramePlace, placeFrames } from "../src/mem/views.ts";
 import { Region } from "../src/mem/region.ts";
 import { Ring } from "../src/mem/ring.ts";
 import { NetbaseReader } from "../src/netbase/netbase.ts";
@@ -45,14 +45,15 @@ export interface Options extends Routed {
 
 const FRAMES = 4096;
 const FRAME_BYTES = 2048;
-const ALL_BYTES = 768 << 20;
+const CLIENT_BYTES = 768 << 20;
 const SLICE = 8192;
 const WARM_UP_NS = 1e9;
 const TURNS = 64;
 
 class SentLink implements Link {
-  readonly memory: WebAssembly.Memory = frameMemory(FRAMES * FRAME_BYTES, ALL_BYTES);
-  readonly words: Int32Array = new Int32Array(this.memory.buffer);
+  readonly place: FramePlace;
+  readonly memory: WebAssembly.Memory;
+  readonly words: Int32Array;
   readonly frameBytes = FRAME_BYTES;
   readonly fd = -1;
   sent = 0;
@@ -63,6 +64,12 @@ class SentLink implements Link {
   private producer = 0;
   private readonly free = Int32Array.from({ length: FRAMES }, (_, i) => i * FRAME_BYTES);
   private top = FRAMES;
+
+  constructor(regions: readonly number[]) {
+    this.place = placeFrames(FRAMES * FRAME_BYTES, CLIENT_BYTES, regions);
+    this.memory = this.place.memory;
+    this.words = new Int32Array(this.memory.buffer);
+  }
 
   receive(batch: Batch): void {
     batch.n = 0;
@@ -93,11 +100,11 @@ class SentLink implements Link {
     return this.top > 0 ? this.free[--this.top]! : -1;
   }
 
-  takeMany(off: Int32Array, from: number): number {
+  takeMany(off: Int32Array, from: number, start: number): number {
     const { free } = this;
     let { top } = this;
     let i = from;
-    for (; i < off.length && top > 0; i++) off[i] = free[--top]!;
+    for (; i < off.length && top > 0; i++) off[i] = free[--top]! + start;
     this.top = top;
     return i;
   }
@@ -109,7 +116,7 @@ class SentLink implements Link {
 
 /** The parts of a net Worker, put together as src/xdp/worker.ts does. */
 class World {
-  readonly link = new SentLink();
+  readonly link: SentLink;
   readonly ports: Region = Region.create("bench-ports", portsBytes);
   readonly own: Own = new Own(new ArrayBuffer(ownBytes(CAPACITY)), CAPACITY);
   private readonly loop: NetLoop;
@@ -117,11 +124,13 @@ class World {
   private readonly netbase: NetbaseReader;
 
   constructor({ netbase, epochs, table }: Routed) {
+    const views = { netbase: refOf(netbase), table: refOf(table) };
+    this.link = new SentLink([views.netbase.bytes, views.table.bytes]);
     const { link, own } = this;
-    this.netbase = NetbaseReader.open(refOf(netbase), refOf(epochs), 0);
+    this.netbase = NetbaseReader.open(views.netbase, refOf(epochs), 0);
     const solicitor = new Solicitor(new Ring(new ArrayBuffer(Ring.bytes(64)), 0, 64), -1);
     const transmit = new Transmit(link.words, this.netbase, solicitor, IFINDEX);
-    const reader = new TableReader(Region.open(refOf(table), "read-only").buffer, CAPACITY);
+    const reader = new TableReader(Region.open(views.table, "read-only").buffer, CAPACITY);
     const services = new MatchTable(new ArrayBuffer(MatchTable.bytes(64)), 64);
     const recorder = new Recorder(new ArrayBuffer(captureBytes));
     const partialChecksums = false;
@@ -135,6 +144,7 @@ class World {
         table: reader,
         recorder,
         partialChecksums,
+        views,
       },
       ports: this.ports.buffer,
       locks: new ArrayBuffer(lockBytes(CAPACITY.clients)),
@@ -177,9 +187,9 @@ class World {
 const print = (name: string, value: number) => console.log(JSON.stringify({ case: name, value }));
 
 function ownRing(world: World, { log2, flows, bytes }: Options): OwnRing {
-  const ring = new OwnRing(world.link.memory, FRAMES * FRAME_BYTES, log2, 0);
+  const ring = new OwnRing(world.link.memory, world.link.place.from, log2, 0);
   for (const [i, frame] of routedFrames(ring.size, flows, bytes).entries()) ring.put(i, frame);
-  ring.attach(world.ports.buffer);
+  ring.attach(new PortWriter(world.ports.buffer));
   return ring;
 }
 
@@ -209,8 +219,8 @@ function alone(options: Options): void {
 function memif(options: Options, isDropped: boolean): void {
   const world = new World(options);
   const { link, ports, own } = world;
-  serveMemif(options.socket!, 1, link.memory, FRAMES * FRAME_BYTES, ports.buffer);
-  const batch = frameBatch(link.memory, BATCH);
+  serveMemif(options.socket!, 1, link.place, ports.buffer);
+  const batch = frameBatch(link.memory);
   for (let i = 0; i < BATCH; i++) batch.off[i] = link.take() + 2;
   const turn = isDropped ? () => world.drop(batch) : () => world.turn();
   const run = (ns: number): number => {

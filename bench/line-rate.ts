@@ -44,7 +44,7 @@ const build = join(import.meta.dir, "..", "build");
 /** A case: what the world has, and what comes. */
 interface Case extends RoutedOptions, Pick<Options, "bytes" | "flows" | "log2"> {}
 
-const BASE: Case = {
+export const BASE: Case = {
   routes: 100_000,
   neighbours: 1000,
   matches: 0,
@@ -94,7 +94,7 @@ function compile(): string {
   return compilePeer("forward", [`-I${build}`], [include]);
 }
 
-class Setup {
+export class Setup {
   readonly peer = compile();
   private readonly worlds = new Map<string, Routed>();
 

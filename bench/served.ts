@@ -6,20 +6,19 @@ import { ptr } from "../ffi/memory.ts";
 import { Connection } from "../src/link/memif/connection.ts";
 import { PortWriter } from "../src/link/memif/port.ts";
 import { beginRing } from "../src/link/memif/ring.ts";
+import type { FramePlace } from "../src/mem/views.ts";
 import { Windows } from "../src/link/memif/window.ts";
-import { scratchOf } from "../src/mem/frames.ts";
 
 const AF_UNIX = 1;
 const SEQPACKET_NONBLOCK_CLOEXEC = 5 | 0o2004000;
 const NONBLOCK_CLOEXEC = 0o2004000;
 const PATIENCE_MS = 10_000;
 
-/** Waits for `clients` of them at `socket`, maps their memory behind `from` bytes of `memory`, and makes them ports. */
+/** Waits for `clients` of them at `socket`, maps their memory, and makes them ports. */
 export function serveMemif(
   socket: string,
   clients: number,
-  memory: WebAssembly.Memory,
-  from: number,
+  { memory, from, to }: FramePlace,
   ports: ArrayBuffer,
 ): Connection[] {
   const name = new Uint8Array(new ArrayBuffer(110));
@@ -29,7 +28,7 @@ export function serveMemif(
   check(`bind ${socket}`, libc.bind(listening, ptr(name), name.length));
   check("listen", libc.listen(listening, 8));
   const limits = { rings: 1, bytes: 512 << 20, secret: new Uint8Array(), modes: [0] };
-  const windows = new Windows(memory, from, scratchOf(memory));
+  const windows = new Windows(memory, from, to);
   const writer = new PortWriter(ports);
   const words = new Int32Array(memory.buffer);
   const connections: Connection[] = [];

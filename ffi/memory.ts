@@ -62,6 +62,11 @@ export function mapShared(fd: number, bytes: number, readOnly = false): number {
   return at;
 }
 
+/** Maps `fd` shared, to be read alone, over what is at `at`. */
+export const mapOver = (at: number, bytes: number, fd: number): void => {
+  mmap(`fd ${fd}`, bytes, PROT_READ, MAP_SHARED | MAP_FIXED, fd, at);
+};
+
 /**
  * Has the kernel (6.1 or later) put the huge pages of this mapped memory together. Contents stay; it may refuse, as it
  * does where nothing was ever touched: so one small page of each is, first. All of it in one call: each makes every CPU

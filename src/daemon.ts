@@ -16,7 +16,8 @@ import { captureFile } from "./capture/stream.ts";
 import type { Config } from "./config.ts";
 import { Log } from "./log.ts";
 import { epochBytes } from "./mem/epoch.ts";
-import { frameMemory } from "./mem/frames.ts";
+import { placeFrames } from "./mem/views.ts";
+import { tableBytes } from "./switch/table/layout.ts";
 import { Region } from "./mem/region.ts";
 import { Ring } from "./mem/ring.ts";
 import { layout } from "./netbase/layout.ts";
@@ -29,7 +30,7 @@ import { Services } from "./services.ts";
 import { dropNames } from "./switch/drops.ts";
 import { LOOP_COUNTERS } from "./switch/loop.ts";
 import { MatchTable } from "./switch/match.ts";
-import { Sockets, Switchboard } from "./switchboard.ts";
+import { Sockets, Switchboard, switchCapacity } from "./switchboard.ts";
 import { Thread } from "./thread.ts";
 import { Views } from "./views.ts";
 import { Watch } from "./watch.ts";
@@ -205,8 +206,11 @@ async function start(
   // One piece of memory a queue: its frames, and behind them room for the memory of clients by memif.
   const frameBytes = Math.max(config.umem.frameBytes, frameBytesFor(link.mtu));
   const umemBytes = config.umem.frames * frameBytes;
-  const room = Math.min(umemBytes + (sockets ? config.memif.megabytes * 2 ** 20 : 0), MOST_MEMORY);
-  const memories = queueNumbers.map(() => frameMemory(umemBytes, Math.max(room, umemBytes)));
+  const room = Math.max(Math.min(config.memif.megabytes * 2 ** 20, MOST_MEMORY - umemBytes), 0);
+  const regions = [base.bytes, tableBytes(switchCapacity(config))];
+  const places = queueNumbers.map(() =>
+    sockets ? placeFrames(umemBytes, room, regions) : placeFrames(umemBytes),
+  );
 
   const services = new Services(config.services, new MatchTable(matches.buffer, MATCH_SLOTS), program);
 
@@ -225,8 +229,7 @@ async function start(
         reader: queueNumbers.length + 1,
         program,
         rules: switchRules,
-        memories,
-        umemBytes,
+        places,
       },
       sockets,
       signal,
@@ -243,7 +246,7 @@ async function start(
         queue,
         frames: umem.frames,
         frameBytes,
-        memory: memories[i]!,
+        memory: places[i]!.memory,
         rxSize: rings.rx,
         txSize: rings.tx,
         fillSize: rings.fill,

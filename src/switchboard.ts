@@ -12,6 +12,7 @@ import { libc } from "../ffi/libc.ts";
 import type { Config } from "./config.ts";
 import { epochBytes } from "./mem/epoch.ts";
 import { Region, type RegionRef } from "./mem/region.ts";
+import type { FramePlace } from "./mem/views.ts";
 import type { Netns } from "./netlink/netns.ts";
 import { Accounts } from "./switch/account.ts";
 import type { SwitchBoot } from "./control/boot.ts";
@@ -42,7 +43,6 @@ import type { SteerProgram } from "./xdp/program.ts";
 import { Tap } from "./xdp/tap.ts";
 
 const EPOLL_CLOEXEC = 0o2000000;
-const PAGE = 4096;
 const SAMPLE_MS = 1000;
 /** Of sockets whose users have what the configuration gives them. */
 const CHANNEL_MODE = 0o770;
@@ -64,10 +64,14 @@ export interface SwitchParts {
   readonly reader: number;
   readonly program: SteerProgram;
   readonly rules: readonly Rule[];
-  /** a queue each: its UMEM, and behind it room for clients' memory */
-  readonly memories: readonly WebAssembly.Memory[];
-  readonly umemBytes: number;
+  /** a queue each */
+  readonly places: readonly FramePlace[];
 }
+
+export const switchCapacity = ({ switch: { clients, matches } }: Config): SwitchCapacity => ({
+  clients,
+  matches,
+});
 
 /** A client as the main thread knows it. */
 export interface ClientState {
@@ -157,7 +161,7 @@ export class Switchboard {
     const { config, netns, ifname, mtu, queues } = parts;
     const { stack } = this;
     this.parts = parts;
-    this.capacity = { clients: config.switch.clients, matches: config.switch.matches };
+    this.capacity = switchCapacity(config);
     const region = (name: string, bytes: number): Region => {
       const made = Region.create(`netd-${name}`, bytes);
       stack.defer(() => made.close());
@@ -206,7 +210,6 @@ export class Switchboard {
 
   private async boot(sockets: Sockets, signal: AbortSignal | undefined): Promise<void> {
     const { config, netns, ifname, ifindex, netbase, netbaseEpochs, reader, program } = this.parts;
-    const { memories, umemBytes } = this.parts;
     const { regions, stack } = this;
     await this.thread.boot(
       {
@@ -236,10 +239,7 @@ export class Switchboard {
           listening: sockets.memif?.fd ?? -1,
           path: sockets.memif?.path ?? "",
           ports: regions.ports.map(({ ref }) => ref),
-          memories: memories.map((memory) => ({
-            memory,
-            from: Math.ceil(umemBytes / PAGE) * PAGE,
-          })),
+          places: this.parts.places,
           settings: config.memif,
         },
       } satisfies SwitchBoot,
@@ -279,6 +279,7 @@ export class Switchboard {
       ports: regions.ports[worker]!.ref,
       locks: regions.locks.ref,
       capacity,
+      isMapped: this.parts.places[worker]!.isMapped,
       filters: {
         table: regions.filters.ref,
         own: regions.filterOwn.map(({ ref }) => ref),

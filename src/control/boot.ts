@@ -1,6 +1,7 @@
 // What the main thread tells the control Worker when it starts; src/switch/boot.ts has what net Workers get, and the map
 // of the memory that both share.
 import type { RegionRef } from "../mem/region.ts";
+import type { FramePlace } from "../mem/views.ts";
 import type { SwitchCapacity } from "../switch/boot.ts";
 import type { Rule } from "../switch/filters/rule.ts";
 import type { SteerMapFds } from "../xdp/layout.ts";
@@ -23,9 +24,9 @@ export interface MemifBoot {
   /** the listening socket; -1: none */
   readonly listening: number;
   readonly path: string;
-  /** a net Worker each: its ports, and its frame memory, into which clients' memory is mapped behind `from` bytes */
+  /** a net Worker each: its ports, and its frame memory, into which clients' memory is mapped */
   readonly ports: readonly RegionRef[];
-  readonly memories: readonly { readonly memory: WebAssembly.Memory; readonly from: number }[];
+  readonly places: readonly FramePlace[];
   readonly settings: MemifSettings;
 }
 

@@ -15,7 +15,6 @@ import { type PortPlace, PortWriter, RINGS } from "../link/memif/port.ts";
 import { beginRing } from "../link/memif/ring.ts";
 import { MOST_REGIONS, type Limits, type Region, type RingPlace } from "../link/memif/session.ts";
 import { Windows } from "../link/memif/window.ts";
-import { scratchOf } from "../mem/frames.ts";
 import { MEMIF } from "../switch/channels.ts";
 import type { MemifBoot } from "./boot.ts";
 import type { Control } from "./control.ts";
@@ -77,11 +76,11 @@ export class Memifs {
 
   /** @param ports each net Worker's, mapped read-write */
   constructor(parts: MemifParts, ports: readonly ArrayBuffer[]) {
-    const { settings, memories } = parts.boot;
+    const { settings, places } = parts.boot;
     this.parts = parts;
     this.ports = ports.map((buffer) => new PortWriter(buffer));
-    this.memories = memories.map(({ memory }) => new Int32Array(memory.buffer));
-    this.windows = memories.map(({ memory, from }) => new Windows(memory, from, scratchOf(memory)));
+    this.memories = places.map(({ memory }) => new Int32Array(memory.buffer));
+    this.windows = places.map(({ memory, from, to }) => new Windows(memory, from, to));
     this.limits = {
       rings: RINGS,
       bytes: settings.clientMegabytes * 2 ** 20,

@@ -4,7 +4,7 @@
 //   at + 0          ring S2M         at + RING_BYTES(log2)   ring M2S
 //   at + buffers    2^log2 buffers of 2048 bytes for each
 import { beginRing, COOKIE, DESCRIPTORS } from "../link/memif/ring.ts";
-import { type PortPlace, PortWriter } from "../link/memif/port.ts";
+import type { PortPlace, PortWriter } from "../link/memif/port.ts";
 
 const BUFFER = 2048;
 const HEAD = 1;
@@ -51,8 +51,8 @@ export class OwnRing {
   }
 
   /** Makes it a port of a net Worker's. */
-  attach(ports: ArrayBuffer): void {
-    new PortWriter(ports).add(this.place);
+  attach(ports: PortWriter): void {
+    ports.add(this.place);
   }
 
   /** Puts a frame in slot `i`, `lead` bytes behind its buffer's begin; sends nothing yet. */

@@ -3,7 +3,7 @@
 //   card: ifindex 2, 02:00:00:00:00:01, 10.77.0.1/24, MTU as given      neighbours: 02:00:00:00:00:02 unless told otherwise
 import { SimLink } from "../link/sim.ts";
 import { epochBytes } from "../mem/epoch.ts";
-import { Region } from "../mem/region.ts";
+import { Region, type RegionRef } from "../mem/region.ts";
 import { Ring } from "../mem/ring.ts";
 import { type Capacity, defaultCapacity, layout } from "../netbase/layout.ts";
 import { NetbaseReader, NetbaseWriter } from "../netbase/netbase.ts";
@@ -38,8 +38,12 @@ export interface SimLoopOptions {
   batch?: number;
   partialChecksums?: boolean;
   capacity?: Partial<Capacity>;
+  /** of a switch, for the pass over frames by memif */
+  table?: RegionRef;
   /** makes a switch over the loop's own parts */
-  switch?: (parts: Pick<SwitchParts, "link" | "services" | "netbase" | "transmit" | "solicitor">) => Switch;
+  switch?: (
+    parts: Pick<SwitchParts, "link" | "services" | "netbase" | "transmit" | "solicitor" | "views">,
+  ) => Switch;
 }
 
 export class SimLoop {
@@ -61,7 +65,8 @@ export class SimLoop {
     this.regions = [base, epochs];
     this.writer = new NetbaseWriter(base, epochs, capacity);
     this.netbase = NetbaseReader.open(base.ref, epochs.ref, 1);
-    this.link = new SimLink(options.frames ?? 1024, 2048, options.hairpin ?? false, options.room);
+    const { frames = 1024, hairpin = false, room = 0, table } = options;
+    this.link = new SimLink(frames, 2048, hairpin, room, table && [base.bytes, table.bytes]);
     this.matches = new MatchTable(new ArrayBuffer(MatchTable.bytes(MATCHES)), MATCHES);
     this.solicits = new Ring(new ArrayBuffer(Ring.bytes(SOLICITS)), 0, SOLICITS);
     const { link, matches: services, netbase } = this;
@@ -70,7 +75,14 @@ export class SimLoop {
     this.transmit = transmit;
     this.loop = new NetLoop(link, services, netbase, transmit, {
       partialChecksums: options.partialChecksums ?? false,
-      switch: options.switch?.({ link, services, netbase, transmit, solicitor }),
+      switch: options.switch?.({
+        link,
+        services,
+        netbase,
+        transmit,
+        solicitor,
+        views: table && { netbase: base.ref, table },
+      }),
       ...(options.batch !== undefined && { batch: options.batch }),
     });
     this.counters = new Counters(LOOP_COUNTERS, new ArrayBuffer(Counters.bytes(LOOP_COUNTERS)), 0);
@@ -135,6 +147,15 @@ export class SimLoop {
     row.lladdr.set(bytes);
     row.lladdrLen = bytes.length;
     this.writer.neighs.upsert(row);
+    this.commit();
+  }
+
+  /** The neighbour is gone. */
+  unneigh(address: string): void {
+    const row = new NeighRow();
+    Object.assign(row, { family: AF_INET, ifindex: CARD_IFINDEX });
+    row.dst[0] = parseIPv4(address)!;
+    this.writer.neighs.remove(row);
     this.commit();
   }
 

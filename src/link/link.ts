@@ -35,8 +35,8 @@ export interface Link {
   release(batch: Batch): void;
   /** Where a free frame begins, to fill and transmit or release; -1 if there is none. For what goes out without having come in. */
   take(): number;
-  /** Puts free frames into `off[from..)`, as many as there are; returns where it ended. */
-  takeMany(off: Int32Array, from: number): number;
+  /** Puts where free frames begin, plus `start`, into `off[from..)`, as many as there are; returns where it ended. */
+  takeMany(off: Int32Array, from: number, start: number): number;
   /** Bytes of a frame's memory. */
   readonly frameBytes: number;
   /** Once per turn of the loop: completions, refill, kicks. True while frames are on their way out. */

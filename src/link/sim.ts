@@ -7,7 +7,8 @@
 //
 // Cursors are loaded and stored plainly: on x86 loads are not reordered with loads, nor stores with stores, nor a store
 // with earlier loads, and the compiler keeps typed arrays' accesses in order. An Atomics call costs 5 ns.
-import { frameMemory, releaseFrames } from "../mem/frames.ts";
+import { releaseFrames } from "../mem/frames.ts";
+import { type FramePlace, placeFrames } from "../mem/views.ts";
 import type { Batch, Link } from "./link.ts";
 
 const DESC = 32; // word of the first descriptor
@@ -60,6 +61,7 @@ export class SimRing {
 
 export class SimLink implements Link {
   readonly memory: WebAssembly.Memory;
+  readonly place: FramePlace;
   readonly words: Int32Array;
   readonly bytes: Uint8Array;
   readonly fd: number = -1;
@@ -71,14 +73,15 @@ export class SimLink implements Link {
 
   /**
    * @param size frames, and slots of each ring: a power of two; @param hairpin what is sent is received again
-   * @param room bytes behind the frames, for clients' memory
+   * @param room bytes behind the frames, for clients' memory; @param regions and of regions behind that (mem/views.ts)
    */
-  constructor(size = 1024, frameBytes = 2048, hairpin = false, room = 0) {
+  constructor(size = 1024, frameBytes = 2048, hairpin = false, room = 0, regions: readonly number[] = []) {
     const ring = SimRing.bytes(size);
     this.framesOff = Math.ceil((2 * ring) / 4096) * 4096;
     this.frameBytes = frameBytes;
     const bytes = this.framesOff + size * frameBytes;
-    this.memory = frameMemory(bytes, bytes + room);
+    this.place = placeFrames(bytes, room, regions);
+    this.memory = this.place.memory;
     const { buffer } = this.memory;
     this.words = new Int32Array(buffer);
     this.bytes = new Uint8Array(buffer);
@@ -103,9 +106,9 @@ export class SimLink implements Link {
     return this.free.pop() ?? -1;
   }
 
-  takeMany(off: Int32Array, from: number): number {
+  takeMany(off: Int32Array, from: number, start: number): number {
     let i = from;
-    for (; i < off.length && this.free.length > 0; i++) off[i] = this.free.pop()!;
+    for (; i < off.length && this.free.length > 0; i++) off[i] = this.free.pop()! + start;
     return i;
   }
 

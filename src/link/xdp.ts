@@ -150,11 +150,11 @@ export class XdpLink implements Link {
     return this.freeCount > 0 ? this.free[--this.freeCount]! : -1;
   }
 
-  takeMany(off: Int32Array, from: number): number {
+  takeMany(off: Int32Array, from: number, start: number): number {
     const { free } = this;
     let top = this.freeCount;
     let i = from;
-    for (; i < off.length && top > 0; i++) off[i] = free[--top]!;
+    for (; i < off.length && top > 0; i++) off[i] = free[--top]! + start;
     this.freeCount = top;
     return i;
   }

@@ -28,6 +28,7 @@ import {
   H_NEIGH6,
   type Kind,
   layout,
+  type Layout,
   LINE_WORDS,
   MAGIC,
   NH_BOUND,
@@ -207,6 +208,7 @@ export class NetbaseWriter {
 export class NetbaseReader {
   /** All of netbase; offsets that lookups return are into this. */
   readonly words: Int32Array;
+  readonly layout: Layout;
   readonly fib4: Fib4;
   readonly fib6: Fib6;
   readonly neigh4: NeighReader4;
@@ -231,6 +233,7 @@ export class NetbaseReader {
     const at = layout(capacity as unknown as Capacity);
     this.regions = [netbase, epochs];
     this.words = words;
+    this.layout = at;
     this.fib4 = new Fib4(words, at);
     this.fib6 = new Fib6(words, at);
     this.neigh4 = new NeighReader4(words, at);

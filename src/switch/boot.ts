@@ -37,6 +37,8 @@ export interface NetSwitch {
   /** this Worker's own region, which it alone writes */
   readonly own: RegionRef;
   readonly capacity: SwitchCapacity;
+  /** whether netbase and table have room in the frame memory (mem/views.ts) */
+  readonly isMapped: boolean;
   readonly filters: NetFilters;
   /** this Worker is `worker` of `workers`: home of the clients in the slots that leave `worker` when divided by `workers` */
   readonly worker: number;

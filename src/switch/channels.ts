@@ -15,7 +15,8 @@ import { type Core, HELD, SEND, WIRE } from "./core.ts";
 import { Drop } from "./drops.ts";
 import { ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, setDst, setSrc } from "../wire/ether.ts";
 import { FROM_KERNEL } from "./host.ts";
-import { type Forward, makeForward } from "./forward.ts";
+import { type Forward, makeForward, type Views } from "./forward/forward.ts";
+import { MORE } from "./forward/places.ts";
 import type { Inbound } from "./inbound.ts";
 import type { Port, Ports } from "./ports.ts";
 import { CLIENT_FD, CLIENT_FLAGS, CLIENT_GEN, CLIENT_RATE_PPS } from "./table/layout.ts";
@@ -27,7 +28,7 @@ import type { Wire } from "./wire.ts";
 const BURST = BATCH;
 const CLIENTS = 8;
 /** While memif channels are busy, the others are asked after in every so many turns: that is a system call. */
-const PATIENCE = 8;
+const PATIENCE = 16;
 const EVENT_WORDS = process.arch === "x64" ? 3 : 4; // struct epoll_event is packed on x86-64 alone
 const EVENT_DATA = process.arch === "x64" ? 1 : 2;
 // Event data beside a client's slot.
@@ -62,7 +63,7 @@ export class Channels {
   private readonly frames: Batch;
   private filled = 0;
   private turns = 0;
-  private readonly forward: Forward;
+  private readonly forward: Forward | undefined;
   private readonly recorder: Recorder;
   private readonly rung = new BigUint64Array(new ArrayBuffer(8));
   // Rates: frames that a client may still send, and when that was worked out, in milliseconds.
@@ -86,17 +87,22 @@ export class Channels {
     tally: Int32Array,
     recorder: Recorder,
     alias4: number,
+    views: Views | undefined,
   ) {
     this.recorder = recorder;
-    this.frames = frameBatch(ports.memory, BURST);
-    this.forward = makeForward(
-      core,
-      wire,
-      this.frames,
-      alias4,
-      (slot, n, bytes) => this.count(slot, n, bytes),
-      (slot, i) => this.one(slot, i),
-    );
+    this.frames = frameBatch(ports.memory, MORE);
+    this.forward =
+      views &&
+      makeForward(
+        core,
+        wire,
+        ports.memory,
+        views,
+        this.frames,
+        alias4,
+        (slot, n, bytes) => this.count(slot, n, bytes),
+        (slot, i) => this.one(slot, i),
+      );
     const { clients } = core.table.layout.capacity;
     this.core = core;
     this.stock = stock;
@@ -195,18 +201,24 @@ export class Channels {
     return this.take(slot, n, false);
   }
 
-  /** The first `n` of `frames` are what a client has sent. @param memif with forward.ts's pass, which is for many */
+  /** The first `n` of `frames` are what a client has sent. @param memif with the pass for many (forward/forward.ts) */
   private take(slot: number, n: number, memif: boolean): number {
     const { core, frames, wire, recorder, stock } = this;
     const { table } = core;
-    core.ahead(core.words, frames.off, n, true);
-    if (memif && recorder.on === 0 && table.words[table.client(slot) + CLIENT_FLAGS] === 0) {
-      if (this.forward(slot, n)) {
+    const { forward } = this;
+    if (
+      forward !== undefined &&
+      memif &&
+      recorder.on === 0 &&
+      table.words[table.client(slot) + CLIENT_FLAGS] === 0
+    ) {
+      if (forward(slot, n)) {
         if (n < this.filled) frames.off.copyWithin(0, n, this.filled);
         this.filled = stock.fill(frames.off, this.filled - n);
         return n;
       }
     } else {
+      core.ahead(core.words, frames.off, n, true);
       let bytes = 0;
       for (let i = 0; i < n; i++) bytes += frames.len[i]!;
       this.count(slot, n, bytes);

@@ -67,7 +67,7 @@ export class Host {
       if (origin === FROM_KERNEL && !isGroupMac(words, ip)) this.refuse(p, off, len, mtu);
       return Drop.mtu;
     }
-    if (origin === FROM_KERNEL || this.partial) completeChecksum(words, p);
+    if (origin === FROM_KERNEL || (this.partial && origin === FROM_WIRE)) completeChecksum(words, p);
     if (this.isToItself(p)) {
       if (origin === FROM_WIRE) return Drop.bad_source;
       const four = p[P_FAMILY] === AF_INET;

@@ -3,6 +3,7 @@
 // is forwarded, and loses a hop. What cannot go on is told its sender by ICMP (RFC 792, 1812 section 5.2.7, 4443).
 import { NH_ENCAP, NH_GATEWAY, NH_LINK, NH_MTU, NH_OIF, NH_SPECIAL, NH_TYPE } from "../netbase/layout.ts";
 import { AF_INET } from "../wire/address.ts";
+import { fold, sumBytes } from "../wire/checksum.ts";
 import { ETHERNET, ETHERTYPE_IPV6, setDst, setSrc } from "../wire/ether.ts";
 import {
   ERROR,
@@ -64,6 +65,9 @@ export class Router {
     const ip = p[P_IP]!;
     const four = p[P_FAMILY] === AF_INET;
     const hops = four ? words[ip + 2]! & 0xff : words[ip + 1]! >>> 24;
+    // RFC 1812 section 5.2.2: a router looks at the header's checksum.
+    if (four && fold(sumBytes(words, ip << 2, (words[ip]! & 15) << 2, 0)) !== 0xffff)
+      return Drop.bad_ip_checksum;
     if (isForwarded && hops <= 1) return Drop.ttl;
     const reason = four ? this.four(p, isForwarded) : this.six(p, isForwarded);
     if (reason !== 0) return reason;
@@ -91,6 +95,7 @@ export class Router {
     const { words, netbase, transmit } = this.core;
     const dst = words[p[P_DST]!]!;
     const ip = p[P_IP]!;
+    if (isForwarded && (dst & 0xff) >= 0xe0) return Drop.no_route; // a group is not by this table
     const nh = netbase.fib4.lookup(dst);
     const leg = nh === 0 ? 0 : transmit.leg(ip, dst, nh);
     const reason = this.refusal(leg, p[P_BYTES]!, isForwarded);

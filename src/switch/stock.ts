@@ -28,9 +28,7 @@ export class Stock {
 
   /** Puts new frames into `off[from..)`; returns how many are there then: fewer than fit if there are no more. */
   fill(off: Int32Array, from: number): number {
-    const end = this.link.takeMany(off, from);
-    for (let i = from; i < end; i++) off[i]! += FRAME_START;
-    return end;
+    return this.link.takeMany(off, from, FRAME_START);
   }
 
   /** A frame is not used any more. */

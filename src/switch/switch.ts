@@ -17,6 +17,7 @@ import { Drop, dropNames } from "./drops.ts";
 import type { TableReader } from "./table/find.ts";
 import { Held } from "./held.ts";
 import { Judge, type JudgeParts } from "./filters/judge.ts";
+import type { Views } from "./forward/forward.ts";
 import { FROM_WIRE, Host } from "./host.ts";
 import { Inbound } from "./inbound.ts";
 import type { MatchTable } from "./match.ts";
@@ -59,6 +60,8 @@ export interface SwitchParts {
   /** what judges packets; missing: there are no filters, and no rules */
   readonly filters?: JudgeParts;
   readonly partialChecksums: boolean;
+  /** netbase and table, if the frame memory has room for them (mem/views.ts): the pass over frames by memif needs them */
+  readonly views?: Views | undefined;
   /** wakes the control Worker */
   wake(): void;
 }
@@ -160,6 +163,7 @@ export class Switch {
       this.tally,
       recorder,
       alias4[0]!,
+      parts.views,
     );
   }
 

@@ -75,6 +75,7 @@ class Clients {
       "link" | "services" | "netbase" | "transmit" | "solicitor" | "recorder" | "partialChecksums"
     >,
     card: { readonly ifindex: number; readonly queue: number },
+    netbase: RegionRef,
     open: (ref: RegionRef, mode: "read-only" | "read-write") => Region,
   ) {
     const { capacity, worker, epollFd, tapFd, tapIfindex, filters } = boot;
@@ -86,6 +87,7 @@ class Clients {
     this.switch = new Switch({
       ...shared,
       ...{ table, epollFd, tapFd, tapIfindex, worker },
+      views: boot.isMapped ? { netbase, table: boot.table } : undefined,
       ports: open(boot.ports, "read-only").buffer,
       locks: open(boot.locks, "read-write").buffer,
       requests: new Requests(own, table, worker),
@@ -148,7 +150,7 @@ function run(boot: NetBoot): void {
   const shared = { link, services: matches, netbase, transmit, solicitor, recorder, partialChecksums };
   const clients =
     boot.switch &&
-    new Clients(boot.switch, shared, { ifindex: boot.ifindex, queue: boot.socket.queue }, open);
+    new Clients(boot.switch, shared, { ifindex: boot.ifindex, queue: boot.socket.queue }, boot.netbase, open);
   const others = clients?.switch;
   const loop = new NetLoop(link, matches, netbase, transmit, { partialChecksums, recorder, switch: others });
   const pollfds = new Int32Array(new ArrayBuffer(24));

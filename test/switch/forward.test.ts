@@ -1,19 +1,23 @@
-// forward.ts is outbound.ts and route.ts for the usual frame: both are given the same frames, of all kinds, and must send the
-// same ones, in the same order within a flow, and count the same.
+// The pass over frames by memif (src/switch/forward) is outbound.ts and route.ts for the usual frame: both are given the same
+// frames, of all kinds, and must send the same ones, in the same order within a flow, and count the same, whatever changes
+// between two batches: matches, routes, neighbours, the clients that frames are for.
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { PortWriter } from "../../src/link/memif/port.ts";
 import { OwnRing } from "../../src/lab/ownring.ts";
 import { parseIPv4, parseLladdr } from "../../src/wire/address.ts";
 import { checksum, udpFrame } from "../../src/wire/frame.ts";
 import { Random } from "../random.ts";
-import { World } from "./world.ts";
+import { type TestClient, World } from "./world.ts";
 
 setDefaultTimeout(120_000); // a loaded machine; nothing here is timed
 
 const seed = Number(process.env["NETD_SEED"] ?? (Math.random() * 2 ** 31) | 0);
 console.log(`forward: NETD_SEED=${seed}`);
 const LOG2 = 9;
+const NEIGHBOURS = 60; // in 256 places: many are not in their first one
 const CARD = "02:00:00:00:00:01";
 const MAC = "02:00:00:00:00:05";
+const SPAN = Math.ceil(OwnRing.bytes(LOG2) / 4096) * 4096;
 const NOT_FAST = 1 << 30; // a flag that says nothing but that there is one
 
 const SOURCES = ["10.99.0.1", "10.99.0.2", "10.99.9.9", "10.77.0.1", "10.88.0.1", "192.0.0.8", "224.0.0.1"];
@@ -23,14 +27,36 @@ const TARGETS = [
   ...["255.255.255.255", "127.0.0.1", "10.206.0.9"],
 ];
 
+/** Where most go: a neighbour, by a gateway, by another for a part of it, to clients and where clients come and go. */
+const USUAL = [
+  ...[
+    "10.77.0.2",
+    "10.200.0.1",
+    "10.200.0.2",
+    "10.200.0.3",
+    "10.205.0.1",
+    "10.98.0.1",
+    "10.98.0.2",
+    "10.98.0.3",
+  ],
+  ...["10.77.0.30", "10.77.0.50", "10.77.0.70"],
+];
+const COMERS = ["10.200.0.2", "10.98.0.3", "10.77.0.50"];
+
 class Side {
-  readonly world = new World({ room: OwnRing.bytes(LOG2) + 4096 });
+  readonly world = new World({ room: 2 * SPAN, capacity: { neighbours4: 64 } });
   readonly ring: OwnRing;
+  /** Another client by memif, and one by Unix socket. */
+  readonly second: OwnRing;
+  readonly other: TestClient;
   readonly slot: number;
+  readonly secondSlot: number;
+  private readonly entries = new Map<string, number>();
 
   constructor(fast: boolean) {
     const { world } = this;
     const { sim } = world;
+    sim.route("0.0.0.0/0", "10.77.0.31");
     sim.route("10.200.0.0/16", "10.77.0.2");
     sim.route("10.201.0.0/16", "10.77.0.2", { mtu: 576 });
     sim.route("10.202.0.0/16", undefined, { type: 6 }); // blackhole
@@ -39,27 +65,45 @@ class Side {
     sim.route("10.205.0.0/16", "10.77.0.5");
     sim.route("10.206.0.0/24", "10.77.0.2", { oif: 9 });
     sim.neigh("10.77.0.5", "02:00:00:00:00:55", 0x04); // stale
-    this.slot = world.table.addClient({
-      ...{ fd: -1, mac: parseLladdr(MAC)!, mtu: 1500, flags: fast ? 0 : NOT_FAST, home: 0, ratePps: 0 },
-      ...{ pid: 1, uid: 0, gid: 0 },
-    });
-    const client = { slot: this.slot } as Parameters<World["match"]>[0];
+    for (let i = 0; i < NEIGHBOURS - 2; i++) sim.neigh(`10.77.0.${20 + i}`, `02:00:00:00:01:${20 + i}`);
+    const row = { fd: -1, mac: parseLladdr(MAC)!, home: 0, ratePps: 0, pid: 1, uid: 0, gid: 0 };
+    this.slot = world.table.addClient({ ...row, mtu: 1500, flags: fast ? 0 : NOT_FAST });
+    const client = { slot: this.slot } as TestClient;
     for (const protocol of [6, 17])
       for (const address of ["10.99.0.1", "10.99.0.2"]) world.match(client, protocol, address);
     world.match(client, 17, "10.77.0.1", 5000);
-    const other = world.attach();
-    world.match(other, 17, "10.98.0.1");
-    const { memory } = sim.link;
-    const at = Math.ceil((memory.buffer.byteLength - OwnRing.bytes(LOG2) - 4096) / 4096) * 4096;
-    this.ring = new OwnRing(memory, at, LOG2, this.slot);
-    this.ring.attach(world.ports);
+    this.other = world.attach();
+    world.match(this.other, 17, "10.98.0.1");
+    this.secondSlot = world.table.addClient({ ...row, mtu: 300, flags: 0 });
+    world.match({ slot: this.secondSlot } as TestClient, 17, "10.98.0.2", 53);
+    const { memory, place } = sim.link;
+    this.ring = new OwnRing(memory, place.from, LOG2, this.slot);
+    this.second = new OwnRing(memory, place.from + SPAN, LOG2, this.secondSlot);
+    const ports = new PortWriter(world.ports);
+    for (const ring of [this.ring, this.second]) ring.attach(ports);
+  }
+
+  /** A match of the other client's comes, or goes. */
+  toggle(address: string, protocol: number): void {
+    const { world, entries } = this;
+    const name = `${address} ${protocol}`;
+    const entry = entries.get(name);
+    if (entry === undefined) entries.set(name, world.match(this.other, protocol, address));
+    else {
+      world.table.remove(entry);
+      entries.delete(name);
+    }
+  }
+
+  /** All that came out, by who got it. */
+  got(): Uint8Array[][] {
+    return [this.world.run(), this.ring.receive(), this.second.receive(), this.other.receive()];
   }
 
   counts(): Record<string, number> {
-    return {
-      ...this.world.sim.counts(),
-      ...Object.fromEntries(this.world.own.accounts.read(this.slot).entries()),
-    };
+    const { accounts } = this.world.own;
+    const rows = [this.slot, this.secondSlot, this.other.slot].flatMap((slot) => [...accounts.read(slot)]);
+    return { ...this.world.sim.counts(), ...Object.fromEntries(rows.entries()) };
   }
 }
 
@@ -72,7 +116,7 @@ function frame(random: Random, n: number): Uint8Array {
     )!,
     srcMac: parseLladdr(usual || random.chance(80) ? MAC : CARD)!,
     src: parseIPv4(usual ? random.pick(SOURCES.slice(0, 2)) : random.pick(SOURCES))!,
-    dst: parseIPv4(usual ? random.pick(TARGETS.slice(0, 2)) : random.pick(TARGETS))!,
+    dst: parseIPv4(usual ? random.pick(USUAL) : random.pick(TARGETS))!,
     sport: random.pick([5000, 5001]),
     dport: random.pick([53, 80]),
     ttl: usual ? 64 : random.pick([0, 1, 2, 64, 255]),
@@ -101,11 +145,55 @@ const flows = (frames: readonly Uint8Array[]): string[] =>
     .sort((a, b) => (a[0] === b[0] ? a[1] - b[1] : a[0] < b[0] ? -1 : 1))
     .map(([, , text]) => text);
 
+/** What changes between two batches. */
+function changes(random: Random): ((side: Side) => void)[] {
+  const made: ((side: Side) => void)[] = [];
+  const now = (percent: number, make: () => (side: Side) => void) => {
+    if (random.chance(percent)) made.push(make());
+  };
+  now(10, () => {
+    const state = random.pick([0x02, 0x04, 0x80]);
+    return ({ world }) => world.sim.neigh("10.77.0.2", "02:00:00:00:00:02", state);
+  });
+  now(20, () => {
+    const [address, mac] = [random.pick([2, 30, 50]), `02:00:00:00:02:${random.below(90) + 10}`];
+    return ({ world }) => world.sim.neigh(`10.77.0.${address}`, mac);
+  });
+  now(30, () => {
+    const address = `10.77.0.${random.pick([2, 5, 30, 31, 50, 70])}`;
+    const mac = `02:00:00:00:03:${random.below(90) + 10}`;
+    return random.chance(50)
+      ? ({ world }) => world.sim.unneigh(address)
+      : ({ world }) => world.sim.neigh(address, mac);
+  });
+  now(20, () => {
+    const [address, protocol] = [random.pick(COMERS), random.pick([6, 17])];
+    return (side) => side.toggle(address, protocol);
+  });
+  now(20, () => {
+    const [prefix, via] = [
+      random.pick(["10.200.0.3/32", "10.200.0.0/30"]),
+      `10.77.0.${random.pick([30, 31, 5, 2])}`,
+    ];
+    const [mtu, priority] = [random.pick([0, 0, 576]), random.below(1000)];
+    const type = random.pick([1, 1, 1, 6, 7]);
+    return ({ world }) => world.sim.route(prefix, type === 1 ? via : undefined, { mtu, type, priority });
+  });
+  now(5, () => {
+    const mtu = random.pick([0, 1000, 1500]);
+    return ({ world }) => {
+      world.sim.setLink({ mtu });
+      world.sim.transmit.refresh();
+    };
+  });
+  return made;
+}
+
 test("what the pass forwards is what the general way forwards, and what it leaves is left as it was", () => {
   const random = new Random(seed);
   const fast = new Side(true);
   const slow = new Side(false);
-  let sent = 0;
+  const sent = [0, 0, 0, 0];
   for (let round = 0; round < 150; round++) {
     const n = 1 + random.below(150);
     for (let i = 0; i < n; i++) {
@@ -114,21 +202,17 @@ test("what the pass forwards is what the general way forwards, and what it leave
       const lead = random.pick([0, 0, 2, 1]);
       for (const { ring } of [fast, slow]) expect(ring.send(one, lead)).toBe(true);
     }
-    const [a, b] = [fast.world.run(), slow.world.run()];
-    expect(flows(a)).toEqual(flows(b));
-    expect(flows(fast.ring.receive())).toEqual(flows(slow.ring.receive()));
+    const [a, b] = [fast.got(), slow.got()];
+    expect(a.map(flows)).toEqual(b.map(flows));
     expect(fast.counts()).toEqual(slow.counts());
-    sent += a.length;
-    if (random.chance(10)) {
-      const state = random.pick([0x02, 0x04, 0x80]);
-      for (const { world } of [fast, slow]) world.sim.neigh("10.77.0.2", "02:00:00:00:00:02", state);
-    }
-    if (random.chance(10)) {
-      const mac = `02:00:00:00:02:${random.below(90) + 10}`;
-      for (const { world } of [fast, slow]) world.sim.neigh("10.77.0.2", mac);
-    }
+    for (const [i, frames] of a.entries()) sent[i]! += frames.length;
+    for (const change of changes(random)) for (const side of [fast, slow]) change(side);
     for (const { world } of [fast, slow]) world.tick(round * 100);
   }
-  expect(sent).toBeGreaterThan(1000);
-  for (const { world } of [fast, slow]) expect(world.close()).toBe(0);
+  expect(sent[0]).toBeGreaterThan(1000);
+  for (const n of sent) expect(n).toBeGreaterThan(50); // some of each
+  for (const side of [fast, slow]) {
+    side.got(); // the last tick may have sent what waited
+    expect(side.world.close()).toBe(0);
+  }
 });

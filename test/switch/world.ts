@@ -14,7 +14,9 @@ import { Groups } from "../../src/control/groups.ts";
 import { Claims } from "../../src/control/claim.ts";
 import { dropNames } from "../../src/switch/drops.ts";
 import { decode } from "../../src/filter/program.ts";
+import type { Capacity } from "../../src/netbase/layout.ts";
 import { epochBytes } from "../../src/mem/epoch.ts";
+import { Region } from "../../src/mem/region.ts";
 import { Counts } from "../../src/switch/filters/counts.ts";
 import { filterBytes, RECEIVE, ROW_ID, rowOf, TRANSMIT } from "../../src/switch/filters/layout.ts";
 import { FilterOwn, filterOwnBytes } from "../../src/switch/filters/own.ts";
@@ -115,6 +117,8 @@ export interface WorldOptions {
   firewall?: boolean;
   perClient?: number;
   matches?: number;
+  /** netbase's */
+  capacity?: Partial<Capacity>;
   /** the operator's, as the configuration has them */
   rules?: readonly string[];
   /** what control refuses to claim */
@@ -133,6 +137,7 @@ export class World {
   readonly tap: End;
   readonly switch: Switch;
   readonly frames: number;
+  private readonly region: Region;
   private readonly epollFd: number;
   private readonly fds: number[] = [];
   /** Milliseconds by the switch's clock. */
@@ -142,7 +147,8 @@ export class World {
     const capacity = { clients: 32, matches: options.matches ?? 256 };
     const { frames = 256, partialChecksums = false, firewall = false } = options;
     this.frames = frames;
-    const memory = new ArrayBuffer(tableBytes(capacity));
+    this.region = Region.create("test-switch", tableBytes(capacity));
+    const memory = this.region.buffer;
     this.table = new TableWriter(memory, capacity, 1234567);
     this.table.setNow(1);
     const reader = new TableReader(memory, capacity);
@@ -173,7 +179,8 @@ export class World {
     this.sim = new SimLoop({
       frames,
       partialChecksums,
-      ...(options.room !== undefined && { room: options.room }),
+      ...(options.capacity && { capacity: options.capacity }),
+      ...(options.room !== undefined && { room: options.room, table: this.region.ref }),
       switch: (parts) => {
         made = new Switch({
           ...parts,
@@ -358,6 +365,7 @@ export class World {
     for (const fd of this.fds) libc.close(fd);
     this.tap.close();
     this.sim.close();
+    this.region.close();
     return missing;
   }
 }

@@ -1,0 +1,236 @@
+// The pass over what a client sends by memif. Most of it is sent to the card's own link-layer address, for somebody else on the
+// network or for another client: what outbound.ts and route.ts do for any packet is done here for the usual one, a batch at a
+// time: IPv4 with 20 bytes of header and no fragment, TCP or UDP, from an address of a match of the client's. Whatever is
+// anything else leaves it by `other`, which works out on its own what is the matter. Frames of a flow keep their order.
+//
+//   accept.ts   is it the usual one, and where does its flow go?        loops of WebAssembly, since in JavaScript a frame
+//   (ask)       searches of the switch table, where that is not known   is 300 instructions, most of them checks of bounds
+//   depart.ts   route, next hop, neighbour, rewrite
+//
+// What the table said of FLOWS flows is kept as long as its version is the same: any change of it, and all is asked anew.
+// forward.test.ts holds this to the general way, byte by byte.
+import { Batch } from "../../link/link.ts";
+import { mapRegions } from "../../mem/views.ts";
+import type { RegionRef } from "../../mem/region.ts";
+import { H_EPOCH, H_NEIGH4, H_NEIGH_SEED } from "../../netbase/layout.ts";
+import type { Core } from "../core.ts";
+import {
+  CLIENT_FLAGS,
+  CLIENT_MTU,
+  FILTERS_TO,
+  H_PATTERNS,
+  H_SEED,
+  H_VERSION,
+  PATTERN_DST,
+  PATTERN_META,
+  PATTERN_PORTS,
+  PATTERN_SRC,
+  PATTERN_WORDS,
+} from "../table/layout.ts";
+import { ETHERNET } from "../../wire/ether.ts";
+import { PORT_LONGEST, PORT_SRC_HEAD, PORT_SRC_TAIL } from "../transmit.ts";
+import type { Wire } from "../wire.ts";
+import { makeAccept } from "./accept.ts";
+import { makeDepart } from "./depart.ts";
+import {
+  ARG_BYTES,
+  ARG_CARD,
+  ARG_HOPS,
+  ARG_IPV4,
+  ARG_KEYS,
+  ARG_LINK,
+  ARG_LINK_MASK,
+  ARG_LONGEST,
+  ARG_WORDS,
+  ASK,
+  ENTRIES,
+  FLOW_STAMP,
+  FLOW_WAY,
+  FLOW_WORDS,
+  FLOWS_LOG2,
+  HOP_WORDS,
+  HOPS_LOG2,
+  KEYS_STAMP,
+  KEYS_WORDS,
+  makePlaces,
+  OTHER,
+  WAYS,
+  WIRE,
+} from "./places.ts";
+
+/** Where netbase and the switch table are shared. */
+export interface Views {
+  readonly netbase: RegionRef;
+  readonly table: RegionRef;
+}
+
+/** Takes the frames `0..n)` of a batch, which client `slot` has sent. Returns whether all of them are on their way out. */
+export type Forward = (slot: number, n: number) => boolean;
+
+const FRAGMENT = 0xff3f << 16; // in word 1 of IPv4's header: all but "don't fragment"
+const PROTOCOL = 0xff00; // in word 2
+/** Then flows begin anew. */
+const LAST_STAMP = 2 ** 31 - 2;
+
+const swapPorts = (ports: number): number => (ports >>> 16) | (ports << 16);
+
+/**
+ * @param frames the batch, in the frame memory; the places of those that are sent get -1, where not all are
+ * @param count told of all frames of a call and their bytes; @param other takes frame `i` instead
+ */
+export function makeForward(
+  core: Core,
+  wire: Wire,
+  memory: WebAssembly.Memory,
+  views: Views,
+  frames: Batch,
+  alias4: number,
+  count: (slot: number, frames: number, bytes: number) => void,
+  other: (slot: number, i: number) => void,
+): Forward {
+  const { words, netbase, transmit, table, deliver } = core;
+  const { port } = transmit;
+  const shared = table.words;
+  const { off: offs, len: lens } = frames;
+  const base = netbase.words;
+  const [netbaseAt, tableAt] = mapRegions(memory, views.netbase, views.table) as [number, number];
+  const at = makePlaces(memory, offs.byteOffset, netbaseAt, tableAt);
+  const seed = base[H_NEIGH_SEED]!;
+  const accept = makeAccept(memory, at, table.layout, shared[H_SEED]!, netbase.layout, alias4);
+  const depart = makeDepart(memory, at, netbase.layout, seed, transmit.ifindex);
+  const ways = new Int32Array(memory.buffer, at.batch + WAYS, offs.length);
+  const entries = new Int32Array(memory.buffer, at.batch + ENTRIES, offs.length);
+  const args = new Int32Array(memory.buffer, at.args, ARG_WORDS);
+  args.set([0xffff << 16, -1, -1, -1], ARG_LINK_MASK);
+  args.set([0x45, 0, 0, 0, 0xff, FRAGMENT, 0, 0], ARG_IPV4);
+  const wholeAt = ARG_KEYS + KEYS_WORDS;
+  args.set([PROTOCOL, -1, -1, -1], wholeAt);
+  const out = new Batch(offs.length);
+  const { clients } = table.layout.capacity;
+  const stamps = new Int32Array(clients);
+  /** Versions of the table that they are for. */
+  const versions = new Int32Array(clients);
+  /** netbase's epoch, and which of its tables of neighbours it was, for what is kept of next hops. */
+  const epochs = new Int32Array(2);
+  let stamp = 0;
+  let version = shared[H_VERSION]! - 1;
+  const clear = (at: number, bytes: number): void => void words.fill(0, at >>> 2, (at + bytes) >>> 2);
+
+  /** Another version: what all patterns together look at of a flow; searches are for whose the answers are. */
+  const follow = (): void => {
+    version = shared[H_VERSION]!;
+    let [src, dst, ports] = [0, 0, 0];
+    for (let p = shared[H_PATTERNS]!; shared[p + PATTERN_META] !== 0; p += PATTERN_WORDS) {
+      src |= shared[p + PATTERN_DST]!;
+      dst |= shared[p + PATTERN_SRC]!;
+      ports |= swapPorts(shared[p + PATTERN_PORTS]!);
+    }
+    if (shared[H_VERSION] !== version) src = dst = ports = -1; // the list was changed meanwhile
+    args.set([PROTOCOL, src, dst, ports], ARG_KEYS);
+  };
+
+  /** The card, the client, the table, as they are now. */
+  const begin = (slot: number): void => {
+    if (shared[H_VERSION] !== version) follow();
+    if (versions[slot] !== version || stamps[slot] === 0) {
+      if (stamp === LAST_STAMP) {
+        stamp = 0;
+        stamps.fill(0);
+        clear(at.flows, (FLOW_WORDS * 4) << FLOWS_LOG2);
+      }
+      stamp += 2;
+      stamps[slot] = stamp;
+      versions[slot] = version;
+    }
+    args[ARG_KEYS + KEYS_STAMP] = stamps[slot]!;
+    args[wholeAt + KEYS_STAMP] = stamps[slot]! + 1;
+    const card0 = port[PORT_SRC_HEAD]!;
+    const tail = port[PORT_SRC_TAIL]!;
+    args[ARG_LINK] = card0 << 16;
+    args[ARG_LINK + 1] = (card0 >>> 16) | (tail << 16);
+    args[ARG_LINK + 2] = core.mac0(slot);
+    args[ARG_LINK + 3] = (core.mac1(slot) & 0xffff) | (tail & ~0xffff);
+    args[ARG_LONGEST] = port[PORT_LONGEST]!;
+    args[ARG_CARD] = card0;
+    args[ARG_CARD + 1] = tail;
+    const epoch = base[H_EPOCH]!;
+    const neighbours = base[H_NEIGH4]!;
+    if (epoch === epochs[0] && neighbours === epochs[1]) return;
+    epochs[0] = epoch;
+    epochs[1] = neighbours;
+    args[ARG_HOPS] = (args[ARG_HOPS]! + 1) | 0;
+    if (args[ARG_HOPS] === 0) clear(at.hops, (HOP_WORDS * 4) << HOPS_LOG2);
+  };
+
+  /** Where a flow of the client's goes. */
+  const wayOf = (slot: number, ip: number, flow: number): number => {
+    const protocol = (words[ip + 2]! >>> 8) & 0xff;
+    const src = words[ip + 3]!;
+    const dst = words[ip + 4]!;
+    const ports = words[ip + 5]!;
+    if (dst === src || table.find4(protocol, src, dst, swapPorts(ports)) !== slot) return OTHER;
+    if (core.foundPrefix() === 0) return OTHER;
+    core.touch();
+    let isKept = core.isLasting; // one that lives by being touched is looked for each time
+    const may = table.mayHave4(dst);
+    const target = may ? table.find4(protocol, dst, src, ports) : -1;
+    if (target >= 0) {
+      core.touch();
+      isKept &&= core.isLasting;
+    }
+    if (isKept) {
+      const keys = may ? wholeAt : ARG_KEYS;
+      for (let i = 0; i < 4; i++) words[flow + i] = words[ip + 2 + i]! & args[keys + i]!;
+      words[flow + FLOW_STAMP] = args[keys + KEYS_STAMP]!;
+      words[flow + FLOW_WAY] = target + 1;
+    }
+    return target + 1;
+  };
+
+  const ask = (slot: number, n: number): void => {
+    core.ahead(words, offs, n, true);
+    for (let i = 0; i < n; i++)
+      if (ways[i] === ASK) ways[i] = wayOf(slot, (offs[i]! + ETHERNET) >>> 2, entries[i]! >>> 2);
+  };
+
+  /** Gives a client a frame of another's; false if it takes a longer look. */
+  const toClient = (target: number, i: number): boolean => {
+    const row = table.client(target);
+    const len = lens[i]!;
+    if ((shared[row + CLIENT_FLAGS]! & FILTERS_TO) !== 0 || len - ETHERNET > shared[row + CLIENT_MTU]!)
+      return false;
+    deliver.queue(target, offs[i]!, len);
+    return true;
+  };
+
+  /** Each its own way. */
+  const split = (slot: number, n: number): void => {
+    let bytes = 0;
+    out.n = 0;
+    for (let i = 0; i < n; i++) {
+      const way = ways[i]!;
+      if (way === WIRE) {
+        out.off[out.n] = offs[i]!;
+        out.len[out.n++] = lens[i]!;
+        bytes += lens[i]!;
+        offs[i] = -1;
+      } else if (way < 0 || !toClient(way - 1, i)) {
+        wire.transmit(slot, out, bytes); // whoever sees it now sees what came before it gone
+        out.n = bytes = 0;
+        other(slot, i);
+      }
+    }
+    wire.transmit(slot, out, bytes);
+  };
+
+  return (slot, n) => {
+    begin(slot);
+    if (accept(n) > 0) ask(slot, n);
+    const isAll = depart(n) === 0;
+    const bytes = args[ARG_BYTES]!;
+    if (isAll) wire.transmit(slot, frames, bytes);
+    else split(slot, n);
+    count(slot, n, bytes);
+    return isAll;
+  };
+}
