@@ -2,7 +2,8 @@
 // card that has sent what it is given by the time that it is asked again. Nothing is measured here that the daemon does not
 // run.
 //
-//   bun bench/forwarding.ts alone OPTIONS    the client is this process's own ring, always full: ns a frame
+//   bun bench/forwarding.ts alone OPTIONS    the clients are this process's own rings, always full: ns a frame
+//   bun bench/forwarding.ts pause OPTIONS    the same: the longest pause
 //   bun bench/forwarding.ts memif OPTIONS    a client connects at OPTIONS.socket (testpmd): frames received and sent a second
 //   bun bench/forwarding.ts drop OPTIONS     the same, but what is received is dropped at once
 //   bun bench/forwarding.ts check OPTIONS    alone, every frame once: prints a sum over all that was sent, the same as C's
@@ -29,6 +30,7 @@ import { Switch } from "../src/switch/switch.ts";
 import { TableReader } from "../src/switch/table/find.ts";
 import { Transmit } from "../src/switch/transmit.ts";
 import { parseIPv4, parseIPv6 } from "../src/wire/address.ts";
+import { LOOK_NS, RunDelay } from "./delay.ts";
 import { CAPACITY, IFINDEX, type Routed, routedFrames } from "./routed.ts";
 import { serveMemif } from "./served.ts";
 import { refOf } from "./world.ts";
@@ -39,6 +41,8 @@ export interface Options extends Routed {
   readonly bytes: number;
   readonly flows: number;
   readonly log2: number;
+  /** clients that send, in turn; 1 if missing */
+  readonly senders?: number;
   /** of memif; a client's id is its slot in the table */
   readonly socket?: string;
 }
@@ -186,33 +190,70 @@ class World {
 
 const print = (name: string, value: number) => console.log(JSON.stringify({ case: name, value }));
 
-function ownRing(world: World, { log2, flows, bytes }: Options): OwnRing {
-  const ring = new OwnRing(world.link.memory, world.link.place.from, log2, 0);
-  for (const [i, frame] of routedFrames(ring.size, flows, bytes).entries()) ring.put(i, frame);
-  ring.attach(new PortWriter(world.ports.buffer));
-  return ring;
+function ownRings(world: World, { log2, flows, bytes, senders = 1 }: Options): OwnRing[] {
+  const { memory, place } = world.link;
+  const ports = new PortWriter(world.ports.buffer);
+  return Array.from({ length: senders }, (_, client) => {
+    const at = place.from + client * Math.ceil(OwnRing.bytes(log2) / 4096) * 4096;
+    const ring = new OwnRing(memory, at, log2, client);
+    for (const [i, frame] of routedFrames(ring.size, flows, bytes, client).entries()) ring.put(i, frame);
+    ring.attach(ports);
+    return ring;
+  });
+}
+
+/** What `alone` and `pause` do: the path over rings that are always full. */
+class Alone {
+  readonly world: World;
+  private readonly rings: readonly OwnRing[];
+
+  constructor(options: Options) {
+    this.world = new World(options);
+    this.rings = ownRings(this.world, options);
+    for (const end = Bun.nanoseconds() + WARM_UP_NS; Bun.nanoseconds() < end; ) this.slice();
+  }
+
+  turn(): number {
+    for (const ring of this.rings) ring.refill();
+    return this.world.turn();
+  }
+
+  /** ns a frame. */
+  slice(): number {
+    const start = Bun.nanoseconds();
+    let n = 0;
+    while (n < SLICE) n += this.turn();
+    return (Bun.nanoseconds() - start) / n;
+  }
 }
 
 /** ns a frame: the first twentieth of slices, so that what else the machine does counts for little. */
 function alone(options: Options): void {
-  const world = new World(options);
-  const ring = ownRing(world, options);
-  const slice = (): number => {
-    const start = Bun.nanoseconds();
-    let n = 0;
-    while (n < SLICE) {
-      ring.refill();
-      n += world.turn();
-    }
-    return (Bun.nanoseconds() - start) / n;
-  };
-  for (const end = Bun.nanoseconds() + WARM_UP_NS; Bun.nanoseconds() < end; ) slice();
-  const before = world.link.sent;
+  const path = new Alone(options);
+  const { link } = path.world;
+  const before = link.sent;
   const slices: number[] = [];
-  for (const end = Bun.nanoseconds() + options.seconds * 1e9; Bun.nanoseconds() < end; ) slices.push(slice());
-  if (world.link.sent - before < slices.length * SLICE) throw new Error("frames were dropped");
+  for (const end = Bun.nanoseconds() + options.seconds * 1e9; Bun.nanoseconds() < end; )
+    slices.push(path.slice());
+  if (link.sent - before < slices.length * SLICE) throw new Error("frames were dropped");
   slices.sort((a, b) => a - b);
   print("ns", slices[Math.floor(slices.length / 20)]!);
+}
+
+/** The longest time from turn to turn, without that in which another thread had the core: microseconds. */
+function pause(options: Options): void {
+  const path = new Alone(options);
+  const delay = new RunDelay();
+  let longest = 0;
+  let last = Bun.nanoseconds();
+  for (const end = last + options.seconds * 1e9; last < end; ) {
+    path.turn();
+    const now = Bun.nanoseconds();
+    if (now - last > longest)
+      longest = Math.max(longest, now - last - (now - last > LOOK_NS ? delay.since() : 0));
+    last = Bun.nanoseconds();
+  }
+  print("pause", longest / 1000);
 }
 
 /** Frames a second that come from a real client and, unless they are dropped, are sent; and what came back to it. */
@@ -241,7 +282,7 @@ function memif(options: Options, isDropped: boolean): void {
 
 function check(options: Options): void {
   const world = new World(options);
-  const ring = ownRing(world, options);
+  const [ring] = ownRings(world, options) as [OwnRing];
   const { words } = world.link;
   let sum = 0;
   let n = 0;
@@ -260,6 +301,7 @@ if (import.meta.main) {
   const [mode, text] = Bun.argv.slice(2) as [string, string];
   const options = JSON.parse(text) as Options;
   if (mode === "alone") alone(options);
+  else if (mode === "pause") pause(options);
   else if (mode === "check") check(options);
   else memif(options, mode === "drop");
 }

@@ -42,7 +42,7 @@ const child = join(import.meta.dir, "forwarding.ts");
 const build = join(import.meta.dir, "..", "build");
 
 /** A case: what the world has, and what comes. */
-interface Case extends RoutedOptions, Pick<Options, "bytes" | "flows" | "log2"> {}
+interface Case extends RoutedOptions, Pick<Options, "bytes" | "flows" | "log2" | "senders"> {}
 
 export const BASE: Case = {
   routes: 100_000,
@@ -62,7 +62,10 @@ const CASES: readonly (readonly [string, Partial<Case>])[] = [
   ["1M flows", { flows: 1_000_000, log2: 14 }],
   ["1 route", { routes: 1 }],
   ["1M routes, 1M flows", { routes: 1_000_000, flows: 1_000_000, log2: 14 }],
+  ["1M routes", { routes: 1_000_000 }],
+  ["10 matches", { matches: 10 }],
   ["100,000 matches of 64 clients", { matches: 100_000, clients: 64 }],
+  ["64 clients send", { clients: 64, senders: 64, log2: 8 }],
 ];
 
 const GENERATED: readonly (readonly [string, Partial<Case>])[] = [
@@ -103,7 +106,7 @@ export class Setup {
     return this.worlds.getOrInsertComputed(JSON.stringify(options), () => createRouted(options));
   }
 
-  ours(mode: "alone" | "check", one: Case, seconds: number): Promise<Sample> {
+  ours(mode: "alone" | "pause" | "check", one: Case, seconds: number): Promise<Sample> {
     return runChild(script(child, mode, JSON.stringify({ ...one, ...this.world(one), seconds })));
   }
 
@@ -233,6 +236,14 @@ export const bench: Bench = {
         peer: async () => ({ [`alone, ${name}`]: (await setup.c("time", one, seconds))["ns"]! }),
       });
     }
+    await ctx.compare({
+      ...{ unit: "us", better: "lower", peerName: "C, empty spin" },
+      ours: async () => ({ "longest pause on the core": (await setup.ours("pause", BASE, 10))["pause"]! }),
+      peer: async () => {
+        const { "longest pause while on the core": pause } = await runChild([compilePeer("spin"), "10"]);
+        return { "longest pause on the core": pause! };
+      },
+    });
     await generated(ctx, setup, Math.max(seconds, 1));
   },
 };

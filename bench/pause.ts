@@ -6,11 +6,10 @@
 // net Worker does between them, takes some 15 us: shorter pauses cannot be told from work.
 // On a machine that others use too, the second case is the one to look at: the time in which another thread had the core
 // (run delay in /proc/thread-self/schedstat) is taken off each pause, for both sides.
-import { cstring, libc } from "../ffi/libc.ts";
-import { ptr } from "../ffi/memory.ts";
 import { keepClear, pinSelf } from "../src/repin.ts";
 import { SimLink } from "../src/link/sim.ts";
 import { type Bench, compilePeer, cores, runChild, script } from "./harness.ts";
+import { LOOK_NS, RunDelay } from "./delay.ts";
 import { createWorld, question, Runner, type World } from "./world.ts";
 
 declare const self: Worker;
@@ -18,8 +17,6 @@ declare const self: Worker;
 const BATCH = 4;
 const IN_FLIGHT = 1024;
 const WARM_UP_NS = 3e9;
-const LOOK_NS = 100_000; // shorter pauses are not looked into
-const PREAD64 = 17;
 
 interface Boot {
   readonly world: World;
@@ -36,32 +33,6 @@ interface Measured {
   readonly running: number;
   readonly frames: number;
   readonly drops: number;
-}
-
-/** How long this thread was ready to run while another had its core: run delay of /proc/thread-self/schedstat. */
-class RunDelay {
-  private readonly fd = libc.open(cstring("/proc/thread-self/schedstat"), 0o2000000, 0);
-  private readonly text = new Uint8Array(new ArrayBuffer(64));
-  private last = 0;
-
-  constructor() {
-    this.since();
-  }
-
-  /** Nanoseconds of it since the last call. No allocation. */
-  since(): number {
-    const { text } = this;
-    const n = Number(libc.syscall(PREAD64, this.fd, Number(ptr(text)), text.length, 0, 0, 0));
-    let delay = 0;
-    let spaces = 0;
-    for (let i = 0; i < n && spaces < 2; i++) {
-      if (text[i] === 0x20) spaces++;
-      else if (spaces === 1) delay = delay * 10 + text[i]! - 0x30;
-    }
-    const since = delay - this.last;
-    this.last = delay;
-    return since;
-  }
 }
 
 function measure(boot: Boot): Measured {

@@ -1,7 +1,8 @@
 // The world of bench line-rate: a netbase with one card, any number of routes and neighbours, and a switch table with
 // clients and matches, as shared memory that ours (forwarding.ts) and C (peers/forward.c) open by path.
 //
-//   10.254.0.0 port 1000  -->  10.253.0.0 + FLOW port 1001   what testpmd's flowgen sends; other clients' matches are in 10.192/10
+//   10.254.0.0 port 1000  -->  10.253.0.0 + FLOW port 1001   what testpmd's flowgen sends, the first client; the others have
+//                              the next sources, and matches in 10.192/10
 //   10.253.0.0 + 256 R /24 via 10.77.0.1 + R % NEIGHBOURS    R: 1..ROUTES; a default route for the rest
 import { epochBytes } from "../src/mem/epoch.ts";
 import { Region } from "../src/mem/region.ts";
@@ -22,7 +23,7 @@ export const CAPACITY = { clients: 64, matches: 131_072 };
 /** What testpmd's flowgen has built in. */
 export const CARD_MAC = "00:01:02:03:04:01";
 export const CLIENT_MAC = "00:01:02:03:04:00";
-const SOURCE = "10.254.0.0";
+const SOURCE = 0x0afe0000;
 const UP_RUNNING = 0x41;
 const NLM_F_CREATE = 0x400;
 const NUD_PERMANENT = 0x80;
@@ -103,7 +104,8 @@ function createTable({ matches, clients, back = false }: RoutedOptions): string 
   table.setNow(1);
   const row = { fd: -1, mtu: 1500, flags: 0, home: 0, ratePps: 0, pid: 1, uid: 0, gid: 0 };
   for (let n = 0; n < clients; n++) table.addClient({ ...row, mac: parseLladdr(CLIENT_MAC)! });
-  for (const match of everythingTo(readPrefix(`${SOURCE}/32`)!)) table.add(match, 0, "match");
+  for (let n = 0; n < clients; n++)
+    for (const match of everythingTo(readPrefix(`10.254.0.${n}/32`)!)) table.add(match, n, "match");
   if (back) for (const match of everythingTo(readPrefix("10.253.0.0/16")!)) table.add(match, 0, "match");
   for (let n = 0; n < matches; n++) {
     const match: Match = {
@@ -116,20 +118,20 @@ function createTable({ matches, clients, back = false }: RoutedOptions): string 
   return pathOf(region);
 }
 
-/** All but the client itself. */
+/** All but the clients themselves. */
 const target = (flow: number): number => {
-  const to = swap32((0x0afd0000 + flow) >>> 0);
-  return to === ip(SOURCE) ? swap32(0x0afd0000) : to;
+  const to = 0x0afd0000 + flow;
+  return swap32(to >= SOURCE && to < SOURCE + CAPACITY.clients ? 0x0afd0000 : to);
 };
 
-/** Frames of `flows` flows, in no order, `bytes` long. */
-export function routedFrames(count: number, flows: number, bytes: number): Uint8Array[] {
+/** Frames of `flows` flows, in no order, `bytes` long, of a client. */
+export function routedFrames(count: number, flows: number, bytes: number, client = 0): Uint8Array[] {
   const next = generator(1);
   return Array.from({ length: count }, () =>
     udpFrame({
       dstMac: parseLladdr(CARD_MAC)!,
       srcMac: parseLladdr(CLIENT_MAC)!,
-      src: ip(SOURCE),
+      src: swap32(SOURCE + client),
       dst: target((next() >>> 0) % flows),
       sport: 1000,
       dport: 1001,

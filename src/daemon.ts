@@ -203,7 +203,7 @@ async function start(
   if (link.type !== ARPHRD_ETHER)
     throw new SysError(`open interface ${ifname}`, EINVAL, "not an Ethernet device");
 
-  // One piece of memory a queue: its frames, and behind them room for the memory of clients by memif.
+  // One piece of memory a queue: its frames, behind them room for the memory of clients by memif, and tables.
   const frameBytes = Math.max(config.umem.frameBytes, frameBytesFor(link.mtu));
   const umemBytes = config.umem.frames * frameBytes;
   const room = Math.max(Math.min(config.memif.megabytes * 2 ** 20, MOST_MEMORY - umemBytes), 0);
@@ -211,6 +211,9 @@ async function start(
   const places = queueNumbers.map(() =>
     sockets ? placeFrames(umemBytes, room, regions) : placeFrames(umemBytes),
   );
+
+  if (sockets && !places[0]!.isMapped)
+    log.say("warn", "tables too large for WebAssembly: memif slower; lower netbase.* or memif.megabytes");
 
   const services = new Services(config.services, new MatchTable(matches.buffer, MATCH_SLOTS), program);
 

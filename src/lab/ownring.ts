@@ -90,6 +90,13 @@ export class OwnRing {
     return got;
   }
 
+  /** What has come is read. */
+  drain(): void {
+    for (const end = this.words[this.to + TAIL]! & 0xffff; (this.taken & 0xffff) !== end; this.taken++)
+      this.words[this.to + DESCRIPTORS + (this.taken & (this.size - 1)) * 4 + 1] = BUFFER;
+    this.setHead(this.to, this.taken + this.size);
+  }
+
   private served(): number {
     return this.words[this.from + TAIL]! & 0xffff;
   }

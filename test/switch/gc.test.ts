@@ -1,4 +1,4 @@
-// The net loop allocates nothing, nor does the switch, with its system calls, nor a socket of netd/client: a child runs them over many frames
+// The net loop allocates nothing, nor does the switch, with its system calls or without, nor a socket of netd/client: a child runs them over many frames
 // (NETD_FRAMES=1e8 for longer) with the engine's log of collections on, one due every 256 KiB, and there is none.
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
@@ -11,6 +11,7 @@ const FRAMES = Number(process.env["NETD_FRAMES"] ?? 1e7);
 test.each([
   ["the net loop", "gcloop.ts", FRAMES],
   ["the switch", "gcswitch.ts", FRAMES / 50],
+  ["the pass over frames by memif", "gcforward.ts", FRAMES],
   ["a socket of netd/client", "../client/gcecho.ts", FRAMES / 50],
 ])(
   "%s: %s over %p frames without a collection",
