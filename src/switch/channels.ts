@@ -212,7 +212,9 @@ export class Channels {
       recorder.on === 0 &&
       table.words[table.client(slot) + CLIENT_FLAGS] === 0
     ) {
-      if (forward(slot, n)) {
+      const gone = forward(slot, n);
+      if (gone === 0) return n;
+      if (gone === n) {
         if (n < this.filled) frames.off.copyWithin(0, n, this.filled);
         this.filled = stock.fill(frames.off, this.filled - n);
         return n;

@@ -22,7 +22,7 @@ export class Deliver {
   private readonly table: TableReader;
   private readonly accounts: Accounts;
   readonly ports: Ports;
-  private readonly batch: Batch;
+  private readonly batched: Batch;
   private readonly sender: Sender;
   private readonly onGone: (slot: number) => void;
   private readonly head: Int32Array;
@@ -46,7 +46,7 @@ export class Deliver {
     this.table = table;
     this.ports = ports;
     this.accounts = accounts;
-    this.batch = frameBatch(ports.memory);
+    this.batched = frameBatch(ports.memory);
     this.sender = new Sender(BURST, base);
     this.onGone = onGone;
     this.head = new Int32Array(clients).fill(-1);
@@ -68,6 +68,15 @@ export class Deliver {
     tail[slot] = at;
   }
 
+  /** Hands a batch (frameBatch) to a client by memif at once; false if it is none. */
+  batch(slot: number, frames: Batch): boolean {
+    const port = this.ports.of(slot);
+    if (port === undefined || port.isIp) return false;
+    this.flush(); // what came before
+    this.give(slot, port, frames);
+    return true;
+  }
+
   /** Hands over all that is queued. */
   flush(): void {
     if (this.touches === 0) return;
@@ -83,7 +92,7 @@ export class Deliver {
   }
 
   private copy(slot: number, port: Port): void {
-    const { batch, ports, accounts, next } = this;
+    const { batched: batch, next } = this;
     let at = this.head[slot]!;
     this.head[slot] = -1;
     while (at !== -1) {
@@ -92,13 +101,18 @@ export class Deliver {
         batch.off[batch.n] = this.off[at]!;
         batch.len[batch.n++] = this.len[at]!;
       }
-      const sent = ports.deliver(port, batch);
-      accounts.add(slot, TO_PACKETS, sent);
-      accounts.add(slot, TO_BYTES, ports.bytes);
-      this.delivered += sent;
-      this.full += batch.n - sent;
-      for (let i = sent; i < batch.n; i++) accounts.drop(slot, Drop.channel_full);
+      this.give(slot, port, batch);
     }
+  }
+
+  private give(slot: number, port: Port, batch: Batch): void {
+    const { ports, accounts } = this;
+    const sent = ports.deliver(port, batch);
+    accounts.add(slot, TO_PACKETS, sent);
+    accounts.add(slot, TO_BYTES, ports.bytes);
+    this.delivered += sent;
+    this.full += batch.n - sent;
+    for (let i = sent; i < batch.n; i++) accounts.drop(slot, Drop.channel_full);
   }
 
   private send(slot: number): void {

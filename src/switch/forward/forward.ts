@@ -64,8 +64,12 @@ export interface Views {
   readonly table: RegionRef;
 }
 
-/** Takes the frames `0..n)` of a batch, which client `slot` has sent. Returns whether all of them are on their way out. */
-export type Forward = (slot: number, n: number) => boolean;
+/**
+ * Takes the frames `0..n)` of a batch, which client `slot` has sent. Returns how many, from the front, are not the caller's any
+ * more: all or none; or SOME, and the places of those have -1.
+ */
+export type Forward = (slot: number, n: number) => number;
+export const SOME = -1;
 
 const FRAGMENT = 0xff3f << 16; // in word 1 of IPv4's header: all but "don't fragment"
 const PROTOCOL = 0xff00; // in word 2
@@ -75,7 +79,7 @@ const LAST_STAMP = 2 ** 31 - 2;
 const swapPorts = (ports: number): number => (ports >>> 16) | (ports << 16);
 
 /**
- * @param frames the batch, in the frame memory; the places of those that are sent get -1, where not all are
+ * @param frames the batch, in the frame memory
  * @param count told of all frames of a call and their bytes; @param other takes frame `i` instead
  */
 export function makeForward(
@@ -203,6 +207,15 @@ export function makeForward(
     return true;
   };
 
+  /** Gives a client all of them; false if they are not all for one, or it takes a longer look. */
+  const toOne = (way: number, n: number): boolean => {
+    for (let i = 1; i < n; i = (i + 1) | 0) if (ways[i] !== way) return false;
+    if (way <= WIRE) return false;
+    const row = table.client(way - 1);
+    if ((shared[row + CLIENT_FLAGS]! & FILTERS_TO) !== 0) return false;
+    return port[PORT_LONGEST]! - ETHERNET <= shared[row + CLIENT_MTU]! && deliver.batch(way - 1, frames);
+  };
+
   /** Each its own way. */
   const split = (slot: number, n: number): void => {
     let bytes = 0;
@@ -226,11 +239,15 @@ export function makeForward(
   return (slot, n) => {
     begin(slot);
     if (accept(n) > 0) ask(slot, n);
-    const isAll = depart(n) === 0;
+    const left = depart(n);
     const bytes = args[ARG_BYTES]!;
-    if (isAll) wire.transmit(slot, frames, bytes);
-    else split(slot, n);
     count(slot, n, bytes);
-    return isAll;
+    if (left === 0) {
+      wire.transmit(slot, frames, bytes);
+      return n;
+    }
+    if (left === n && toOne(ways[0]!, n)) return 0;
+    split(slot, n);
+    return SOME;
   };
 }
