@@ -12,10 +12,16 @@ import { MemifPipe } from "../../src/client/memifpipe.ts";
 import type { Pipe } from "../../src/client/pipe.ts";
 import { Requests } from "../../src/client/request.ts";
 import { UnixPipe } from "../../src/client/unixpipe.ts";
-import { Batch } from "../../src/link/link.ts";
 import { Connection } from "../../src/link/memif/connection.ts";
 import { Mailbox } from "../../src/link/memif/mailbox.ts";
-import { FromClient, type Mapped, ToClient } from "../../src/link/memif/ring.ts";
+import {
+  frameBatch,
+  FromClient,
+  makeReceive,
+  makeTransmit,
+  type Mapped,
+  ToClient,
+} from "../../src/link/memif/ring.ts";
 import { Windows } from "../../src/link/memif/window.ts";
 import { Receiver, Sender } from "../../src/link/uds.ts";
 import { frameAddress, frameMemory } from "../../src/mem/frames.ts";
@@ -44,8 +50,10 @@ interface Far {
 
 const memory = frameMemory(WINDOWS, 64 << 20);
 const bytes = new Uint8Array(memory.buffer);
-const requests = new Batch(BATCH);
-const answers = new Batch(BATCH);
+const requests = frameBatch(memory);
+const answers = frameBatch(memory);
+const receive = makeReceive(memory);
+const transmit = makeTransmit(memory);
 const packet = f.udpPacket({ dport: PORT });
 for (let i = 0; i < BATCH; i++) {
   requests.off[i] = i * FRAME + 2;
@@ -75,9 +83,9 @@ function memif(): [Pipe, Far] {
   return [
     pipe,
     {
-      ask: () => void to.transmit(requests),
+      ask: () => void transmit(to, requests),
       hear() {
-        from.receive(answers, BATCH, FRAME - 2);
+        receive(from, answers, BATCH, FRAME - 2, 0);
         return answers.n;
       },
     },

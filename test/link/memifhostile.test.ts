@@ -1,9 +1,18 @@
 // Clients that lie: every check on what they say (session.ts) and on the memory that they own (ring.ts), and a fuzzer
 // that changes descriptors and cursors while they are read. NETD_FUZZ_SECONDS makes it longer, NETD_SEED repeats it.
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { Batch } from "../../src/link/link.ts";
 import { decode, encode, type Message, MESSAGE_BYTES } from "../../src/link/memif/message.ts";
-import { beginRing, COOKIE, copy, FromClient, type Mapped, ToClient } from "../../src/link/memif/ring.ts";
+import {
+  beginRing,
+  COOKIE,
+  copy,
+  frameBatch,
+  FromClient,
+  makeReceive,
+  makeTransmit,
+  type Mapped,
+  ToClient,
+} from "../../src/link/memif/ring.ts";
 import { type FdFacts, type Limits, Refusal, Session } from "../../src/link/memif/session.ts";
 import { frameMemory } from "../../src/mem/frames.ts";
 import { Random } from "../random.ts";
@@ -125,9 +134,15 @@ function world() {
   const head = (n: number) => {
     words[base + 1] = (words[base + 1]! & 0xffff) | (n << 16);
   };
-  const batch = new Batch(8);
+  const batch = frameBatch(memory);
   for (let i = 0; i < 8; i++) batch.off[i] = i * 2048 + 2;
-  return { memory, words, mapped, place, base, descriptor, head, batch };
+  const receive = makeReceive(memory);
+  const transmit = makeTransmit(memory);
+  return {
+    ...{ memory, words, mapped, place, base, descriptor, head, batch },
+    receive: (from: FromClient) => receive(from, batch, 8, 2046, 0),
+    transmit: (to: ToClient) => transmit(to, batch),
+  };
 }
 
 test("rings: cursors and descriptors that cannot be true end the client, and nothing is read for them", () => {
@@ -153,10 +168,10 @@ test("rings: cursors and descriptors that cannot be true end the client, and not
     const w = world();
     const from = new FromClient(w.memory, w.mapped, w.place);
     lie(w);
-    from.receive(w.batch, 8, 2046);
+    w.receive(from);
     expect([name, w.batch.n]).toEqual([name, 0]);
     expect(from.broken).toMatch(reason);
-    from.receive(w.batch, 8, 2046);
+    w.receive(from);
     expect(w.batch.n).toBe(0);
   }
 });
@@ -180,7 +195,7 @@ test("frames of no bytes and frames that are too long are dropped and counted, a
   w.descriptor(3, 0, 0, 60, 4096);
   w.descriptor(4, 0, 0, 60, 4096);
   w.head(5);
-  from.receive(w.batch, 8, 2046);
+  w.receive(from);
   expect([w.batch.n, w.batch.len[0], from.tooLong, from.broken]).toEqual([1, 60, 3, ""]);
 });
 
@@ -194,8 +209,8 @@ test("a chain of a ring's worth of slots is bounded", () => {
   for (let i = 0; i < 4096; i++) words.set([1, 1, 0, 0], (65536 >> 2) + 32 + i * 4);
   const from = new FromClient(memory, mapped, { region: 0, offset: 0, log2: 12, fd: -1 });
   words[(65536 >> 2) + 1] = 4000 << 16;
-  const batch = new Batch(8);
-  from.receive(batch, 8, 2046);
+  const batch = frameBatch(memory);
+  makeReceive(memory)(from, batch, 8, 2046, 0);
   expect([batch.n, from.broken]).toEqual([0, "a frame of over 64 parts"]);
 });
 
@@ -204,23 +219,23 @@ test("buffers that we fill: without bytes, outside of the region, too few", () =
   const to = new ToClient(w.memory, w.mapped, w.place);
   w.batch.n = 2;
   w.batch.len[0] = w.batch.len[1] = 100;
-  expect(to.transmit(w.batch)).toBe(0); // none offered
+  expect(w.transmit(to)).toBe(0); // none offered
   w.descriptor(0, 0, 0, 60, 4096);
   w.head(1);
-  expect(to.transmit(w.batch)).toBe(0); // a frame's first half only
+  expect(w.transmit(to)).toBe(0); // a frame's first half only
   w.descriptor(1, 0, 0, 60, 5000);
   w.head(2);
-  expect(to.transmit(w.batch)).toBe(1);
+  expect(w.transmit(to)).toBe(1);
   expect([w.words[w.base + 16], w.words[w.base + 33], w.words[w.base + 37]]).toEqual([2, 60, 40]);
   expect([w.words[w.base + 32]! & 1, w.words[w.base + 36]! & 1]).toEqual([1, 0]);
   w.descriptor(2, 0, 0, 0, 4096);
   w.head(3);
-  expect(to.transmit(w.batch)).toBe(0);
+  expect(w.transmit(to)).toBe(0);
   expect(to.broken).toMatch(/no bytes/);
   const other = new ToClient(w.memory, w.mapped, w.place);
   w.descriptor(0, 0, 0, 2000, REGION_BYTES - 1999);
   w.head(1);
-  expect(other.transmit(w.batch)).toBe(0);
+  expect(w.transmit(other)).toBe(0);
   expect(other.broken).toMatch(/2000 bytes at 63537/);
 });
 
@@ -247,6 +262,61 @@ test("copies: every alignment and length, exactly", () => {
       for (let i = 16 + dst + len; i < 512; i++) if (bytes[i] !== 0xee) wrong++;
       expect([dst, src, len, wrong]).toEqual([dst, src, len, 0]);
     }
+});
+
+test("a batch taken, and a batch given, is what was there: every length, in one part or several, over the ring's end", () => {
+  const random = new Random(1);
+  for (let length = 1; length <= 2000; length += length < 200 ? 1 : 37) {
+    const w = world();
+    const bytes = new Uint8Array(w.memory.buffer);
+    const from = new FromClient(w.memory, w.mapped, w.place);
+    const to = new ToClient(w.memory, w.mapped, { ...w.place, offset: 4096 });
+    const frames = Array.from({ length: 8 }, () => new Uint8Array(length).map(() => random.below(256)));
+    let cursor = 0;
+    for (const start of [0, 10]) {
+      cursor = start === 0 ? 0 : 8;
+      bytes.fill(0xee, 0, 8 * 2048);
+      for (const [i, frame] of frames.entries()) {
+        const at = 8192 + i * 2048 + random.below(40);
+        bytes.set(frame, REGION_AT + at);
+        w.descriptor(cursor + i, 0, 0, length, at);
+      }
+      w.head(cursor + 8);
+      w.receive(from);
+      expect(w.batch.n).toBe(8);
+      for (const [i, frame] of frames.entries()) {
+        const at = i * 2048 + 2;
+        expect(w.batch.len[i]).toBe(length);
+        expect(bytes.subarray(at, at + length)).toEqual(frame);
+        expect([bytes[at - 1], bytes[at + length]]).toEqual([0xee, 0xee]);
+      }
+      // And back, into buffers of a size of their own.
+      bytes.fill(0xdd, REGION_AT + 8192, REGION_AT + REGION_BYTES);
+      const room = random.chance(70) ? 2048 : Math.ceil(length / 2) + random.below(20);
+      const parts = Math.ceil(length / room);
+      const count = Math.floor(8 / parts);
+      const ring = (REGION_AT + 4096) >>> 2;
+      w.words.set([COOKIE, ((cursor + 8) & 0xffff) << 16], ring);
+      for (let i = 0; i < 8; i++)
+        w.words.set([0, room, 8192 + i * 2048 + 3, 0], ring + 32 + ((cursor + i) & 15) * 4);
+      expect(w.transmit(to)).toBe(count);
+      for (let n = 0; n < count; n++) {
+        const got: number[] = [];
+        for (let k = 0; k < parts; k++) {
+          const d = ring + 32 + ((cursor + n * parts + k) & 15) * 4;
+          const at = REGION_AT + w.words[d + 2]!;
+          got.push(...bytes.subarray(at, at + w.words[d + 1]!));
+          expect([w.words[d]! & 1, bytes[at - 1], bytes[at + w.words[d + 1]!]]).toEqual([
+            k < parts - 1 ? 1 : 0,
+            0xdd,
+            0xdd,
+          ]);
+        }
+        expect(new Uint8Array(got)).toEqual(frames[n]!);
+      }
+      to.publish((cursor + 8) & 0xffff);
+    }
+  }
 });
 
 test("a client that changes everything all the time: nothing outside of its region is written, no frame is too long", () => {
@@ -282,7 +352,7 @@ test("a client that changes everything all the time: nothing outside of its regi
       w.head(random() % 200 === 0 ? random() & 0xffff : cursor);
       if (fromClient) {
         bytes.fill(0xaa, 8 * 2048, REGION_AT);
-        (side as FromClient).receive(w.batch, 8, 2046);
+        w.receive(side as FromClient);
         for (let i = 0; i < w.batch.n; i++) {
           if (w.batch.len[i]! < 1 || w.batch.len[i]! > 2046)
             throw new Error(`seed ${seed}: ${w.batch.len[i]} bytes`);
@@ -294,7 +364,7 @@ test("a client that changes everything all the time: nothing outside of its regi
         w.batch.n = 4;
         for (let i = 0; i < 4; i++) w.batch.len[i] = 1 + (random() % 1514);
         bytes.fill(0xbb, 0, REGION_AT);
-        frames += (side as ToClient).transmit(w.batch);
+        frames += w.transmit(side as ToClient);
         for (let i = 0; i < REGION_AT; i += 509)
           if (bytes[i] !== 0xbb) throw new Error(`seed ${seed}: a frame of ours was written to`);
       }

@@ -3,16 +3,23 @@
 import { check } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
 import { ptr } from "../../ffi/memory.ts";
-import { Batch } from "../../src/link/link.ts";
+import { BATCH } from "../../src/link/link.ts";
 import { Connection } from "../../src/link/memif/connection.ts";
-import { beginRing, FromClient, type Mapped, ToClient } from "../../src/link/memif/ring.ts";
+import {
+  beginRing,
+  frameBatch,
+  FromClient,
+  makeReceive,
+  makeTransmit,
+  type Mapped,
+  ToClient,
+} from "../../src/link/memif/ring.ts";
 import type { Limits } from "../../src/link/memif/session.ts";
 import { Windows } from "../../src/link/memif/window.ts";
 import { frameMemory } from "../../src/mem/frames.ts";
 
 const SYS_ACCEPT4 = 288;
 export const FRAME = 2048;
-const BATCH = 64;
 const OWN = 1 << 20;
 const ALL = 512 << 20;
 
@@ -30,7 +37,9 @@ export class MemifServer implements Disposable {
   /** Reasons for which clients were sent away, or left. */
   readonly ends: string[] = [];
   private readonly fd: number;
-  private readonly batch = new Batch(BATCH);
+  private readonly batch = frameBatch(this.memory);
+  private readonly receive = makeReceive(this.memory);
+  private readonly transmit = makeTransmit(this.memory);
   private readonly limits: Limits;
   private turns = 0;
   private mapped: { offset: number; bytes: number }[] = [];
@@ -57,11 +66,11 @@ export class MemifServer implements Disposable {
     let got = 0;
     for (const [i, ring] of this.from.entries()) {
       const { batch } = this;
-      ring.receive(batch, BATCH, FRAME - 2);
+      this.receive(ring, batch, BATCH, FRAME - 2, 0);
       got += batch.n;
       for (let f = 0; f < batch.n; f++) this.bytes += batch.len[f]!;
       const to = this.to[i];
-      if (reflect && to && batch.n > 0) this.full += batch.n - to.transmit(batch);
+      if (reflect && to && batch.n > 0) this.full += batch.n - this.transmit(to, batch);
       const broken = ring.broken || to?.broken;
       if (broken) {
         this.connection?.refuse(broken);

@@ -150,18 +150,13 @@ export class FromClient extends Side {
   }
 
   /**
-   * Copies up to `max` frames to `skip` bytes behind where `batch.off[0..max)` says, at most `room` bytes each, and sets
-   * `batch.len` and `batch.n`. Frames that do not fit are dropped and counted.
+   * Copies up to `max` frames, of the next `ready` descriptors, to `skip` bytes behind where `batch.off[n..max)` says, at most `room`
+   * bytes each; sets `batch.len` and adds to `batch.n`. Frames that do not fit are dropped and counted.
    */
-  receive(batch: Batch, max: number, room: number, skip = 0): void {
-    batch.n = 0;
-    if (this.broken === "") this.rest(batch, max, room, skip, this.ready(), this.tail);
-  }
-
-  /** The same, for `left` descriptors from `cursor` on; frames are added to those that are in the batch. */
-  rest(batch: Batch, max: number, room: number, skip: number, left: number, from: number): void {
+  rest(batch: Batch, max: number, room: number, skip: number, ready: number): void {
     const { words, bytes } = this;
-    let cursor = from;
+    let left = ready;
+    let cursor = this.tail;
     while (left > 0 && batch.n < max) {
       const start = batch.off[batch.n]! + skip;
       let len = 0;
@@ -210,7 +205,10 @@ function many(copies: Copies, ring: Side, { off }: Batch, n: number, room: numbe
     : done + copies(first, n - run, batch + run * 4, room, region, start, bytes);
 }
 
-/** FromClient.receive into a batch that lies in the same memory (frameBatch): its `rest` begins where `many` ends. */
+/**
+ * Receives up to `max` frames into a batch (frameBatch): to `skip` bytes behind where `batch.off[0..max)` says, at most `room` bytes
+ * each; sets `batch.len` and `batch.n`. What is not the usual frame, and what follows it, is FromClient.rest's.
+ */
 export function makeReceive(memory: WebAssembly.Memory): Receive {
   const take = makeTake(memory);
   return (ring, batch, max, room, skip) => {
@@ -225,13 +223,13 @@ export function makeReceive(memory: WebAssembly.Memory): Receive {
     if (skip !== 0) for (let i = 0; i < most; i++) off[i]! -= skip;
     batch.n = n;
     if (n > 0) ring.publish(ring.cursor + n);
-    if (n < most) ring.rest(batch, max, room, skip, ready - n, ring.cursor);
+    if (n < most) ring.rest(batch, max, room, skip, ready - n);
   };
 }
 
 export type Transmit = (ring: ToClient, batch: Batch) => number;
 
-/** ToClient.transmit of a batch that lies in the same memory: its `rest` begins where `many` ends. */
+/** Copies a batch (frameBatch) to the client; returns how many frames, from the front: there is no room for more. */
 export function makeTransmit(memory: WebAssembly.Memory): Transmit {
   const give = makeGive(memory);
   return (ring, batch) => {
@@ -263,12 +261,10 @@ export class ToClient extends Side {
     return (Atomics.load(this.words, this.base + HEAD) & MASK_INTERRUPTS) === 0;
   }
 
-  /** Copies `batch.off/len[0..n)` into the client's buffers; returns how many, from the front: there is no room for more. */
-  transmit(batch: Batch): number {
-    return this.broken === "" ? this.rest(batch, 0, this.ready()) : 0;
-  }
-
-  /** The same from frame `from` on, with `space` descriptors from the cursor on. */
+  /**
+   * Copies `batch.off/len[from..n)` into the client's buffers, of the next `space` descriptors; returns how many frames of the batch are
+   * there then: there is no room for more.
+   */
   rest(batch: Batch, from: number, space: number): number {
     const { words, bytes } = this;
     let left = space;
