@@ -1,8 +1,13 @@
 // A region: shared memory with one name, one owner who writes, and any number of threads that read.
 // The owner creates it (memfd + read-write mapping) and hands a RegionRef to each Worker in its boot message;
 // a reader opens the same memfd PROT_READ, so that a stray write faults instead of corrupting.
+import { SysError } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
 import { bufferAt, collapse, HUGE_PAGE, mapShared, memfd, unmap } from "../../ffi/memory.ts";
+
+const ENOMEM = 12;
+/** What an ArrayBuffer takes. */
+const MOST = 2 ** 32;
 
 /** What crosses to another Worker: plain numbers, valid within this process. */
 export interface RegionRef {
@@ -26,9 +31,16 @@ export class Region implements RegionRef {
     this.buffer = bufferAt(this.address, ref.bytes);
   }
 
-  /** New zeroed memory, mapped read-write; sparse: pages cost nothing until they are touched. */
+  /** New zeroed memory, mapped read-write; sparse: pages cost nothing until they are touched. @throws SysError */
   static create(name: string, bytes: number): Region {
     const size = Math.ceil(bytes / 4096) * 4096;
+    const mebibytes = Math.ceil(bytes / 2 ** 20);
+    if (size > MOST)
+      throw new SysError(
+        `make ${name} of ${mebibytes} MiB`,
+        ENOMEM,
+        "lower its capacities: 4096 MiB is the most",
+      );
     return new Region({ name, fd: memfd(name, size), bytes: size }, false);
   }
 
