@@ -39,6 +39,8 @@ export interface Comparison {
   readonly peerName: string;
   /** How often each side runs, alternately, the first to go changing each round. */
   readonly rounds?: number;
+  /** Takes each side's best run, not its median: where the machine has two modes, and keeps one for seconds. */
+  readonly best?: boolean;
   readonly ours: () => Promise<Sample> | Sample;
   readonly peer: () => Promise<Sample> | Sample;
 }
@@ -172,7 +174,7 @@ export class Context {
     this.emit(result);
   }
 
-  /** Runs both sides alternately and reports the medians, case by case; both must measure the same cases. */
+  /** Runs both sides alternately and reports the medians, or the best, case by case; both must measure the same cases. */
   async compare(comparison: Comparison): Promise<void> {
     const ours: Sample[] = [];
     const peer: Sample[] = [];
@@ -182,14 +184,15 @@ export class Context {
       if (round % 2 === 0) peer.push(await comparison.peer());
     }
     for (const name of Object.keys(ours[0]!)) {
-      const side = (samples: Sample[]) =>
-        median(
-          samples.map((sample) => {
-            const value = sample[name];
-            if (value === undefined) throw new Error(`${this.bench}: a run lacks the case "${name}"`);
-            return value;
-          }),
-        );
+      const side = (samples: Sample[]) => {
+        const values = samples.map((sample) => {
+          const value = sample[name];
+          if (value === undefined) throw new Error(`${this.bench}: a run lacks the case "${name}"`);
+          return value;
+        });
+        if (comparison.best !== true) return median(values);
+        return comparison.better === "higher" ? Math.max(...values) : Math.min(...values);
+      };
       this.report(comparison, name, side(ours), side(peer));
     }
   }

@@ -190,7 +190,8 @@ async function verify(ctx: Context): Promise<void> {
 /** What testpmd makes, and what becomes of it. */
 async function generated(ctx: Context, setup: Setup, seconds: number): Promise<void> {
   const points: Point[] = [];
-  const rate = { unit: "Mpps", better: "higher", rounds: 3 } as const;
+  // A line that both write goes from core to core three times as fast at some times as at others, for all alike.
+  const rate = { unit: "Mpps", better: "higher", rounds: 4, best: true } as const;
   await ctx.compare({
     ...{ ...rate, peerName: "testpmd rxonly" },
     ours: async () => ({
