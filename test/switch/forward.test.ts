@@ -2,9 +2,11 @@
 // frames, of all kinds, and must send the same ones, in the same order within a flow, and count the same, whatever changes
 // between two batches: matches, routes, neighbours, the clients that frames are for.
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { MODE_ETHERNET, MODE_IP } from "../../src/link/memif/message.ts";
 import { PortWriter } from "../../src/link/memif/port.ts";
 import { OwnRing } from "../../src/lab/ownring.ts";
 import { parseIPv4, parseLladdr } from "../../src/wire/address.ts";
+import { ETHERNET } from "../../src/wire/ether.ts";
 import { checksum, udpFrame } from "../../src/wire/frame.ts";
 import { Random } from "../random.ts";
 import { type TestClient, World } from "./world.ts";
@@ -53,7 +55,7 @@ class Side {
   readonly secondSlot: number;
   private readonly entries = new Map<string, number>();
 
-  constructor(fast: boolean) {
+  constructor(fast: boolean, mode: number) {
     const { world } = this;
     const { sim } = world;
     sim.route("0.0.0.0/0", "10.77.0.31");
@@ -77,7 +79,7 @@ class Side {
     this.secondSlot = world.table.addClient({ ...row, mtu: 300, flags: 0 });
     world.match({ slot: this.secondSlot } as TestClient, 17, "10.98.0.2", 53);
     const { memory, place } = sim.link;
-    this.ring = new OwnRing(memory, place.from, LOG2, this.slot);
+    this.ring = new OwnRing(memory, place.from, LOG2, this.slot, mode);
     this.second = new OwnRing(memory, place.from + SPAN, LOG2, this.secondSlot);
     const ports = new PortWriter(world.ports);
     for (const ring of [this.ring, this.second]) ring.attach(ports);
@@ -135,13 +137,17 @@ function frame(random: Random, n: number): Uint8Array {
   return !usual && random.chance(10) ? made.subarray(0, random.below(made.length)) : made;
 }
 
-/** Frames by what makes a flow: their bytes from the addresses to the ports. */
+/** Frames, or packets, by what makes a flow: their bytes from the addresses to the ports. */
 const flows = (frames: readonly Uint8Array[]): string[] =>
   frames
-    .map(
-      (one, i) =>
-        [Buffer.from(one.subarray(26, 38)).toString("hex"), i, Buffer.from(one).toString("hex")] as const,
-    )
+    .map((one, i) => {
+      const at = (one[0]! & 0xf0) === 0x40 ? 12 : 26;
+      return [
+        Buffer.from(one.subarray(at, at + 12)).toString("hex"),
+        i,
+        Buffer.from(one).toString("hex"),
+      ] as const;
+    })
     .sort((a, b) => (a[0] === b[0] ? a[1] - b[1] : a[0] < b[0] ? -1 : 1))
     .map(([, , text]) => text);
 
@@ -189,30 +195,36 @@ function changes(random: Random): ((side: Side) => void)[] {
   return made;
 }
 
-test("what the pass forwards is what the general way forwards, and what it leaves is left as it was", () => {
-  const random = new Random(seed);
-  const fast = new Side(true);
-  const slow = new Side(false);
-  const sent = [0, 0, 0, 0];
-  for (let round = 0; round < 150; round++) {
-    const n = 1 + random.below(150);
-    for (let i = 0; i < n; i++) {
-      const one = frame(random, i);
-      if (one.length === 0) continue;
-      const lead = random.pick([0, 0, 2, 1]);
-      for (const { ring } of [fast, slow]) expect(ring.send(one, lead)).toBe(true);
+test.each([
+  ["Ethernet", MODE_ETHERNET],
+  ["IP", MODE_IP],
+])(
+  "%s mode: what the pass forwards is what the general way forwards, and what it leaves is left as it was",
+  (_, mode) => {
+    const random = new Random(seed);
+    const fast = new Side(true, mode);
+    const slow = new Side(false, mode);
+    const sent = [0, 0, 0, 0];
+    for (let round = 0; round < 150; round++) {
+      const n = 1 + random.below(150);
+      for (let i = 0; i < n; i++) {
+        const one = frame(random, i).subarray(mode === MODE_IP ? ETHERNET : 0);
+        if (one.length === 0) continue;
+        const lead = random.pick([0, 0, 2, 1]);
+        for (const { ring } of [fast, slow]) expect(ring.send(one, lead)).toBe(true);
+      }
+      const [a, b] = [fast.got(), slow.got()];
+      expect(a.map(flows)).toEqual(b.map(flows));
+      expect(fast.counts()).toEqual(slow.counts());
+      for (const [i, frames] of a.entries()) sent[i]! += frames.length;
+      for (const change of changes(random)) for (const side of [fast, slow]) change(side);
+      for (const { world } of [fast, slow]) world.tick(round * 100);
     }
-    const [a, b] = [fast.got(), slow.got()];
-    expect(a.map(flows)).toEqual(b.map(flows));
-    expect(fast.counts()).toEqual(slow.counts());
-    for (const [i, frames] of a.entries()) sent[i]! += frames.length;
-    for (const change of changes(random)) for (const side of [fast, slow]) change(side);
-    for (const { world } of [fast, slow]) world.tick(round * 100);
-  }
-  expect(sent[0]).toBeGreaterThan(1000);
-  for (const n of sent) expect(n).toBeGreaterThan(50); // some of each
-  for (const side of [fast, slow]) {
-    side.got(); // the last tick may have sent what waited
-    expect(side.world.close()).toBe(0);
-  }
-});
+    expect(sent[0]).toBeGreaterThan(1000);
+    for (const n of sent) expect(n).toBeGreaterThan(50); // some of each
+    for (const side of [fast, slow]) {
+      side.got(); // the last tick may have sent what waited
+      expect(side.world.close()).toBe(0);
+    }
+  },
+);

@@ -1,5 +1,5 @@
 // Second loop of the pass: the way out of the card for the frames that have WIRE: route, next hop, neighbour; then one hop less,
-// and the link-layer header of who is next. Those that cannot go are OTHER afterwards, as they were.
+// if they are forwarded, and the link-layer header of who is next. Those that cannot go are OTHER afterwards, as they were.
 //
 // Next hops that were good are kept with the place of their neighbour, as long as netbase has the same epoch: their records are
 // the same then (mem/epoch.ts). A neighbour says itself whether it is the one.
@@ -45,6 +45,7 @@ import { FRESH } from "../transmit.ts";
 import {
   ARG_CARD,
   ARG_HOPS,
+  ARG_LESS,
   ARG_LINK,
   CELLS,
   HOP_STAMP,
@@ -79,8 +80,20 @@ export function makeDepart(
   const { p, end, way, left, ip, w0, w2, dst, nh, node } = f.locals(
     ...(["p", "end", "way", "left", "ip", "w0", "w2", "dst", "nh", "node"] as const),
   );
-  const { hop, next, near, near0, near1, key, isMissing, slot, tries, check } = f.locals(
-    ...(["hop", "next", "near", "near0", "near1", "key", "isMissing", "slot", "tries", "check"] as const),
+  const { hop, next, near, near0, near1, key, isMissing, slot, tries, check, less } = f.locals(
+    ...([
+      "hop",
+      "next",
+      "near",
+      "near0",
+      "near1",
+      "key",
+      "isMissing",
+      "slot",
+      "tries",
+      "check",
+      "less",
+    ] as const),
   );
   const arg = (word: number) => load(at.args + word * 4);
   const ofHop = (word: number) => load(hop, word * 4);
@@ -124,12 +137,12 @@ export function makeDepart(
     isZero(and(near1, CHANGES)),
   ];
   const rewrite = all(
-    check.set(add(shr(w2, 16), 1)),
+    check.set(add(shr(w2, 16), less)),
     store(sub(ip, 16), shl(near0, 16)),
     store(sub(ip, 12), or(shr(near0, 16), shl(near1, 16))),
     store(sub(ip, 8), arg(ARG_CARD)),
     store(sub(ip, 4), arg(ARG_CARD + 1)),
-    store(ip, or(sub(and(w2, 0xffff), 1), shl(add(check, shr(check, 16)), 16)), 8),
+    store(ip, or(sub(and(w2, 0xffff), less), shl(add(check, shr(check, 16)), 16)), 8),
     // The neighbour's entry is whole if its sequence number is the same after the stores, which keep the compiler from taking
     // the second look for the first (pass.ts). An atomic load is none: Bun 1.4.5's first compiler gets its address wrong.
     when(
@@ -164,6 +177,11 @@ export function makeDepart(
     when(way, store(p, way, WAYS)),
   );
   const frame = all(way.set(load(p, WAYS)), when(isZero(way), depart), when(way, left.by(1)), p.by(4));
-  const body = all(p.set(at.batch), end.set(add(p, shl(n, 2))), when(n, repeat(frame, isUnlike(p, end))));
+  const body = all(
+    less.set(arg(ARG_LESS)),
+    p.set(at.batch),
+    end.set(add(p, shl(n, 2))),
+    when(n, repeat(frame, isUnlike(p, end))),
+  );
   return f.over(memory, body, left);
 }

@@ -38,6 +38,7 @@ import {
   ARG_HOPS,
   ARG_IPV4,
   ARG_KEYS,
+  ARG_LESS,
   ARG_LINK,
   ARG_LINK_MASK,
   ARG_LONGEST,
@@ -157,6 +158,7 @@ export function makeForward(
     args[ARG_LONGEST] = port[PORT_LONGEST]!;
     args[ARG_CARD] = card0;
     args[ARG_CARD + 1] = tail;
+    args[ARG_LESS] = deliver.ports.of(slot)?.isIp === true ? 0 : 1;
     const epoch = base[H_EPOCH]!;
     const neighbours = base[H_NEIGH4]!;
     if (epoch === epochs[0] && neighbours === epochs[1]) return;

@@ -28,7 +28,8 @@ export const ARG_KEYS = 16; // KEYS_WORDS, and as many again for flows whose des
 export const ARG_LONGEST = 32; // frame that the card takes
 export const ARG_HOPS = 33; // stamp of what is kept of next hops
 export const ARG_CARD = 34; // words -2 and -1 of a frame from the card
-export const ARG_BYTES = 36; // told: of all frames
+export const ARG_LESS = 36; // hops that a packet loses: 1, or 0 if it is this host's own
+export const ARG_BYTES = 37; // told: of all frames
 export const ARG_WORDS = 64;
 
 // How flows are kept: what of words 2 to 5 of an IPv4 header with ports, which are TTL, protocol and checksum, source,
