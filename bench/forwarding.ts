@@ -13,7 +13,7 @@ import { Recorder } from "../src/capture/recorder.ts";
 import { captureBytes } from "../src/capture/region.ts";
 import { OwnRing } from "../src/lab/ownring.ts";
 import { type Batch, BATCH, type Link } from "../src/link/link.ts";
-import { frameBatch } from "../src/link/memif/ring.ts";
+import { frameBatch } from "../src/link/memif/batches.ts";
 import { portsBytes, PortWriter } from "../src/link/memif/port.ts";
 import { type FramePlace, placeFrames } from "../src/mem/views.ts";
 import { Region } from "../src/mem/region.ts";

@@ -60,6 +60,10 @@ const CASES: readonly (readonly [string, Partial<Case>])[] = [
   ["one flow", { flows: 1 }],
   ["10,000 flows", { flows: 10_000 }],
   ["1M flows", { flows: 1_000_000, log2: 14 }],
+  [
+    "1M flows, and a connection of another client's",
+    { flows: 1_000_000, log2: 14, clients: 2, connections: 1 },
+  ],
   ["1 route", { routes: 1 }],
   ["1M routes, 1M flows", { routes: 1_000_000, flows: 1_000_000, log2: 14 }],
   ["1M routes", { routes: 1_000_000 }],
@@ -101,8 +105,8 @@ export class Setup {
   readonly peer = compile();
   private readonly worlds = new Map<string, Routed>();
 
-  world({ routes, neighbours, matches, clients, back = false }: Case): Routed {
-    const options = { routes, neighbours, matches, clients, back };
+  world({ routes, neighbours, matches, clients, connections = 0, back = false }: Case): Routed {
+    const options = { routes, neighbours, matches, clients, connections, back };
     return this.worlds.getOrInsertComputed(JSON.stringify(options), () => createRouted(options));
   }
 

@@ -35,6 +35,8 @@ export interface RoutedOptions {
   /** matches of other clients */
   readonly matches: number;
   readonly clients: number;
+  /** matches with source and port, as a client's own connections have */
+  readonly connections?: number;
   /** what the first client sends is for itself */
   readonly back?: boolean;
 }
@@ -98,7 +100,7 @@ function createNetbase({ routes, neighbours }: RoutedOptions): Pick<Routed, "net
   return { netbase: pathOf(netbase), epochs: pathOf(epochs) };
 }
 
-function createTable({ matches, clients, back = false }: RoutedOptions): string {
+function createTable({ matches, clients, connections = 0, back = false }: RoutedOptions): string {
   const region = Region.create("bench-switch", tableBytes(CAPACITY));
   const table = new TableWriter(region.buffer, CAPACITY, 0x5bd1e995);
   table.setNow(1);
@@ -113,6 +115,13 @@ function createTable({ matches, clients, back = false }: RoutedOptions): string 
       ...{ dport: 8080, src: new Int32Array(4), srcPrefix: 0, sport: -1 },
     };
     if (table.add(match, n % clients, "match") < 0) throw new Error(`match ${n} refused`);
+  }
+  for (let n = 0; n < connections; n++) {
+    const match: Match = {
+      ...{ family: 2, protocol: 17, dst: Int32Array.of(swap32(0x0ac00000 + n), 0, 0, 0), dstPrefix: 32 },
+      ...{ dport: 9000, src: Int32Array.of(swap32(0x0b000000 + n), 0, 0, 0), srcPrefix: 32, sport: 53 },
+    };
+    if (table.add(match, n % clients, "match") < 0) throw new Error(`connection ${n} refused`);
   }
   table.gather(region);
   return pathOf(region);

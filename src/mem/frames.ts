@@ -17,7 +17,10 @@ export const scratchOf = (memory: WebAssembly.Memory): number => memory.buffer.b
 
 const taken = new WeakMap<WebAssembly.Memory, number>();
 
-/** Bytes of it that are the caller's for good, for what this thread tells WebAssembly: where they begin, at a cache line. */
+/**
+ * Bytes of it that are the caller's for good, for what it tells WebAssembly: where they begin, at a cache line. One thread alone
+ * takes some, the net Worker.
+ */
 export function scratch(memory: WebAssembly.Memory, bytes: number): number {
   const from = taken.get(memory) ?? 0;
   const end = from + Math.ceil(bytes / 64) * 64;

@@ -7,7 +7,8 @@ import { libc } from "../../ffi/libc.ts";
 import { ptr } from "../../ffi/memory.ts";
 import type { Recorder } from "../capture/recorder.ts";
 import { BATCH, type Batch } from "../link/link.ts";
-import { type FromClient, frameBatch } from "../link/memif/ring.ts";
+import { frameBatch } from "../link/memif/batches.ts";
+import type { FromClient } from "../link/memif/ring.ts";
 import { Receiver } from "../link/uds.ts";
 import type { TapQueue } from "../link/tap.ts";
 import { FROM_BYTES, FROM_PACKETS } from "./account.ts";
@@ -27,8 +28,8 @@ import type { Wire } from "./wire.ts";
 
 const BURST = BATCH;
 const CLIENTS = 8;
-/** While memif channels are busy, the others are asked after in every so many turns: that is a system call. */
-const PATIENCE = 16;
+/** While memif channels are busy, the others are asked after once in so many frames: that is a system call. */
+const PATIENCE = 1024;
 const EVENT_WORDS = process.arch === "x64" ? 3 : 4; // struct epoll_event is packed on x86-64 alone
 const EVENT_DATA = process.arch === "x64" ? 1 : 2;
 // Event data beside a client's slot.
@@ -62,7 +63,8 @@ export class Channels {
   /** Frames to receive into: `frames.off`, the first `filled` are there; and their lengths. */
   private readonly frames: Batch;
   private filled = 0;
-  private turns = 0;
+  /** Frames by memif since the others were asked after. */
+  private since = 0;
   private readonly forward: Forward | undefined;
   private readonly recorder: Recorder;
   private readonly rung = new BigUint64Array(new ArrayBuffer(8));
@@ -137,7 +139,9 @@ export class Channels {
     ports.refresh();
     let received = 0;
     for (let i = 0; i < ports.all.length; i++) received += this.fromPort(ports.all[i]!);
-    if (received > 0 && (this.turns = (this.turns + 1) | 0) % PATIENCE !== 0) return received;
+    this.since += received;
+    if (received > 0 && this.since < PATIENCE) return received;
+    this.since = 0;
     const n = libc.epoll_wait(this.epollFd, ptr(events), CLIENTS, 0);
     for (let i = 0; i < n; i++) {
       const at = i * EVENT_WORDS;
@@ -165,9 +169,18 @@ export class Channels {
     const { frames, stock } = this;
     const skip = port.isIp ? ETHERNET : 0;
     this.ports.receive(ring, frames, most, stock.longest - skip, skip);
+    if (ring.dropped > 0) this.useless(port.client, ring);
     if (frames.n === 0) return 0;
     if (port.isIp) this.dress(port.client, frames.n);
     return this.take(port.client, frames.n, true);
+  }
+
+  /** A client has sent what is no frame, or too long a one: it counts as others do. */
+  private useless(slot: number, ring: FromClient): void {
+    const n = ring.dropped;
+    ring.dropped = 0;
+    this.count(slot, n, 0);
+    for (let i = 0; i < n; i++) this.drop(slot, Drop.mtu);
   }
 
   /** Gives packets of a client in IP mode an Ethernet header: from the client, to the card, which routes them. */

@@ -3,7 +3,7 @@
 //
 // `head`, `tail` and `next` are lists of queue places by client slot; `touched` are the clients that have one.
 import type { Batch } from "../link/link.ts";
-import { frameBatch } from "../link/memif/ring.ts";
+import { frameBatch } from "../link/memif/batches.ts";
 import { GONE, Sender } from "../link/uds.ts";
 import { type Accounts, TO_BYTES, TO_PACKETS } from "./account.ts";
 import { Drop } from "./drops.ts";

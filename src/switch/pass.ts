@@ -194,7 +194,6 @@ export function makePass(
               base[neigh] === next &&
               (key & NEIGH_IFINDEX_MASK) === ifindex &&
               (key & (FRESH << 24)) !== 0 &&
-              (mac1 & 0x10000) === 0 &&
               base[neigh + NEIGH4_MAC1] === mac1
             )
           )

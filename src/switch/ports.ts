@@ -8,16 +8,8 @@ import { ptr } from "../../ffi/memory.ts";
 import type { Batch } from "../link/link.ts";
 import { MODE_IP } from "../link/memif/message.ts";
 import { type PortPlace, PortReader } from "../link/memif/port.ts";
-import {
-  frameBatch,
-  FromClient,
-  makeReceive,
-  makeTransmit,
-  type Mapped,
-  type Receive,
-  ToClient,
-  type Transmit,
-} from "../link/memif/ring.ts";
+import { frameBatch, makeReceive, makeTransmit, type Receive, type Transmit } from "../link/memif/batches.ts";
+import { FromClient, type Mapped, ToClient } from "../link/memif/ring.ts";
 import { etherType, ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6 } from "../wire/ether.ts";
 
 const LOCK_WORDS = 16;

@@ -179,6 +179,6 @@ export class Router {
     }
     const w = words[ip + 2]!;
     const sum = (w >>> 16) + 1;
-    words[ip + 2] = ((w & 0xffff) - 1) | (((sum & 0xffff) + (sum >>> 16)) << 16);
+    words[ip + 2] = ((w & 0xffff) - 1) | ((sum >= 0xffff ? sum + 1 : sum) << 16); // never -0
   }
 }

@@ -68,13 +68,6 @@ export const copyBytes = (to: Operand, from: Operand, length: Operand): Code => 
   ...[...code(to), ...code(from), ...code(length)],
   ...[0xfc, 0x0a, 0, 0],
 ];
-/** `a` if `condition` is not 0, else `b`; both are worked out. */
-export const select = (a: Operand, b: Operand, condition: Operand): Code => [
-  ...code(a),
-  ...code(b),
-  ...code(condition),
-  0x1b,
-];
 
 /** 64 bits. */
 export const wide = {

@@ -114,6 +114,7 @@ class Clients {
   turn(): number {
     const received = this.switch.turn();
     this.epoch.quiesce();
+    this.switch.ports.refresh(); // what control takes back now is not in our hands when it hears of that
     return received;
   }
 

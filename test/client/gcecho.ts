@@ -14,14 +14,8 @@ import { Requests } from "../../src/client/request.ts";
 import { UnixPipe } from "../../src/client/unixpipe.ts";
 import { Connection } from "../../src/link/memif/connection.ts";
 import { Mailbox } from "../../src/link/memif/mailbox.ts";
-import {
-  frameBatch,
-  FromClient,
-  makeReceive,
-  makeTransmit,
-  type Mapped,
-  ToClient,
-} from "../../src/link/memif/ring.ts";
+import { frameBatch, makeReceive, makeTransmit } from "../../src/link/memif/batches.ts";
+import { FromClient, type Mapped, ToClient } from "../../src/link/memif/ring.ts";
 import { Windows } from "../../src/link/memif/window.ts";
 import { Receiver, Sender } from "../../src/link/uds.ts";
 import { frameAddress, frameMemory } from "../../src/mem/frames.ts";

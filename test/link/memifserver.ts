@@ -5,15 +5,8 @@ import { libc } from "../../ffi/libc.ts";
 import { ptr } from "../../ffi/memory.ts";
 import { BATCH } from "../../src/link/link.ts";
 import { Connection } from "../../src/link/memif/connection.ts";
-import {
-  beginRing,
-  frameBatch,
-  FromClient,
-  makeReceive,
-  makeTransmit,
-  type Mapped,
-  ToClient,
-} from "../../src/link/memif/ring.ts";
+import { frameBatch, makeReceive, makeTransmit } from "../../src/link/memif/batches.ts";
+import { beginRing, FromClient, type Mapped, ToClient } from "../../src/link/memif/ring.ts";
 import type { Limits } from "../../src/link/memif/session.ts";
 import { Windows } from "../../src/link/memif/window.ts";
 import { frameMemory } from "../../src/mem/frames.ts";

@@ -22,7 +22,16 @@ const MAC = "02:00:00:00:00:05";
 const SPAN = Math.ceil(OwnRing.bytes(LOG2) / 4096) * 4096;
 const NOT_FAST = 1 << 30; // a flag that says nothing but that there is one
 
-const SOURCES = ["10.99.0.1", "10.99.0.2", "10.99.9.9", "10.77.0.1", "10.88.0.1", "192.0.0.8", "224.0.0.1"];
+const SOURCES = [
+  "10.99.0.1",
+  "10.99.0.2",
+  "10.99.9.9",
+  "10.77.0.1",
+  "10.88.0.1",
+  "192.0.0.8",
+  "192.0.0.9",
+  "224.0.0.1",
+];
 const TARGETS = [
   ...["10.77.0.2", "10.200.0.1", "10.201.0.1", "10.202.0.1", "10.203.0.1", "10.204.0.1", "10.205.0.1"],
   ...["10.77.0.3", "10.77.0.1", "10.99.0.1", "10.98.0.1", "10.250.0.1", "192.0.0.8", "224.0.0.251"],
@@ -69,7 +78,7 @@ class Side {
     sim.neigh("10.77.0.5", "02:00:00:00:00:55", 0x04); // stale
     for (let i = 0; i < NEIGHBOURS - 2; i++) sim.neigh(`10.77.0.${20 + i}`, `02:00:00:00:01:${20 + i}`);
     const row = { fd: -1, mac: parseLladdr(MAC)!, home: 0, ratePps: 0, pid: 1, uid: 0, gid: 0 };
-    this.slot = world.table.addClient({ ...row, mtu: 1500, flags: fast ? 0 : NOT_FAST });
+    this.slot = world.table.addClient({ ...row, mtu: 1400, flags: fast ? 0 : NOT_FAST });
     const client = { slot: this.slot } as TestClient;
     for (const protocol of [6, 17])
       for (const address of ["10.99.0.1", "10.99.0.2"]) world.match(client, protocol, address);
@@ -83,6 +92,21 @@ class Side {
     this.second = new OwnRing(memory, place.from + SPAN, LOG2, this.secondSlot);
     const ports = new PortWriter(world.ports);
     for (const ring of [this.ring, this.second]) ring.attach(ports);
+  }
+
+  /** The client has all of the network that the alias is in, or not any more. */
+  widen(): void {
+    const { world, entries, slot } = this;
+    const entry = entries.get("alias");
+    if (entry !== undefined) {
+      world.table.remove(entry);
+      entries.delete("alias");
+      return;
+    }
+    const dst = Int32Array.of(parseIPv4("192.0.0.0")!, 0, 0, 0);
+    const any = { src: new Int32Array(4), srcPrefix: 0, sport: -1, dport: -1 };
+    const match = { family: 2, protocol: 17, dst, dstPrefix: 24, ...any } as const;
+    entries.set("alias", world.table.add(match, slot, "match"));
   }
 
   /** A match of the other client's comes, or goes. */
@@ -185,6 +209,7 @@ function changes(random: Random): ((side: Side) => void)[] {
     const type = random.pick([1, 1, 1, 6, 7]);
     return ({ world }) => world.sim.route(prefix, type === 1 ? via : undefined, { mtu, type, priority });
   });
+  now(10, () => (side) => side.widen());
   now(5, () => {
     const mtu = random.pick([0, 1000, 1500]);
     return ({ world }) => {
@@ -228,3 +253,25 @@ test.each([
     }
   },
 );
+
+test("a hop less: the checksum is what adding up gives, where it would be -0 too", () => {
+  const sides = [new Side(true, MODE_ETHERNET), new Side(false, MODE_ETHERNET)];
+  const made = (id: number) =>
+    udpFrame({
+      ...{ dstMac: parseLladdr(CARD)!, srcMac: parseLladdr(MAC)!, sport: 5000, dport: 53, ttl: 64, id },
+      ...{ src: parseIPv4("10.99.0.1")!, dst: parseIPv4("10.77.0.2")!, payload: new Uint8Array(22) },
+    });
+  const ids = Array.from({ length: 65536 }, (_, id) => id);
+  const least = ids.find((id) => made(id)[24] === 0xfe && made(id)[25] === 0xff)!;
+  expect(least).toBeGreaterThan(0);
+  for (const side of sides) {
+    for (const id of [least, 1, 1000]) side.ring.send(made(id));
+    for (const one of side.got()[0]!) {
+      const theirs = [one[24], one[25]];
+      one.fill(0, 24, 26);
+      const sum = checksum(one, 14, 20);
+      expect(theirs).toEqual([sum >>> 8, sum & 0xff]);
+    }
+    expect(side.world.close()).toBe(0);
+  }
+});

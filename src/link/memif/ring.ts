@@ -8,9 +8,7 @@
 //   M2S, server to client   the client offers empty buffers by head; we fill them from tail on, and write tail
 // So the server writes tail, and the lengths and flags of M2S descriptors. Cursors are free-running u16.
 // A ring whose cursors or descriptors cannot be true is `broken`: the client is sent away.
-import { BATCH, Batch } from "../link.ts";
-import { scratch } from "../../mem/frames.ts";
-import { type Copies, makeGive, makeTake } from "./copies.ts";
+import type { Batch } from "../link.ts";
 import type { RingPlace } from "./session.ts";
 
 export const COOKIE = 0x3e31f20;
@@ -22,6 +20,8 @@ const NEXT = 1;
 const MASK_INTERRUPTS = 1;
 /** Descriptors a frame at most: 2^14 slots of a byte each are no frame, but work. */
 const CHAIN = 64;
+/** And at one time, about: a ring full of frames that are none is no turn's work. */
+const LOOKS = 256;
 
 /** A client's regions as they are mapped. */
 export interface Mapped {
@@ -29,39 +29,6 @@ export interface Mapped {
   readonly offs: Int32Array;
   /** Bytes of each; 0 where there is none. */
   readonly bytes: Int32Array;
-}
-
-/** Copies within the memory. Frames are short: up to here by words, then by copyWithin (bench/memif.ts). */
-const BY_WORDS = 256;
-
-/** @param words, bytes views of the same memory; @param dst, src byte offsets. Exactly `len` bytes are written. */
-export function copy(words: Int32Array, bytes: Uint8Array, dst: number, src: number, len: number): void {
-  if (len > BY_WORDS || ((dst | src) & 1) !== 0 || len < 8) {
-    bytes.copyWithin(dst, src, src + len);
-    return;
-  }
-  let at = dst;
-  let from = src;
-  const end = dst + len;
-  if ((at & 2) !== 0) {
-    const p = at >>> 2;
-    words[p] = (words[p]! & 0xffff) | ((words[from >>> 2]! >>> ((from & 2) << 3)) << 16);
-    at += 2;
-    from += 2;
-  }
-  const whole = (end - at) >>> 2;
-  let d = at >>> 2;
-  let s = from >>> 2;
-  if ((from & 2) === 0) for (let i = 0; i < whole; i++) words[d++] = words[s++]!;
-  else {
-    let w = words[s]!;
-    for (let i = 0; i < whole; i++) {
-      const next = words[++s]!;
-      words[d++] = (w >>> 16) | (next << 16);
-      w = next;
-    }
-  }
-  for (let i = end - ((end - at) & 3); i < end; i++) bytes[i] = bytes[src + i - dst]!;
 }
 
 /** Before the client is told that it is connected: its ring begins empty. Returns what is wrong with it, or "". */
@@ -73,7 +40,7 @@ export function beginRing(words: Int32Array, mapped: Mapped, ring: RingPlace): s
   return "";
 }
 
-class Side {
+export class Side {
   readonly words: Int32Array;
   readonly bytes: Uint8Array;
   /** What the client has done that it may not; empty as long as all is well. */
@@ -129,13 +96,14 @@ class Side {
   /** All descriptors before `cursor` are the client's again. */
   publish(cursor: number): void {
     this.tail = cursor & 0xffff;
-    this.words[this.base + TAIL] = this.tail; // stores are in order on x86
+    // A fence as well: who goes to sleep says so before it looks at this, and we look whether it does after it.
+    Atomics.store(this.words, this.base + TAIL, this.tail);
   }
 }
 
 export class FromClient extends Side {
-  /** Frames that were too long for one of ours, or chained over too many descriptors. */
-  tooLong = 0;
+  /** Frames without a byte, and those that were too long for one of ours; whoever counts them sets it back. */
+  dropped = 0;
 
   /** While we poll, the client need not wake us. */
   interrupts(wanted: boolean): void {
@@ -157,7 +125,7 @@ export class FromClient extends Side {
     const { words, bytes } = this;
     let left = ready;
     let cursor = this.tail;
-    while (left > 0 && batch.n < max) {
+    while (left > 0 && batch.n < max && ready - left < LOOKS) {
       const start = batch.off[batch.n]! + skip;
       let len = 0;
       let parts = 0;
@@ -175,79 +143,17 @@ export class FromClient extends Side {
         const length = words[d + 1]! >>> 0;
         const at = this.place(w0 >>> 16, words[d + 2]! >>> 0, length);
         if (at < 0) return;
-        if (len + length <= room) copy(words, bytes, start + len, at, length);
+        if (len + length <= room) bytes.copyWithin(start + len, at, at + length);
         len += length;
         cursor = (cursor + 1) & 0xffff;
         left--;
         more = (w0 & NEXT) !== 0;
       }
-      if (len > room || len === 0) this.tooLong++;
+      if (len > room || len === 0) this.dropped++;
       else batch.len[batch.n++] = len;
     }
     this.publish(cursor);
   }
-}
-
-export type Receive = (ring: FromClient, batch: Batch, max: number, room: number, skip: number) => void;
-
-/** Frames of one part in the ring's first region, all at once: how many that is of `n` from the ring's cursor on. */
-function many(copies: Copies, ring: Side, { off }: Batch, n: number, room: number): number {
-  const { base, size, cursor, region, mapped } = ring;
-  const at = cursor & (size - 1);
-  const start = mapped.offs[region]!;
-  const bytes = mapped.bytes[region]!;
-  const first = (base + DESCRIPTORS) << 2;
-  const batch = off.byteOffset;
-  const run = Math.min(n, size - at);
-  const done = copies(first + (at << 4), run, batch, room, region, start, bytes);
-  return done < run || run === n
-    ? done
-    : done + copies(first, n - run, batch + run * 4, room, region, start, bytes);
-}
-
-/**
- * Receives up to `max` frames into a batch (frameBatch): to `skip` bytes behind where `batch.off[0..max)` says, at most `room` bytes
- * each; sets `batch.len` and `batch.n`. What is not the usual frame, and what follows it, is FromClient.rest's.
- */
-export function makeReceive(memory: WebAssembly.Memory): Receive {
-  const take = makeTake(memory);
-  return (ring, batch, max, room, skip) => {
-    const { off } = batch;
-    batch.n = 0;
-    if (ring.broken !== "") return;
-    const ready = ring.ready();
-    const most = ready < max ? ready : max;
-    if (most === 0) return;
-    if (skip !== 0) for (let i = 0; i < most; i++) off[i]! += skip;
-    const n = many(take, ring, batch, most, room);
-    if (skip !== 0) for (let i = 0; i < most; i++) off[i]! -= skip;
-    batch.n = n;
-    if (n > 0) ring.publish(ring.cursor + n);
-    if (n < most) ring.rest(batch, max, room, skip, ready - n);
-  };
-}
-
-export type Transmit = (ring: ToClient, batch: Batch) => number;
-
-/** Copies a batch (frameBatch) to the client; returns how many frames, from the front: there is no room for more. */
-export function makeTransmit(memory: WebAssembly.Memory): Transmit {
-  const give = makeGive(memory);
-  return (ring, batch) => {
-    if (ring.broken !== "") return 0;
-    const ready = ring.ready();
-    const most = ready < batch.n ? ready : batch.n;
-    if (most === 0) return 0;
-    const n = many(give, ring, batch, most, 0);
-    if (n > 0) ring.publish(ring.cursor + n);
-    return n < batch.n ? ring.rest(batch, n, ready - n) : n;
-  };
-}
-
-/** A batch in the scratch of a link's memory (mem/frames.ts), its lengths behind its offsets. @param more words behind those */
-export function frameBatch(memory: WebAssembly.Memory, more = 0): Batch {
-  const at = scratch(memory, (2 * BATCH + more) * 4);
-  const { buffer } = memory;
-  return new Batch(BATCH, new Int32Array(buffer, at, BATCH), new Int32Array(buffer, at + BATCH * 4, BATCH));
 }
 
 export class ToClient extends Side {
@@ -283,7 +189,7 @@ export class ToClient extends Side {
           return done;
         }
         const part = Math.min(room, rest);
-        copy(words, bytes, to, off, part);
+        bytes.copyWithin(to, off, off + part);
         off += part;
         rest -= part;
         words[d + 1] = part;

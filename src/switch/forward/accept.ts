@@ -2,7 +2,8 @@
 // way out, so that those of a whole batch come from memory at a time.
 //
 // A flow is kept under what the table's patterns look at, all of them together, as Open vSwitch's megaflows are: one entry for
-// all flows of a listening port. Where a client may have the destination, it is kept whole.
+// all flows of a listening port. Where a client may have the destination, it is kept whole; and so are all once a match or a
+// claim with source and port is in the table, a connection that a client has opened: a million flows are searches then.
 // Sources: RFC 791 section 3.1, RFC 1812 section 5.2; The Design and Implementation of Open vSwitch (2015), section 4.2.
 import { cellCode } from "../../netbase/code.ts";
 import type { Layout as NetbaseLayout } from "../../netbase/layout.ts";
@@ -36,11 +37,8 @@ import {
 import { H_OPEN, type Layout } from "../table/layout.ts";
 import {
   ARG_BYTES,
-  ARG_IPV4,
-  ARG_IPV4_MASK,
   ARG_KEYS,
   ARG_LINK,
-  ARG_LINK_MASK,
   ARG_LONGEST,
   ASK,
   CELLS,
@@ -57,6 +55,8 @@ import {
 } from "./places.ts";
 
 const SHORTEST = ETHERNET + 20 + 8;
+const FRAGMENT = 0xff3f << 16; // all but "don't fragment"
+const bytesOf = (...words: number[]): number[] => [...new Uint8Array(Int32Array.from(words).buffer)];
 /** 2^64 - 1 is so many times 65535. A sum of words is a multiple of 65535 if its product with the inverse is not over it. */
 const SHARE = 0x1000100010001n;
 
@@ -101,6 +101,7 @@ export function makeAccept(
     isFrom(total, load(add(at.least, and(shr(w2, 6), 0x3fc)))), // a protocol with ports, and they are there
     isBelow(and(dst, 0xff), 0xe0),
     isUnlike(dst, alias4),
+    isUnlike(load(ip, 12), alias4), // nobody but us says that
   ];
 
   const spread = mul(xor(dst, seed), 0x9e3779b1); // table/hash.ts: hashDestination
@@ -156,9 +157,9 @@ export function makeAccept(
     open.set(isUnlike(load(at.table + H_OPEN * 4), 0)),
     longest.set(load(at.args + ARG_LONGEST * 4)),
     link.set(vector.load(at.args + ARG_LINK * 4)),
-    linkMask.set(vector.load(at.args + ARG_LINK_MASK * 4)),
-    ipv4.set(vector.load(at.args + ARG_IPV4 * 4)),
-    ipv4Mask.set(vector.load(at.args + ARG_IPV4_MASK * 4)),
+    linkMask.set(vector.of(bytesOf(0xffff << 16, -1, -1, -1))),
+    ipv4.set(vector.of(bytesOf(0x45, 0, 0, 0))),
+    ipv4Mask.set(vector.of(bytesOf(0xff, FRAGMENT, 0, 0))),
     p.set(at.batch),
     end.set(add(p, shl(n, 2))),
     when(n, all(lengths, repeat(frame, isUnlike(p, end)))),

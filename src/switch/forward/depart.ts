@@ -25,6 +25,7 @@ import {
   all,
   and,
   Func,
+  isFrom,
   isSame,
   isUnlike,
   isUpTo,
@@ -62,7 +63,6 @@ import {
 const PLAIN = 0x1_0001; // NH_TYPE of a unicast route with one leg
 const HOP_SHIFT = 4; // bytes of one
 const RECORD_SHIFT = 2; // to that from a record's, which is 64
-const CHANGES = 0x1_0000; // in NEIGH4_MAC1
 
 /** Makes frames `0..n)` that have WIRE ready for it; returns how many have something else then. */
 export type Depart = (n: number) => number;
@@ -134,7 +134,6 @@ export function makeDepart(
   const isNear = [
     isZero(or(xor(load(near), next), xor(and(key, NEIGH_IFINDEX_MASK), ifindex))),
     and(key, FRESH << 24),
-    isZero(and(near1, CHANGES)),
   ];
   const rewrite = all(
     check.set(add(shr(w2, 16), less)),
@@ -142,7 +141,7 @@ export function makeDepart(
     store(sub(ip, 12), or(shr(near0, 16), shl(near1, 16))),
     store(sub(ip, 8), arg(ARG_CARD)),
     store(sub(ip, 4), arg(ARG_CARD + 1)),
-    store(ip, or(sub(and(w2, 0xffff), less), shl(add(check, shr(check, 16)), 16)), 8),
+    store(ip, or(sub(and(w2, 0xffff), less), shl(add(check, isFrom(check, sub(0x10000, less))), 16)), 8),
     // The neighbour's entry is whole if its sequence number is the same after the stores, which keep the compiler from taking
     // the second look for the first (pass.ts). An atomic load is none: Bun 1.4.5's first compiler gets its address wrong.
     when(
@@ -168,10 +167,11 @@ export function makeDepart(
       isZero(way),
       all(
         way.set(OTHER),
-        key.set(load(near, NEIGH4_KEY * 4)),
         near1.set(load(near, NEIGH4_MAC1 * 4)),
+        key.set(load(near, NEIGH4_KEY * 4)),
         near0.set(load(near, NEIGH4_MAC0 * 4)),
         whenAll(isNear, rewrite),
+        when(way, store(hop, 0, HOP_RECORD * 4)), // it may be in another place the next time
       ),
     ),
     when(way, store(p, way, WAYS)),

@@ -3,6 +3,7 @@
 // time: IPv4 with 20 bytes of header and no fragment, TCP or UDP, from an address of a match of the client's. Whatever is
 // anything else leaves it by `other`, which works out on its own what is the matter. Frames of a flow keep their order.
 //
+//   begin.ts    the card, the client, what is kept
 //   accept.ts   is it the usual one, and where does its flow go?        loops of WebAssembly, since in JavaScript a frame
 //   (ask)       searches of the switch table, where that is not known   is 300 instructions, most of them checks of bounds
 //   depart.ts   route, next hop, neighbour, rewrite
@@ -12,47 +13,25 @@
 import { Batch } from "../../link/link.ts";
 import { mapRegions } from "../../mem/views.ts";
 import type { RegionRef } from "../../mem/region.ts";
-import { H_EPOCH, H_NEIGH4, H_NEIGH_SEED } from "../../netbase/layout.ts";
+import { H_NEIGH_SEED } from "../../netbase/layout.ts";
 import type { Core } from "../core.ts";
-import {
-  CLIENT_FLAGS,
-  CLIENT_MTU,
-  FILTERS_TO,
-  H_PATTERNS,
-  H_SEED,
-  H_VERSION,
-  PATTERN_DST,
-  PATTERN_META,
-  PATTERN_PORTS,
-  PATTERN_SRC,
-  PATTERN_WORDS,
-} from "../table/layout.ts";
+import { CLIENT_FLAGS, CLIENT_MTU, FILTERS_TO, H_SEED } from "../table/layout.ts";
 import { ETHERNET } from "../../wire/ether.ts";
-import { PORT_LONGEST, PORT_SRC_HEAD, PORT_SRC_TAIL } from "../transmit.ts";
+import { PORT_LONGEST } from "../transmit.ts";
 import type { Wire } from "../wire.ts";
 import { makeAccept } from "./accept.ts";
+import { makeBegin, swapPorts } from "./begin.ts";
 import { makeDepart } from "./depart.ts";
 import {
   ARG_BYTES,
-  ARG_CARD,
-  ARG_HOPS,
-  ARG_IPV4,
   ARG_KEYS,
-  ARG_LESS,
-  ARG_LINK,
-  ARG_LINK_MASK,
-  ARG_LONGEST,
+  ARG_WHOLE,
   ARG_WORDS,
   ASK,
   ENTRIES,
   FLOW_STAMP,
   FLOW_WAY,
-  FLOW_WORDS,
-  FLOWS_LOG2,
-  HOP_WORDS,
-  HOPS_LOG2,
   KEYS_STAMP,
-  KEYS_WORDS,
   makePlaces,
   OTHER,
   WAYS,
@@ -71,13 +50,6 @@ export interface Views {
  */
 export type Forward = (slot: number, n: number) => number;
 export const SOME = -1;
-
-const FRAGMENT = 0xff3f << 16; // in word 1 of IPv4's header: all but "don't fragment"
-const PROTOCOL = 0xff00; // in word 2
-/** Then flows begin anew. */
-const LAST_STAMP = 2 ** 31 - 2;
-
-const swapPorts = (ports: number): number => (ports >>> 16) | (ports << 16);
 
 /**
  * @param frames the batch, in the frame memory
@@ -106,67 +78,8 @@ export function makeForward(
   const ways = new Int32Array(memory.buffer, at.batch + WAYS, offs.length);
   const entries = new Int32Array(memory.buffer, at.batch + ENTRIES, offs.length);
   const args = new Int32Array(memory.buffer, at.args, ARG_WORDS);
-  args.set([0xffff << 16, -1, -1, -1], ARG_LINK_MASK);
-  args.set([0x45, 0, 0, 0, 0xff, FRAGMENT, 0, 0], ARG_IPV4);
-  const wholeAt = ARG_KEYS + KEYS_WORDS;
-  args.set([PROTOCOL, -1, -1, -1], wholeAt);
+  const begin = makeBegin(core, at, args);
   const out = new Batch(offs.length);
-  const { clients } = table.layout.capacity;
-  const stamps = new Int32Array(clients);
-  /** Versions of the table that they are for. */
-  const versions = new Int32Array(clients);
-  /** netbase's epoch, and which of its tables of neighbours it was, for what is kept of next hops. */
-  const epochs = new Int32Array(2);
-  let stamp = 0;
-  let version = shared[H_VERSION]! - 1;
-  const clear = (at: number, bytes: number): void => void words.fill(0, at >>> 2, (at + bytes) >>> 2);
-
-  /** Another version: what all patterns together look at of a flow; searches are for whose the answers are. */
-  const follow = (): void => {
-    version = shared[H_VERSION]!;
-    let [src, dst, ports] = [0, 0, 0];
-    for (let p = shared[H_PATTERNS]!; shared[p + PATTERN_META] !== 0; p += PATTERN_WORDS) {
-      src |= shared[p + PATTERN_DST]!;
-      dst |= shared[p + PATTERN_SRC]!;
-      ports |= swapPorts(shared[p + PATTERN_PORTS]!);
-    }
-    if (shared[H_VERSION] !== version) src = dst = ports = -1; // the list was changed meanwhile
-    args.set([PROTOCOL, src, dst, ports], ARG_KEYS);
-  };
-
-  /** The card, the client, the table, as they are now. */
-  const begin = (slot: number): void => {
-    if (shared[H_VERSION] !== version) follow();
-    if (versions[slot] !== version || stamps[slot] === 0) {
-      if (stamp === LAST_STAMP) {
-        stamp = 0;
-        stamps.fill(0);
-        clear(at.flows, (FLOW_WORDS * 4) << FLOWS_LOG2);
-      }
-      stamp += 2;
-      stamps[slot] = stamp;
-      versions[slot] = version;
-    }
-    args[ARG_KEYS + KEYS_STAMP] = stamps[slot]!;
-    args[wholeAt + KEYS_STAMP] = stamps[slot]! + 1;
-    const card0 = port[PORT_SRC_HEAD]!;
-    const tail = port[PORT_SRC_TAIL]!;
-    args[ARG_LINK] = card0 << 16;
-    args[ARG_LINK + 1] = (card0 >>> 16) | (tail << 16);
-    args[ARG_LINK + 2] = core.mac0(slot);
-    args[ARG_LINK + 3] = (core.mac1(slot) & 0xffff) | (tail & ~0xffff);
-    args[ARG_LONGEST] = port[PORT_LONGEST]!;
-    args[ARG_CARD] = card0;
-    args[ARG_CARD + 1] = tail;
-    args[ARG_LESS] = deliver.ports.of(slot)?.isIp === true ? 0 : 1;
-    const epoch = base[H_EPOCH]!;
-    const neighbours = base[H_NEIGH4]!;
-    if (epoch === epochs[0] && neighbours === epochs[1]) return;
-    epochs[0] = epoch;
-    epochs[1] = neighbours;
-    args[ARG_HOPS] = (args[ARG_HOPS]! + 1) | 0;
-    if (args[ARG_HOPS] === 0) clear(at.hops, (HOP_WORDS * 4) << HOPS_LOG2);
-  };
 
   /** Where a flow of the client's goes. */
   const wayOf = (slot: number, ip: number, flow: number): number => {
@@ -185,7 +98,7 @@ export function makeForward(
       isKept &&= core.isLasting;
     }
     if (isKept) {
-      const keys = may ? wholeAt : ARG_KEYS;
+      const keys = may ? ARG_WHOLE : ARG_KEYS;
       for (let i = 0; i < 4; i++) words[flow + i] = words[ip + 2 + i]! & args[keys + i]!;
       words[flow + FLOW_STAMP] = args[keys + KEYS_STAMP]!;
       words[flow + FLOW_WAY] = target + 1;

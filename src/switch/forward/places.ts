@@ -21,10 +21,8 @@ export const OTHER = -2;
 
 // Words of `args`.
 export const ARG_LINK = 0; // words -4 to -1 of a frame that the client sends the card
-export const ARG_LINK_MASK = 4; // what of them is to be the same
-export const ARG_IPV4 = 8; // words 0 to 3
-export const ARG_IPV4_MASK = 12;
-export const ARG_KEYS = 16; // KEYS_WORDS, and as many again for flows whose destination a client may have
+export const ARG_KEYS = 16; // KEYS_WORDS
+export const ARG_WHOLE = 24; // the same of flows whose destination a client may have
 export const ARG_LONGEST = 32; // frame that the card takes
 export const ARG_HOPS = 33; // stamp of what is kept of next hops
 export const ARG_CARD = 34; // words -2 and -1 of a frame from the card
