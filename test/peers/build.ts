@@ -1,5 +1,5 @@
-// Compiles the C programs of this folder into build/, when they or attach.h are newer than what is there.
-import { mkdirSync, renameSync, statSync } from "node:fs";
+// Compiles the C programs of this folder into build/, when they or a header are newer than what is there.
+import { mkdirSync, readdirSync, renameSync, statSync } from "node:fs";
 import { join } from "node:path";
 
 const build = join(import.meta.dir, "../../build");
@@ -8,9 +8,10 @@ const flags: Record<string, readonly string[]> = { lwip: ["-I/usr/include/lwip",
 const modified = (path: string): number => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
 
 /** The program made of NAME.c. @throws Error with what gcc says */
-export function peer(name: "lwip" | "tap" | "udpclient"): string {
+export function peer(name: "lwip" | "memif" | "tap"): string {
   const program = join(build, `test-${name}`);
-  const sources = [`${name}.c`, "attach.h"].map((file) => join(import.meta.dir, file));
+  const headers = readdirSync(import.meta.dir).filter((file) => file.endsWith(".h"));
+  const sources = [`${name}.c`, ...headers].map((file) => join(import.meta.dir, file));
   if (modified(program) > Math.max(...sources.map(modified))) return program;
   mkdirSync(build, { recursive: true });
   const made = `${program}.${process.pid}`; // another test file may run the old one, or make its own
