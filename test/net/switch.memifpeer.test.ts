@@ -120,6 +120,44 @@ const cases: readonly Case[] = [
   { what: "Ethernet mode, IPv6, chained", options: ["-e", LAB_LLADDR, "-b", "256"], ...IPV6, ...CHAINED },
 ];
 
+/** The far side's kernel asks, and holds every byte of the answers to what it sent; at most WINDOW are on their way. */
+async function farAsk(
+  rig: SwitchRig,
+  hostname: string,
+  to: string,
+  bytes: number,
+  count: number,
+): Promise<void> {
+  const of = (n: number) =>
+    Buffer.from(Uint8Array.from({ length: bytes }, (_, i) => (n * 31 + i * 7 + (i >> 8)) & 0xff));
+  const questions = Array.from({ length: count }, (_, n) => {
+    const question = of(n);
+    question.writeUInt32LE(n);
+    return question;
+  });
+  const open = new Set(questions.keys());
+  const wrong: string[] = [];
+  let sent = 0;
+  const more = (socket: Bun.udp.Socket<"buffer">) => {
+    while (sent < count && sent - (count - open.size) < WINDOW) socket.send(questions[sent++]!, PORT, to);
+  };
+  const data = (socket: Bun.udp.Socket<"buffer">, answer: Buffer, port: number, address: string) => {
+    const n = answer.readUInt32LE();
+    if (port !== PORT || address !== to || !open.delete(n) || !answer.equals(questions[n]!))
+      wrong.push(`${address} ${port}: ${answer.toString("hex")}`);
+    more(socket);
+  };
+  const socket = await rig.lab.peer.run(() => Bun.udpSocket({ hostname, socket: { data } }));
+  try {
+    socket.send(questions[sent++]!, PORT, to); // alone: the kernel asks for a neighbour
+    await until("the first answer", () => open.size < count);
+    await until("all answers", () => open.size === 0);
+    expect(wrong).toEqual([]);
+  } finally {
+    socket.close();
+  }
+}
+
 for (const sleeps of [false, true]) {
   const how = sleeps ? "each sleeps until the other wakes it" : "both poll";
   const mode = ["--set", `poll.mode=${sleeps ? "interrupt" : "busy"}`];
@@ -142,6 +180,17 @@ for (const sleeps of [false, true]) {
         using echo = await farEcho(rig, far);
         const role = ["ask", own, PORT, far, echo.port, bytes, count, sleeps ? 1 : WINDOW];
         await using client = new Peer(rig, [...options, ...wait], ...role);
+        judge(await client.counts(), what, count, parts);
+      });
+  });
+
+  test(`a kernel beyond the wire asks a C client; ${how}`, async () => {
+    await using rig = await start("--set", `memif.clients=1 udp:${PORT}`, ...mode);
+    for (const { what, options = [], own = OWN, far = PEER, bytes = 64, count = COUNT, parts = 1 } of cases)
+      await alone(rig, async () => {
+        await using client = new Peer(rig, [...options, ...wait, "-i", "1"], "echo", own, PORT, count);
+        await client.ready();
+        await farAsk(rig, far, own, bytes, count);
         judge(await client.counts(), what, count, parts);
       });
   });
