@@ -144,7 +144,10 @@ export class Memifs {
       peer.client ??= this.admit(connection);
       for (const worker of this.ports.keys()) this.map(peer, peer.client, worker);
       peer.isConnected = true;
-      connection.connected(this.parts.boot.ifname);
+      // What comes for it from now on reaches it: its Workers have its rings.
+      this.parts.roster.later(() => {
+        if (this.peers.get(connection.fd) === peer) connection.connected(this.parts.boot.ifname);
+      });
     } catch (error) {
       if (connection.ended === "") connection.refuse((error as Error).message);
     }
