@@ -152,12 +152,15 @@ const children: Record<string, () => void> = {
         print(name(set.family, `${kind}, one by one`), time(reader, one, addresses, LOOKUPS));
         if (set.family === 4 || flows === LOOKUPS) continue;
         let at = 0;
+        let changes = 0;
+        const order = shuffled(set.n);
         const changing: Lookup = (...args) => {
           if ((at += BATCH) % CHANGE_EVERY < BATCH) {
-            world.change(set, [0], false);
-            world.change(set, [0], true);
+            const one = [order[changes++ % set.n]!];
+            world.change(set, one, false);
+            world.change(set, one, true);
           }
-          return one(...args);
+          return one6(...args);
         };
         print(name(6, kind + CHANGING), time(reader, changing, addresses, LOOKUPS));
       }

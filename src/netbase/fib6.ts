@@ -1,17 +1,22 @@
 // The FIB of IPv6 as readers see it: the nodes of fib.ts, three of them for the usual /48, each a load that waits for the
 // one before. So a reader keeps what it found, by /64, in memory of its own:
 //
-//   recent[hash of the /64]   w0 | w1 | turn | next-hop id       good while `turn` is the present one
+//   recent[hash of the /64]   w0 | w1 | count (a double) | next-hop id | -       half a cache line
 //
-// None of it goes stale. The writer counts its changes of IPv6 routes in H_CHANGES6 (a double, so that it never comes
-// round); a lookup that finds another count there begins a turn, in which nothing kept before is good. The count is read
-// before the walk whose end is kept under it. Next-hop ids are kept, and what they stand for is looked up each time.
-// A /64 with longer routes inside has no one answer, and is not kept. Strangers' traffic can at worst push others out.
+// None of it goes stale. The writer counts its changes of IPv6 routes in H_CHANGES6, in one of 256 counts by the address's
+// /32: a route of 32 bits and more is in one of them, a shorter one is counted in all that it reaches into. What was
+// kept under another count than the present one is not good any more; the count is read before the walk whose end is
+// kept under it. Counts are doubles, and never come round. Next-hop ids are kept, and what they stand for is looked up
+// each time. A /64 with longer routes inside has no one answer, and is not kept. Strangers' traffic can at worst push
+// others out.
 import { step } from "./fib.ts";
-import { CELL_NH_MASK, H_CHANGES6, H_WIDE6, type Layout } from "./layout.ts";
+import { CELL_NH_MASK, CHANGES6, H_CHANGES6, H_WIDE6, type Layout } from "./layout.ts";
 
-const RECENT_BITS = 16; // 1 MiB; of 4096 flows 1 in 17 shares its place with another
+const RECENT_BITS = 16; // 2 MiB; of 4096 flows 1 in 17 shares its place with another
 const CHUNK = 64; // lookups under way at a time
+
+/** Which count an address's changes are in: by the bytes of its /32 that allocations differ in. */
+export const changesOf = (w0: number): number => ((w0 >>> 24) ^ (w0 >>> 16) ^ (w0 >>> 8)) & (CHANGES6 - 1);
 
 // Closures over constants, and sums cut to 32 bits, as in fib.ts.
 
@@ -24,30 +29,17 @@ export class Fib6 {
    */
   readonly lookupAll: (dst: Int32Array, at: number, out: Int32Array) => void;
 
-  /** @param lastTurn after how many turns the count of them begins again, with nothing kept */
-  constructor(words: Int32Array, at: Layout, lastTurn = 0x7fffffff) {
+  constructor(words: Int32Array, at: Layout) {
     const { nhIndex } = at;
     const first = new Int32Array(words.buffer, words.byteOffset + at.fib6 * 4, 1 << 24);
-    const changes = new Float64Array(words.buffer, words.byteOffset + H_CHANGES6 * 4, 1);
-    const recent = new Int32Array(4 << RECENT_BITS);
+    const changes = new Float64Array(words.buffer, words.byteOffset + H_CHANGES6 * 4, CHANGES6);
+    const recent = new Int32Array(8 << RECENT_BITS);
+    const counts = new Float64Array(recent.buffer);
     const left = new Int32Array(CHUNK); // of a chunk: those that are not kept
-    const seen = new Float64Array(1);
-    const turns = new Int32Array([1]);
+    const leftCounts = new Float64Array(CHUNK);
 
-    const begin = (count: number): number => {
-      seen[0] = count;
-      if (turns[0] === lastTurn) {
-        recent.fill(0);
-        turns[0] = 0;
-      }
-      return ++turns[0]!;
-    };
-    const turn = (): number => {
-      const count = changes[0]!;
-      return count === seen[0] ? turns[0]! : begin(count);
-    };
     const place = (w0: number, w1: number): number =>
-      (Math.imul(Math.imul(w0, 0x9e3779b1) ^ w1, 0x85ebca6b) >>> (32 - RECENT_BITS)) << 2;
+      (Math.imul(Math.imul(w0, 0x9e3779b1) ^ w1, 0x85ebca6b) >>> (32 - RECENT_BITS)) << 3;
     const idOf = (cell: number, w0: number): number =>
       (cell === 0 ? words[H_WIDE6 + (w0 & 0xff)]! : cell) & CELL_NH_MASK;
     const firstOf = (w0: number): number => first[((w0 & 0xffff) << 8) | ((w0 >>> 16) & 0xff)]!;
@@ -59,31 +51,31 @@ export class Fib6 {
       return cell;
     };
     /** From byte 6 of the address on; keeps what is the answer for all of the /64. */
-    const finish = (node: number, now: number, w0: number, w1: number, w2: number, w3: number): number => {
+    const finish = (node: number, count: number, w0: number, w1: number, w2: number, w3: number): number => {
       const cell = along(node, w1, 16);
       if (cell < 0) return words[(nhIndex + idOf(along(along(cell, w2, 0), w3, 0), w0)) | 0]!;
       const at = place(w0, w1);
       const id = idOf(cell, w0);
       recent[at] = w0;
       recent[(at + 1) | 0] = w1;
-      recent[(at + 2) | 0] = now;
-      recent[(at + 3) | 0] = id;
+      counts[(at + 2) >> 1] = count;
+      recent[(at + 4) | 0] = id;
       return words[(nhIndex + id) | 0]!;
     };
     const walk = (w0: number, w1: number, w2: number, w3: number): number => {
-      const now = turn();
+      const count = changes[changesOf(w0)]!;
       let cell = firstOf(w0);
       if (cell < 0) cell = step(words, cell & 0x7fffffff, w0 >>> 24);
       if (cell < 0) cell = step(words, cell & 0x7fffffff, w1 & 0xff);
       if (cell < 0) cell = step(words, cell & 0x7fffffff, (w1 >>> 8) & 0xff);
-      return finish(cell, now, w0, w1, w2, w3);
+      return finish(cell, count, w0, w1, w2, w3);
     };
     // Short enough to be compiled into the caller.
     this.lookup = (w0, w1, w2, w3) => {
-      const now = turn();
       const at = place(w0, w1);
-      return ((recent[at]! ^ w0) | (recent[(at + 1) | 0]! ^ w1) | (recent[(at + 2) | 0]! ^ now)) === 0
-        ? words[(nhIndex + recent[(at + 3) | 0]!) | 0]!
+      return ((recent[at]! ^ w0) | (recent[(at + 1) | 0]! ^ w1)) === 0 &&
+        counts[(at + 2) >> 1] === changes[changesOf(w0)]
+        ? words[(nhIndex + recent[(at + 4) | 0]!) | 0]!
         : walk(w0, w1, w2, w3);
     };
 
@@ -97,15 +89,16 @@ export class Fib6 {
       }
     };
     const chunk = (dst: Int32Array, from: number, out: Int32Array, to: number, n: number): void => {
-      const now = turn();
       let missed = 0;
       for (let i = 0; i < n; i = (i + 1) | 0) {
         const w0 = dst[(from + (i << 2)) | 0]!;
         const w1 = dst[(from + (i << 2) + 1) | 0]!;
         const at = place(w0, w1);
-        if (((recent[at]! ^ w0) | (recent[(at + 1) | 0]! ^ w1) | (recent[(at + 2) | 0]! ^ now)) === 0)
-          out[(to + i) | 0] = words[(nhIndex + recent[(at + 3) | 0]!) | 0]!;
+        const count = changes[changesOf(w0)]!;
+        if (((recent[at]! ^ w0) | (recent[(at + 1) | 0]! ^ w1)) === 0 && counts[(at + 2) >> 1] === count)
+          out[(to + i) | 0] = words[(nhIndex + recent[(at + 4) | 0]!) | 0]!;
         else {
+          leftCounts[missed] = count;
           out[(to + i) | 0] = firstOf(w0);
           left[missed] = i;
           missed = (missed + 1) | 0;
@@ -117,7 +110,14 @@ export class Fib6 {
       for (let k = 0; k < missed; k = (k + 1) | 0) {
         const i = left[k]!;
         const a = (from + (i << 2)) | 0;
-        out[(to + i) | 0] = finish(out[(to + i) | 0]!, now, dst[a]!, dst[a + 1]!, dst[a + 2]!, dst[a + 3]!);
+        out[(to + i) | 0] = finish(
+          out[(to + i) | 0]!,
+          leftCounts[k]!,
+          dst[a]!,
+          dst[a + 1]!,
+          dst[a + 2]!,
+          dst[a + 3]!,
+        );
       }
     };
     this.lookupAll = (dst, from, out) => {

@@ -6,8 +6,10 @@
 // covered: those are painted again (table.ts), best first, so that no address passes through a wrong answer.
 import type { Epochs } from "../mem/epoch.ts";
 import { Aliases } from "./alias.ts";
+import { changesOf } from "./fib6.ts";
 import {
   CELL_KEY_SHIFT,
+  CHANGES6,
   H_CHANGES6,
   H_WIDE4,
   H_WIDE6,
@@ -24,7 +26,7 @@ import { FibTable, WIDE_BITS } from "./table.ts";
 
 export class Followed extends Aliases {
   private readonly fib: FibTable;
-  private readonly changes: Float64Array; // counted for IPv6: what readers keep is good until then (fib6.ts)
+  private readonly changes: Float64Array; // of IPv6, by /32: what readers keep is good until then (fib6.ts)
   /** Rows in tables of each rank. */
   protected readonly perRank: Int32Array = new Int32Array(3);
 
@@ -40,7 +42,8 @@ export class Followed extends Aliases {
     super(words, at, six);
     const [first, wide] = six ? [at.fib6, H_WIDE6] : [at.fib4, H_WIDE4];
     this.fib = new FibTable(words, first, wide, lines, epochs, dense);
-    this.changes = new Float64Array(words.buffer, words.byteOffset + H_CHANGES6 * 4, 1);
+    this.changes = new Float64Array(words.buffer, words.byteOffset + H_CHANGES6 * 4, CHANGES6);
+    if (six) this.changes.fill(1);
   }
 
   /** A change of the present prefix begins. Returns what it gives its addresses now; `head` is its first row or 0. */
@@ -54,7 +57,6 @@ export class Followed extends Aliases {
   protected end(rank: number, before: number): void {
     const { words } = this;
     this.publish(rank, before, this.value(this.find(this.w0, this.w1, this.w2, this.w3, this.len), rank));
-    if (this.six) this.changes[0]!++;
     Atomics.store(words, H_RIB_SEQ, (words[H_RIB_SEQ]! | 1) + 1);
   }
 
@@ -76,6 +78,19 @@ export class Followed extends Aliases {
   /** Makes the FIB follow: the present prefix gave `before` in this rank and gives `after` now. */
   private publish(rank: number, before: number, after: number): void {
     if (before === after) return;
+    this.paint(rank, after);
+    if (this.six) this.count();
+  }
+
+  /** IPv6: what readers keep of the present prefix's addresses is not good any more. */
+  private count(): void {
+    const { changes, w0, len } = this;
+    // The last byte of a /32 is one of those that say which count it is in.
+    for (let i = len >= 32 ? 0 : len > 24 ? (1 << (32 - len)) - 1 : 255; i >= 0; i--)
+      changes[changesOf(w0 + (i << 24))]!++;
+  }
+
+  private paint(rank: number, after: number): void {
     const { fib, w0, w1, w2, w3, len } = this;
     const key = this.key(rank, len);
     if (after !== 0) {

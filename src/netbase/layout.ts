@@ -14,7 +14,6 @@ export const H_MAGIC = 0;
 export const H_CAPACITY = 1; // the numbers of a Capacity, in the order of capacityKeys
 export const H_EPOCH = 32; // see mem/epoch.ts
 export const H_RIB_SEQ = 33; // odd while a route changes: the slow lookup's seqlock
-export const H_CHANGES6 = 34; // a double: changes of IPv6 routes since the start (see fib6.ts)
 export const H_NEIGH4 = 50; // word offset of the active neighbour table
 export const H_NEIGH6 = 51;
 export const H_NEIGH_SEED = 52; // random, never changes
@@ -26,6 +25,8 @@ export const H_LENGTHS4 = 96; // bitmap of the prefix lengths in use, 2 words
 export const H_LENGTHS6 = 98; // 5 words
 export const H_WIDE4 = 256; // by the first byte of an address, the cell that a 0 in the FIB stands for: 256 words
 export const H_WIDE6 = 512;
+export const H_CHANGES6 = 1024; // CHANGES6 doubles: changes of IPv6 routes since the start, and 1 (see fib6.ts)
+export const CHANGES6 = 256;
 export const H_STATS = 64; // 4 words a kind: entries, capacity, refused since start, 1 while something is missing
 
 /** The kinds of rows, in the order of their statistics. */
@@ -201,7 +202,7 @@ export function layout(capacity: Capacity): Layout {
     return at;
   };
   const area = (words: number): number => take(words, words >= 2 * HUGE_WORDS ? HUGE_WORDS : 1024);
-  take(1024);
+  take(2048);
   const buckets4 = powerOfTwo(capacity.routes4 / 1.5);
   const buckets6 = powerOfTwo(capacity.routes6 / 1.5);
   // A few lines a next hop (legs), one a long IPv4 prefix, up to 13 levels of FIB nodes a long IPv6 one.

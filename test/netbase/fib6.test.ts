@@ -1,10 +1,11 @@
 // What a reader keeps of its IPv6 lookups (fib6.ts): every lookup here was made before, so that an answer that outlived
 // its route would show. Random changes are fib.property.test.ts's matter, concurrent ones torture.test.ts's.
 import { expect, test } from "bun:test";
-import { Fib6 } from "../../src/netbase/fib6.ts";
-import { layout, NH_GATEWAY } from "../../src/netbase/layout.ts";
+import { changesOf } from "../../src/netbase/fib6.ts";
+import { CHANGES6, H_CHANGES6, NH_GATEWAY } from "../../src/netbase/layout.ts";
 import { AF_INET6, formatAddress } from "../../src/wire/address.ts";
-import { link, lookup, makeNetbase, type Netbase, route, small, words } from "./make.ts";
+import { Random } from "../random.ts";
+import { link, lookup, makeNetbase, type Netbase, route, words } from "./make.ts";
 
 const CREATE = 0x600;
 const REPLACE = 0x100;
@@ -49,20 +50,46 @@ test("an answer is good until the next change, and no longer", () => {
   }
 });
 
-test("turns are counted anew without taking an old answer for a new one", () => {
+test("a change ends what it covers, and leaves the rest", () => {
   using nb = makeNetbase();
-  const TURNS = 4;
-  const fib = new Fib6(nb.reader.words, layout(small), TURNS);
-  const gateway = (text: string): string => {
-    const [w0, w1, w2, w3] = words(text);
-    const nh = fib.lookup(w0!, w1!, w2!, w3!);
-    return formatAddress(AF_INET6, nb.reader.words, nh + NH_GATEWAY);
-  };
-  for (let n = 1; n < 10 * TURNS; n++) {
-    const row = route("2001:db8::/32", [[2, `fe80::${n.toString(16)}`]]);
-    nb.writer.routes.upsert(row, n === 1 ? CREATE : REPLACE);
-    // Asked for once in as many turns as there are: what was kept then has the number of this one.
-    const asked = n % TURNS === 0 ? "2001:db8::1" : "2001:db8:1::1";
-    expect(gateway(asked)).toBe(`fe80::${n.toString(16)}`);
+  const { reader, writer } = nb;
+  const counts = new Float64Array(reader.words.buffer, reader.words.byteOffset + H_CHANGES6 * 4, CHANGES6);
+  const random = new Random(6);
+  for (let len = 0; len <= 128; len++) {
+    const inside = Array.from({ length: 64 }, () => {
+      const host = Int32Array.from({ length: 4 }, () => random.word());
+      for (let bit = 0; bit < len; bit++) {
+        const mask = 1 << ((bit & 24) + 7 - (bit & 7));
+        const word = words("2a01:4f8:12:345:6789:abcd:ef01:2345")[bit >> 5]!;
+        host[bit >> 5] = (host[bit >> 5]! & ~mask) | (word & mask);
+      }
+      return host;
+    });
+    const before = counts.slice();
+    writer.routes.upsert(route(`2a01:4f8:12:345:6789:abcd:ef01:2345/${len}`, [[2, "fe80::1"]]), CREATE);
+    for (const [w0] of inside) expect(counts[changesOf(w0!)]).toBe(before[changesOf(w0!)]! + 1);
+    const changed = counts.filter((count, i) => count !== before[i]).length;
+    expect(changed).toBe(len >= 32 ? 1 : len <= 24 ? CHANGES6 : 2 ** (32 - len));
+  }
+});
+
+test("whatever changes, what was asked before gets the answer of now", () => {
+  using nb = makeNetbase();
+  const { reader, writer } = nb;
+  const random = new Random(7);
+  // Few addresses, that counts are shared by, and prefixes of all lengths.
+  const near = () => `2a01:${random.below(4)}0${random.below(4)}:${random.below(2)}::`;
+  const asked = Array.from({ length: 200 }, () => words(near()));
+  for (let n = 1; n < 5000; n++) {
+    const row = route(`${near()}/${random.below(66)}`, [[2, `fe80::${random.below(9) + 1}`]]);
+    if (random.chance(50)) writer.routes.upsert(row, CREATE);
+    else writer.routes.remove(row);
+    writer.commit();
+    for (let k = 0; k < 8; k++) {
+      const [w0, w1, w2, w3] = random.pick(asked);
+      const row = reader.rib6.match(w0!, w1!, w2!, w3!, 0);
+      expect(reader.fib6.lookup(w0!, w1!, w2!, w3!)).toBe(row === 0 ? 0 : reader.rib6.record(row));
+    }
+    reader.quiesce();
   }
 });
