@@ -72,6 +72,7 @@ export class NeighFamily {
   private readonly first: number; // word offset of the first of the two areas
   private readonly mask: number;
   private readonly entry: number; // words
+  private readonly shift: number; // log2 of that
   private readonly key: number; // word of the key in an entry
   private readonly active: number; // header word
   private readonly mac: number; // word of the link-layer address in an entry
@@ -80,6 +81,7 @@ export class NeighFamily {
   private marks = 0; // deleted entries that lookups pass
   private spare = true; // the other area is free
   private stamp = 1;
+  private fetched = 0; // what makes `fetch` look
   private readonly dense: (at: number, words: number) => void;
   private readonly joinAt: number; // entries
 
@@ -101,6 +103,7 @@ export class NeighFamily {
     this.first = six ? at.neigh6 : at.neigh4;
     this.mask = six ? at.neighMask6 : at.neighMask4;
     this.entry = six ? NEIGH6_WORDS : NEIGH4_WORDS;
+    this.shift = Math.log2(this.entry);
     this.key = six ? NEIGH6_KEY : NEIGH4_KEY;
     this.active = six ? H_NEIGH6 : H_NEIGH4;
     this.mac = six ? NEIGH6_MAC0 : NEIGH4_MAC0;
@@ -145,6 +148,19 @@ export class NeighFamily {
     this.stamps[this.slotOf(at)] = this.stamp;
     if (++gauge.entries === this.joinAt) this.join(words[this.active]!);
     return ADDED;
+  }
+
+  /**
+   * Looks at the place of an address (memory words from `at`), without waiting for it: where many are upserted, memory
+   * fetches the places of all that this was called for at the same time.
+   */
+  fetch(ip: Int32Array, at: number, ifindex: number): void {
+    const { words } = this;
+    const seed = words[H_NEIGH_SEED]!;
+    const h = this.six
+      ? hash6(seed, ip[at]!, ip[at + 1]!, ip[at + 2]!, ip[at + 3]!, ifindex)
+      : hash4(seed, ip[at]!, ifindex);
+    this.fetched ^= words[words[this.active]! + ((h & this.mask) << this.shift)]!;
   }
 
   /** Forgets a neighbour: REMOVED, or SAME if it was not there. */
@@ -227,7 +243,7 @@ export class NeighFamily {
   }
 
   private slotOf(at: number): number {
-    return (at - this.words[this.active]!) / this.entry;
+    return (at - this.words[this.active]!) >> this.shift;
   }
 
   /** The entry's word offset; if there is none, minus that of a slot that could take it; 0 if there is none of these. */

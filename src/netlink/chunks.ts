@@ -189,9 +189,4 @@ export class Chunks {
   arrive(): void {
     Atomics.store(this.words, PRESENT, 1);
   }
-
-  /** Decoder: another thread will come, or none. */
-  forget(): void {
-    Atomics.store(this.words, PRESENT, 0);
-  }
 }

@@ -1,4 +1,4 @@
-// The thread that receives a long dump while the netlink Worker decodes (dump.ts). Asleep in its event loop between
+// The thread that receives long dumps while the netlink Worker decodes (dump.ts). Asleep in its event loop between
 // dumps. Messages: DrainBoot once, then { seq } for each dump that it may take over, then "end". All else goes through
 // the ring.
 import { Region, type RegionRef } from "../mem/region.ts";

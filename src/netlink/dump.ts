@@ -1,6 +1,6 @@
-// One dump at a time, received as fast as the kernel makes it and decoded behind that. A second thread (drain.ts) is
-// asked to receive the rest of one that is not short; until it comes, this one receives, and if it never does, receives
-// and decodes by turns once the ring is full.
+// One dump at a time, received as fast as the kernel makes it and decoded behind that. A second thread (drain.ts), there
+// from the beginning and asleep between dumps, is asked to receive the rest of one that is not short; until it comes, this
+// one receives, and if it never does, receives and decodes by turns once the ring is full.
 import { SysError } from "../../ffi/errno.ts";
 import { Region } from "../mem/region.ts";
 import { Chunks, CHUNKS_BYTES, DECODER, moment } from "./chunks.ts";
@@ -13,6 +13,8 @@ import { NetlinkSocket } from "./socket.ts";
 /** Where a dump's messages go. */
 export interface DumpSink {
   message(type: number, words: Int32Array, bytes: Uint8Array, off: number, len: number): void;
+  /** Called with every chunk of messages before they are given one by one. */
+  chunk(words: Int32Array, off: number, end: number): void;
   /** Called every few hundred messages and at least every few milliseconds: look after everything else. */
   pause(): void;
 }
@@ -26,13 +28,12 @@ export interface DumpResult {
 }
 
 const ANSWER_MS = 30_000;
-/** Chunks of a dump that is worth a second thread: one that is there, and one that must be started first. */
+/** Chunks of a dump that is worth a second thread. */
 const LONG = 4;
-const VERY_LONG = 32;
 /** Chunks that this thread receives at a time where it must decode too. */
 const TURN = 8;
 const EBADMSG = 74;
-/** How long to wait for a thread that was started to have come so far that it can be ended. */
+/** How long to wait for the thread to have come so far that it can be ended. */
 const START_MS = 2000;
 
 export class Dumper {
@@ -40,8 +41,7 @@ export class Dumper {
   private readonly region = Region.create("netd-dump", CHUNKS_BYTES);
   private readonly chunks = new Chunks(this.region);
   private readonly requests = new Requests();
-  private thread: Worker | undefined;
-  private kept = false;
+  private readonly thread: Worker;
   // What the dump's end said.
   private ended = false;
   private interrupted = false;
@@ -50,17 +50,9 @@ export class Dumper {
   /** @throws SysError */
   constructor(netns?: Netns) {
     this.socket = new NetlinkSocket({ ...(netns && { netns }), slots: 1, timeoutMs: ANSWER_MS });
-  }
-
-  /** Starts the second thread, before long dumps may come; it stays until `rest`. Without, one comes for each. */
-  prepare(): void {
-    this.kept = true;
-    this.start();
-  }
-
-  rest(): void {
-    this.kept = false;
-    this.end();
+    this.thread = new Worker(new URL("./drain.ts", import.meta.url).href, { name: "netlink-drain" });
+    this.thread.onerror = (event) => event.preventDefault(); // it is done without
+    this.thread.postMessage({ fd: this.socket.fd, chunks: this.region.ref } satisfies DrainBoot);
   }
 
   /** Asks for one dump and gives every message of it to `sink`. Blocks until its end. @throws SysError if lost */
@@ -93,7 +85,6 @@ export class Dumper {
       // The thread lets go of the ring at the dump's end, or when it is told to give up.
       chunks.abort();
       while (chunks.claimed) moment();
-      if (!this.kept) this.end();
     }
     return { messages, interrupted: this.interrupted, error: this.ended ? this.error : chunks.error };
   }
@@ -103,10 +94,7 @@ export class Dumper {
     const { chunks, socket } = this;
     try {
       for (let n = 1; !chunks.wanted && chunks.fill(socket.fd, seq); n++) {
-        if (n === (this.thread ? LONG : VERY_LONG)) {
-          this.start();
-          this.thread?.postMessage({ seq });
-        }
+        if (n === LONG) this.ask(seq);
         sink.pause();
       }
     } finally {
@@ -114,11 +102,17 @@ export class Dumper {
     }
   }
 
+  private ask(seq: number): void {
+    this.thread.postMessage({ seq });
+  }
+
   close(): void {
-    const gone = this.end();
+    const until = performance.now() + START_MS;
+    while (!this.chunks.present && performance.now() < until) moment();
+    this.thread.postMessage("end");
     this.socket.close();
     // A thread that may yet come opens this memory first: it is left to it.
-    if (gone) this.region.close();
+    if (this.chunks.present) this.region.close();
   }
 
   private decode(sink: DumpSink): number {
@@ -127,6 +121,7 @@ export class Dumper {
     let messages = 0;
     let off = chunks.offset;
     const end = off + chunks.length;
+    sink.chunk(words, off, end);
     for (let len: number; (len = messageLength(words, off, end)) > 0; off += (len + 3) & ~3) {
       const type = messageType(words, off);
       if ((messageFlags(words, off) & NLM_F_DUMP_INTR) !== 0) this.interrupted = true;
@@ -145,24 +140,5 @@ export class Dumper {
   private finish(error: number): void {
     this.ended = true;
     this.error = error;
-  }
-
-  private start(): void {
-    if (this.thread) return;
-    this.thread = new Worker(new URL("./drain.ts", import.meta.url).href, { name: "netlink-drain" });
-    this.thread.onerror = (event) => event.preventDefault(); // it is done without
-    this.thread.postMessage({ fd: this.socket.fd, chunks: this.region.ref } satisfies DrainBoot);
-  }
-
-  /** Ends the second thread. False if it has not even come. */
-  private end(): boolean {
-    if (!this.thread) return true;
-    const until = performance.now() + START_MS;
-    while (!this.chunks.present && performance.now() < until) moment();
-    this.thread.postMessage("end");
-    this.thread = undefined;
-    const { present } = this.chunks;
-    this.chunks.forget();
-    return present;
   }
 }

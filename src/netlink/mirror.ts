@@ -17,6 +17,7 @@ import { dumpsOf, kindOf } from "./wholes.ts";
 import { Events, type EventSink } from "./events.ts";
 import { getLink } from "./link.ts";
 import { messageType, type Requests } from "./message.ts";
+import { fetchNeighs } from "./neigh.ts";
 import type { Netns } from "./netns.ts";
 import { MirrorCounts } from "./counts.ts";
 import { HashPolicy } from "./policy.ts";
@@ -139,9 +140,7 @@ export class Mirror implements EventSink, DumpSink {
   sync(): void {
     this.agenda.everything();
     this.now = performance.now();
-    this.dumper.prepare();
     for (const kind of KINDS) this.run(this.agenda.jobs[kind]);
-    this.dumper.rest();
     this.policy.follow(this.writer);
     this.turn();
   }
@@ -220,6 +219,12 @@ export class Mirror implements EventSink, DumpSink {
     this.counts.events++;
     this.apply.message(kind, type, words, bytes, off, len);
     if (kind === "neighs4" || kind === "neighs6") this.onNeighbour(type);
+  }
+
+  /** The messages of the dump that come next. */
+  chunk(words: Int32Array, off: number, end: number): void {
+    if (this.dumping === "neighs4" || this.dumping === "neighs6")
+      fetchNeighs(words, off, end, this.writer.neighs);
   }
 
   /** A message of the dump. */
