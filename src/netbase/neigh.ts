@@ -81,7 +81,6 @@ export class NeighFamily {
   private marks = 0; // deleted entries that lookups pass
   private spare = true; // the other area is free
   private stamp = 1;
-  private fetched = 0; // what makes `fetch` look
   private readonly dense: (at: number, words: number) => void;
   private readonly joinAt: number; // entries
 
@@ -148,19 +147,6 @@ export class NeighFamily {
     this.stamps[this.slotOf(at)] = this.stamp;
     if (++gauge.entries === this.joinAt) this.join(words[this.active]!);
     return ADDED;
-  }
-
-  /**
-   * Looks at the place of an address (memory words from `at`), without waiting for it: where many are upserted, memory
-   * fetches the places of all that this was called for at the same time.
-   */
-  fetch(ip: Int32Array, at: number, ifindex: number): void {
-    const { words } = this;
-    const seed = words[H_NEIGH_SEED]!;
-    const h = this.six
-      ? hash6(seed, ip[at]!, ip[at + 1]!, ip[at + 2]!, ip[at + 3]!, ifindex)
-      : hash4(seed, ip[at]!, ifindex);
-    this.fetched ^= words[words[this.active]! + ((h & this.mask) << this.shift)]!;
   }
 
   /** Forgets a neighbour: REMOVED, or SAME if it was not there. */

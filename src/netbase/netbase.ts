@@ -108,11 +108,6 @@ export class NeighTable {
     return this.of(row.family).upsert(row);
   }
 
-  /** As NeighFamily.fetch. */
-  fetch(family: number, ip: Int32Array, at: number, ifindex: number): void {
-    this.of(family).fetch(ip, at, ifindex);
-  }
-
   remove(row: NeighRow): number {
     return this.of(row.family).remove(row);
   }

@@ -13,8 +13,6 @@ import { NetlinkSocket } from "./socket.ts";
 /** Where a dump's messages go. */
 export interface DumpSink {
   message(type: number, words: Int32Array, bytes: Uint8Array, off: number, len: number): void;
-  /** Called with every chunk of messages before they are given one by one. */
-  chunk(words: Int32Array, off: number, end: number): void;
   /** Called every few hundred messages and at least every few milliseconds: look after everything else. */
   pause(): void;
 }
@@ -121,7 +119,6 @@ export class Dumper {
     let messages = 0;
     let off = chunks.offset;
     const end = off + chunks.length;
-    sink.chunk(words, off, end);
     for (let len: number; (len = messageLength(words, off, end)) > 0; off += (len + 3) & ~3) {
       const type = messageType(words, off);
       if ((messageFlags(words, off) & NLM_F_DUMP_INTR) !== 0) this.interrupted = true;

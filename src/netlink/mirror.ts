@@ -17,7 +17,6 @@ import { dumpsOf, kindOf } from "./wholes.ts";
 import { Events, type EventSink } from "./events.ts";
 import { getLink } from "./link.ts";
 import { messageType, type Requests } from "./message.ts";
-import { fetchNeighs } from "./neigh.ts";
 import type { Netns } from "./netns.ts";
 import { MirrorCounts } from "./counts.ts";
 import { HashPolicy } from "./policy.ts";
@@ -219,12 +218,6 @@ export class Mirror implements EventSink, DumpSink {
     this.counts.events++;
     this.apply.message(kind, type, words, bytes, off, len);
     if (kind === "neighs4" || kind === "neighs6") this.onNeighbour(type);
-  }
-
-  /** The messages of the dump that come next. */
-  chunk(words: Int32Array, off: number, end: number): void {
-    if (this.dumping === "neighs4" || this.dumping === "neighs6")
-      fetchNeighs(words, off, end, this.writer.neighs);
   }
 
   /** A message of the dump. */

@@ -1,7 +1,6 @@
 // Neighbours: struct ndmsg and NDA_* (linux/neighbour.h). First what the kernel says, then requests.
 //   ndmsg: u8 family | u8 | u16 | i32 ifindex | u16 state (NUD_*) | u8 flags (NTF_*) | u8 type (RTN_*)
 // Dumps and storms bring hundreds of thousands, so the decoder is written out, as route.ts has it.
-import type { NeighTable } from "../netbase/netbase.ts";
 import type { NeighRow } from "../netbase/rows.ts";
 import { parseLladdr } from "../wire/address.ts";
 import { copyAddress, copyLladdr, NDA, NLA_TYPE_MASK } from "./attribute.ts";
@@ -19,7 +18,7 @@ import {
   RTM_GETNEIGH,
   RTM_NEWNEIGH,
 } from "./constants.ts";
-import { messageLength, type Requests } from "./message.ts";
+import type { Requests } from "./message.ts";
 import { type Address, toAddress } from "./prefix.ts";
 
 /**
@@ -67,19 +66,6 @@ export function decodeNeigh(
     w += (length + 3) >> 2;
   }
   return true;
-}
-
-/**
- * Has memory fetch what the upserts of a dump's messages, those from `off` to `end`, will wait for: one after the other
- * they wait as long again as they work.
- */
-export function fetchNeighs(words: Int32Array, off: number, end: number, neighs: NeighTable): void {
-  for (let len: number; (len = messageLength(words, off, end)) > 0; off += (len + 3) & ~3) {
-    const w = off >> 2;
-    // The kernel tells the address first.
-    if (len >= 36 && words[w + 7]! >>> 16 === NDA.DST)
-      neighs.fetch(words[w + 4]! & 0xff, words, w + 8, words[w + 5]!);
-  }
 }
 
 export interface NeighSpec {

@@ -41,7 +41,6 @@ function dump(dumper: Dumper): { messages: number; routes: number; pauses: numbe
       expect(decodeRoute(words, bytes, off, len, row)).toBe(true);
       seen.add(row.dst[0]!);
     },
-    chunk() {},
     pause() {
       pauses++;
     },
@@ -91,7 +90,7 @@ test("a sink that throws breaks the dump off, and the thread with it", () => {
   const stop = () => {
     throw new RangeError("enough");
   };
-  expect(() => dumper.run(main, { message: stop, chunk() {}, pause() {} })).toThrow("enough");
+  expect(() => dumper.run(main, { message: stop, pause() {} })).toThrow("enough");
   dumper.close();
   const next = new Dumper(host.netns);
   expect(dump(next).routes).toBe(ROUTES + 1);
@@ -100,7 +99,7 @@ test("a sink that throws breaks the dump off, and the thread with it", () => {
 
 test("what the kernel refuses is a result, and the next dump is not harmed", () => {
   const dumper = new Dumper(host.netns);
-  const ignore = { message() {}, chunk() {}, pause() {} };
+  const ignore = { message() {}, pause() {} };
   const none = dumper.run((m) => dumpRoutes(m, { family: nl.AF_INET, table: 4711 }), ignore);
   expect(none).toMatchObject({ messages: 0, error: -2 });
   const nowhere = dumper.run((m) => dumpRoutes(m, { family: nl.AF_INET, oif: 99_999 }), ignore);
