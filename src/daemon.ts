@@ -23,7 +23,7 @@ import { Ring } from "./mem/ring.ts";
 import { layout } from "./netbase/layout.ts";
 import { NetbaseReader } from "./netbase/netbase.ts";
 import { Netns } from "./netlink/netns.ts";
-import { MIRROR_COUNTERS, type NetlinkBoot, type NetlinkRules } from "./netlink/worker.ts";
+import { MIRROR_COUNTERS, type NetlinkBoot, type NetlinkBeyond } from "./netlink/worker.ts";
 import { keepClear } from "./repin.ts";
 import { compileRules } from "./rules.ts";
 import { Services } from "./services.ts";
@@ -70,8 +70,8 @@ export interface Parts {
   /** Missing without control sockets in the configuration. */
   readonly switchboard: Switchboard | undefined;
   readonly captures: Captures;
-  /** Policy rules that lead to tables which are not mirrored, as text. */
-  readonly rules: readonly string[];
+  /** Policy rules and routes that the mirror does not follow, in words. */
+  readonly beyond: readonly string[];
 }
 
 export class Daemon {
@@ -174,9 +174,9 @@ async function start(
     client: (slot) => switchboard?.describe(slot) ?? `client=${slot}`,
   });
 
-  const rules: string[] = [];
+  const beyond: string[] = [];
   const netlink = new Thread("netlink", "netlink", MIRROR_COUNTERS, (message) => {
-    if (message.type === "rules") rules.splice(0, rules.length, ...(message as NetlinkRules).rules);
+    if (message.type === "beyond") beyond.splice(0, beyond.length, ...(message as NetlinkBeyond).beyond);
   });
   stack.defer(() => netlink.close());
   await netlink.boot(
@@ -321,7 +321,7 @@ async function start(
     watch,
     switchboard,
     captures,
-    rules,
+    beyond,
   };
 }
 

@@ -266,7 +266,7 @@ export interface SummaryView {
   tables: Record<string, UseView>;
   /** overruns, resyncs, interrupted dumps, sweeps, solicitations...: counters by name */
   netlink: Record<string, number>;
-  /** what the operator should know: policy rules that are not followed, a table at capacity... */
+  /** what the operator should know: policy rules and routes that are not followed, a table at capacity... */
   warnings: string[];
 }
 

@@ -292,7 +292,7 @@ export class Views implements DaemonView {
   }
 
   private warnings(): string[] {
-    const { netbase, attached, rules, watch, switchboard } = this.parts;
+    const { netbase, attached, beyond, watch, switchboard } = this.parts;
     const full = Object.entries(netbase.stats)
       .filter(([, { missing }]) => missing)
       .map(([kind, { refused, capacity, entries }]) => {
@@ -304,7 +304,7 @@ export class Views implements DaemonView {
       ...full,
       ...watch.warnings,
       ...(switchboard?.warnings ?? []),
-      ...rules.map((rule) => `policy rule not followed: ${rule}`),
+      ...beyond,
       ...(attached.fallback ? [`SKB mode, which is slow: ${attached.fallback.message}`] : []),
     ];
   }

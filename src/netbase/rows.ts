@@ -87,10 +87,11 @@ export class RouteRow {
   nhid = 0; // RTA_NH_ID: the nexthop object, 0 if none
   mtu = 0; // RTAX_MTU of RTA_METRICS, 0 if none
   pref = 0; // RTA_PREF (IPv6)
-  srcLen = 0; // IPv6 source-specific routes: the mirror reports them, it does not follow them
+  srcLen = 0; // IPv6 routes by source: told, not followed (sourced.ts)
   hasPrefsrc = 0;
   expires = 0; // IPv6, of RTA_CACHEINFO: 10 ms each from now, negative if it is over, 0 never
   readonly dst: Int32Array = new Int32Array(4);
+  readonly src: Int32Array = new Int32Array(4); // where srcLen is not 0
   readonly prefsrc: Int32Array = new Int32Array(4);
   readonly legs: Legs = new Legs();
 }

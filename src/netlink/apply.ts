@@ -27,6 +27,7 @@ import { decodeNexthop } from "./nexthop.ts";
 import { decodeRoute } from "./route.ts";
 import { decodeRule } from "./rule.ts";
 import { Rules } from "./rules.ts";
+import { Sourced } from "./sourced.ts";
 
 const keyOf = ({ dst, dstLen, table, priority }: RouteRow): string =>
   `${dst.join()} ${dstLen} ${table} ${priority}`;
@@ -47,8 +48,10 @@ const STATE = nl.IFF_UP | nl.IFF_RUNNING | nl.IFF_LOWER_UP;
 
 export class Apply {
   readonly rules: Rules = new Rules();
+  readonly sourced: Sourced = new Sourced();
   readonly expiry: Expiry;
-  rulesChanged = true;
+  /** What the mirror does not follow is no longer what it was: rules, or routes by source. */
+  beyondChanged = true;
   /** Messages whose lengths did not fit. */
   malformed = 0;
   /** While the routes over one interface are dumped: what it told of that the tables do not have. */
@@ -141,7 +144,7 @@ export class Apply {
         if (!decodeRule(words, bytes, off, len, this.rule)) return false;
         if (type === nl.RTM_NEWRULE) this.rules.add(this.rule);
         else this.rules.remove(this.rule);
-        this.rulesChanged = true;
+        this.beyondChanged = true;
         return true;
     }
   }
@@ -149,6 +152,12 @@ export class Apply {
   private routeMessage(type: number, flags: number): void {
     const { route, writer } = this;
     if ((route.flags & nl.RTM_F_CLONED) !== 0) return;
+    if (route.srcLen !== 0) {
+      // One that goes may be a leg, or one of two: a dump tells.
+      if (type === nl.RTM_NEWROUTE) this.beyondChanged = this.sourced.add(route) || this.beyondChanged;
+      else if (this.sourced.has(route)) this.agenda.whole("routes6");
+      return;
+    }
     if (type === nl.RTM_DELROUTE) {
       if (this.mixed.size > 0 && this.mixed.has(keyOf(route))) this.agenda.whole("routes6");
       if (this.twins.size > 0 && this.twins.has(keyOf(route))) this.agenda.whole("routes4");
@@ -349,6 +358,7 @@ export class Apply {
         if (oif === 0) this.twins.clear();
         return writer.routes.beginSweep(nl.AF_INET, !this.partial);
       case "routes6":
+        if (oif === 0) this.sourced.beginSweep();
         return writer.routes.beginSweep(nl.AF_INET6, !this.partial);
       case "neighs4":
         return writer.neighs.beginSweep(nl.AF_INET);
@@ -363,7 +373,7 @@ export class Apply {
     const only = { ...(oif !== 0 && { oif }), ...(spare && { spare }) };
     switch (kind) {
       case "rules":
-        this.rulesChanged = true;
+        this.beyondChanged = true;
         return this.rules.endSweep();
       case "netconf":
         return 0; // goes with its interface
@@ -383,6 +393,7 @@ export class Apply {
       case "routes4":
         return writer.routes.endSweep(nl.AF_INET, sweep, only);
       case "routes6":
+        if (oif === 0) this.beyondChanged = this.sourced.endSweep() > 0 || this.beyondChanged;
         return writer.routes.endSweep(nl.AF_INET6, sweep, only);
       case "neighs4":
         return writer.neighs.endSweep(nl.AF_INET, sweep);

@@ -21,6 +21,8 @@ export class MirrorCounts {
   refused = 0;
   /** policy rules that the mirror does not follow */
   rulesBeyond = 0;
+  /** IPv6 routes by source, which it does not follow either */
+  routesBeyond = 0;
   /** how long it took after the last and the worst loss until everything was right again, in ms */
   convergedMs = 0;
   slowestMs = 0;

@@ -33,8 +33,8 @@ export interface MirrorOptions {
   pause?: () => void;
   /** every event about a neighbour, after it was applied (apply.neigh) */
   onNeighbour?: (type: number) => void;
-  /** the policy rules that the mirror does not follow, in words, whenever they change */
-  onRules?: (beyond: string[]) => void;
+  /** the policy rules and the routes that the mirror does not follow, in words, whenever they change */
+  onBeyond?: (beyond: string[]) => void;
 }
 
 const ENOENT = 2;
@@ -84,7 +84,7 @@ export class Mirror implements EventSink, DumpSink {
   private readonly writer: NetbaseWriter;
   private readonly pauseHook: () => void;
   private readonly onNeighbour: (type: number) => void;
-  private readonly onRules: (beyond: string[]) => void;
+  private readonly onBeyond: (beyond: string[]) => void;
   private now = performance.now();
   /** The kind that is being dumped; its events are held. */
   private dumping: Kind | undefined;
@@ -106,7 +106,7 @@ export class Mirror implements EventSink, DumpSink {
     this.writer = options.writer;
     this.pauseHook = options.pause ?? (() => {});
     this.onNeighbour = options.onNeighbour ?? (() => {});
-    this.onRules = options.onRules ?? (() => {});
+    this.onBeyond = options.onBeyond ?? (() => {});
     this.netns = options.netns;
     this.apply = new Apply(options.writer, this.agenda, options.neighbours);
     using stack = new DisposableStack();
@@ -353,12 +353,17 @@ export class Mirror implements EventSink, DumpSink {
   private housekeep(): void {
     const { apply, counts, writer, agenda } = this;
     counts.malformed = apply.malformed;
-    if (apply.rulesChanged) {
-      apply.rulesChanged = false;
+    if (apply.beyondChanged) {
+      apply.beyondChanged = false;
       const { beyond, custom4 } = apply.rules;
+      const { texts } = apply.sourced;
       counts.rulesBeyond = beyond.length;
+      counts.routesBeyond = texts.length;
       if (custom4) writer.routes.splitLocal();
-      this.onRules(beyond);
+      this.onBeyond([
+        ...beyond.map((text) => `policy rule not followed: ${text}`),
+        ...texts.map((text) => `IPv6 route by source not followed: ${text}`),
+      ]);
     }
     if (this.now < this.looked + RECOVER_MS) return;
     this.looked = this.now;

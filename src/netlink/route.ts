@@ -33,6 +33,7 @@ export function decodeRoute(
   row.priority = row.nhid = row.mtu = row.pref = row.hasPrefsrc = row.expires = 0;
   const { dst, prefsrc, legs } = row;
   dst[0] = dst[1] = dst[2] = dst[3] = 0;
+  if (row.srcLen !== 0) row.src.fill(0);
   prefsrc[0] = prefsrc[1] = prefsrc[2] = prefsrc[3] = 0;
   legs.n = 0;
 
@@ -78,6 +79,9 @@ export function decodeRoute(
       case 1: // RTA_DST
         if (payload === 4) dst[0] = words[w + 1]!;
         else if (!copyAddress(dst, 0, words, (w + 1) * 4, payload)) return false;
+        break;
+      case 2: // RTA_SRC
+        if (!copyAddress(row.src, 0, words, (w + 1) * 4, payload)) return false;
         break;
       case 4: // RTA_OIF
         if (payload < 4) return false;

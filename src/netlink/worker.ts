@@ -2,8 +2,8 @@
 // needs. One thread, asleep in epoll_wait unless there are events, messages on a solicit ring (their writer turns
 // the eventfd) or something is due. Never returns to its event loop between boot and stop.
 //
-// Posts {type:"synced"} when the tables are complete for the first time, {type:"rules", rules: string[]} whenever the
-// policy rules that it does not follow change, {type:"error", message}, and {type:"stopped"} as its last act.
+// Posts {type:"synced"} when the tables are complete for the first time, {type:"beyond", beyond: string[]} whenever the
+// policy rules and routes that it does not follow change, {type:"error", message}, and {type:"stopped"} as its last act.
 import { check, errno, SysError } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
 import { ptr } from "../../ffi/memory.ts";
@@ -53,10 +53,10 @@ export interface NetlinkBoot {
   neighbours?: number[];
 }
 
-/** Posted whenever the policy rules that the mirror does not follow change. */
-export interface NetlinkRules {
-  type: "rules";
-  rules: string[];
+/** Posted whenever the policy rules and routes that the mirror does not follow change: each in words. */
+export interface NetlinkBeyond {
+  type: "beyond";
+  beyond: string[];
 }
 
 const EPOLL_CTL_ADD = 1;
@@ -87,7 +87,7 @@ function run(boot: NetlinkBoot): void {
       const { ifindex, family, dst, state } = mirror.apply.neigh;
       solicitor.event(ifindex, family, dst, 0, type === RTM_DELNEIGH ? 0 : state, performance.now());
     },
-    onRules: (rules) => postMessage({ type: "rules", rules } satisfies NetlinkRules),
+    onBeyond: (beyond) => postMessage({ type: "beyond", beyond } satisfies NetlinkBeyond),
   });
   stack.defer(() => mirror.close());
   const around = new Around(writer, boot.capacity, mirror.socket, neighbours);

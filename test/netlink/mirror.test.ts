@@ -11,12 +11,13 @@ import { delLink, newLink, setLink } from "../../src/netlink/link.ts";
 import { Requests } from "../../src/netlink/message.ts";
 import { delNeigh, newNeigh } from "../../src/netlink/neigh.ts";
 import { delNexthop, newNexthop } from "../../src/netlink/nexthop.ts";
-import { delRoute, newRoute } from "../../src/netlink/routeset.ts";
+import { delRoute, newRoute, type RouteSpec } from "../../src/netlink/routeset.ts";
 import { delRule, newRule } from "../../src/netlink/rule.ts";
 import { NetlinkSocket } from "../../src/netlink/socket.ts";
 import { parseAddress, parseIPv4 } from "../../src/wire/address.ts";
 import { differences, kernelTables, ourTables } from "../diff/compare.ts";
 import { Mirrored } from "../diff/mirrored.ts";
+import { lookup } from "../netbase/make.ts";
 
 setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
@@ -562,19 +563,45 @@ test("a full table keeps what it has, says so, and recovers when there is room",
 
 test("policy rules beyond the defaults are told, and so is a missing default; local becomes a table of its own", () => {
   let told: string[] | undefined;
-  const { host, mirrored, counts } = world(1, { onRules: (rules) => (told = rules) });
+  const { host, mirrored, counts } = world(1, { onBeyond: (beyond) => (told = beyond) });
   mirrored.settle();
   expect(told).toEqual([]);
   host.nl.call((m) => newRule(m, { family: nl.AF_INET, priority: 100, table: 77, src: "10.9.0.0/16" }));
   mirrored.settle();
-  expect(told).toEqual(["100: from 10.9.0.0/16 lookup 77"]);
+  expect(told).toEqual(["policy rule not followed: 100: from 10.9.0.0/16 lookup 77"]);
   expect(counts.rulesBeyond).toBe(1);
   host.nl.call((m) => delRule(m, { family: nl.AF_INET, priority: 100, table: 77, src: "10.9.0.0/16" }));
   host.nl.call((m) => delRule(m, { family: nl.AF_INET6, priority: 32766, table: nl.RT_TABLE_MAIN }));
   mirrored.settle();
-  expect(told).toEqual(["no rule for table main (IPv6)"]);
+  expect(told).toEqual(["policy rule not followed: no rule for table main (IPv6)"]);
   expect(mirrored.writer.routes.four.maxRank).toBe(2);
   expect(mirrored.writer.routes.four.rankOf(nl.RT_TABLE_LOCAL)).toBe(2);
+});
+
+test("IPv6 routes by source are told, and none of them is taken for one by destination", () => {
+  let told: string[] | undefined;
+  const { host, ifindex, mirrored, counts } = world(1, { onBeyond: (beyond) => (told = beyond) });
+  const [oif] = ifindex;
+  const sourced = { dst: "fd55::/32", src: "fd00::/64" };
+  const text = "IPv6 route by source not followed: fd55::/32 from fd00::/64 metric 1024 of table main";
+  const change = (
+    how: (m: Requests, spec: RouteSpec, flags?: number) => void,
+    via: string,
+    flags?: number,
+  ) => {
+    host.nl.call((m) => how(m, { ...sourced, via, oif: oif! }, flags));
+    mirrored.settle();
+  };
+  change(newRoute, "fe80::1");
+  expect([told, counts.routesBeyond]).toEqual([[text], 1]);
+  expect(lookup(mirrored.reader, "fd55::1")).toBe(0);
+  change(newRoute, "fe80::2", nl.NLM_F_CREATE | nl.NLM_F_APPEND);
+  change(delRoute, "fe80::1");
+  expect([told, counts.routesBeyond]).toEqual([[text], 1]);
+  const again = use(new Mirrored(host.netns, { onBeyond: (beyond) => (told = beyond) }));
+  expect([told, again.mirror.counts.routesBeyond]).toEqual([[text], 1]);
+  change(delRoute, "fe80::2");
+  expect([told, counts.routesBeyond]).toEqual([[], 0]);
 });
 
 test("ignore_routes_with_linkdown: per family, of old interfaces and new ones", () => {
