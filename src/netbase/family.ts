@@ -109,7 +109,7 @@ export class RouteFamily extends Followed {
         return CHANGED;
       }
     }
-    const fresh = (replaced === 0 && this.gauge.full) || !this.lines.room ? 0 : this.take();
+    const fresh = (replaced === 0 && this.gauge.full) || !this.lines.room() ? 0 : this.take();
     if (fresh === 0) {
       this.nexthops.release(nh);
       return this.gauge.refuse();
@@ -173,7 +173,10 @@ export class RouteFamily extends Followed {
 
   /** @param whole everything will come again, also what found no room; else only a part of it */
   beginSweep(whole: boolean): number {
-    if (whole) this.gauge.clearMissing();
+    if (whole) {
+      this.gauge.clearMissing();
+      this.nexthops.clearMissing();
+    }
     return ++this.stamp;
   }
 

@@ -160,7 +160,7 @@ export class NetbaseWriter {
     // A walk of the page tables costs a reader as much as the rest of a lookup, where what it looks at is used all over.
     const dense = (at: number, words = 1): void => void region.collapse(at * 4, words * 4);
     this.lines = new Lines(at, dense);
-    this.linesGauge = new Gauge(words, "lines", at.lineCount);
+    this.linesGauge = new Gauge(words, "lines", this.lines.capacity);
     this.links = new LinkTable(words, at);
     this.addrs = new AddrTable(words, at);
     this.nexthops = new NexthopTable(words, at, this.lines, this.epochs, this.links, this.addrs);

@@ -183,7 +183,7 @@ export class NexthopTable {
       this.refs[known]!++;
       return known;
     }
-    if (this.gauge.full || !this.lines.room || row.legs.n > MAX_LEGS) {
+    if (this.gauge.full || !this.lines.room(row.legs.n) || row.legs.n > MAX_LEGS) {
       this.gauge.refuse();
       return 0;
     }
@@ -264,8 +264,12 @@ export class NexthopTable {
     for (const [id, { blackhole, group, legs }] of this.known) yield { id, blackhole, group, legs };
   }
 
-  beginSweep(): number {
+  /** Routes come again, and with them what next hops there was no room for. */
+  clearMissing(): void {
     this.gauge.clearMissing();
+  }
+
+  beginSweep(): number {
     return ++this.stamp;
   }
 
@@ -295,7 +299,7 @@ export class NexthopTable {
       const rewrite = nhid !== 0 && dirtyObjects.has(nhid);
       if (!rewrite && !addrs.dirty && !this.usesDirtyLink(record)) continue;
       // Many records need twice their room, unless what readers have let go of is used again on the way.
-      if (!this.lines.room) this.epochs.advance();
+      if (!this.lines.room()) this.epochs.advance();
       if (rewrite) this.expand(record);
       else this.copy(record);
       this.republish(id);

@@ -60,17 +60,15 @@ const POLICY_MS = 5000;
 /** What becomes of routes when an object or an address goes depends on what came first: events of all these wait for one. */
 const ORDERED: ReadonlySet<Kind> = new Set(["addrs", "nexthops", "routes4", "routes6"]);
 
-/** What must be dumped again once a table that refused rows has room. */
-const NEEDS: Record<TableKind, readonly Kind[]> = {
-  links: ["links"],
-  addresses: ["addrs"],
-  routes4: ["routes4"],
-  routes6: ["routes6"],
-  nexthops: ["routes4", "routes6"],
-  neighbours4: ["neighs4"],
-  neighbours6: ["neighs6"],
-  lines: ["routes4", "routes6"],
-};
+/** What must be dumped again once a table that refused rows has room, and so has all else that its rows take room in. */
+const RECOVERED: readonly (readonly [table: TableKind, kind: Kind, ...others: TableKind[]])[] = [
+  ["links", "links"],
+  ["addresses", "addrs"],
+  ["routes4", "routes4", "nexthops", "lines"],
+  ["routes6", "routes6", "nexthops", "lines"],
+  ["neighbours4", "neighs4"],
+  ["neighbours6", "neighs6"],
+];
 
 export class Mirror implements EventSink, DumpSink {
   readonly counts: MirrorCounts = new MirrorCounts();
@@ -369,10 +367,12 @@ export class Mirror implements EventSink, DumpSink {
     this.looked = this.now;
     this.policy.follow(writer);
     this.missing = false;
-    for (const [kind, { entries, capacity, missing }] of Object.entries(writer.stats)) {
-      if (!missing) continue;
+    const { stats } = writer;
+    const roomy = (table: TableKind) => stats[table].entries < stats[table].capacity * ROOM;
+    for (const [table, kind, ...others] of RECOVERED) {
+      if (!stats[table].missing) continue;
       this.missing = true;
-      if (entries < capacity * ROOM) for (const need of NEEDS[kind as TableKind]) agenda.whole(need);
+      if ([table, ...others].every(roomy)) agenda.whole(kind);
     }
   }
 }

@@ -16,7 +16,19 @@ import {
 import { NexthopRow, type RouteRow } from "../../src/netbase/rows.ts";
 import { formatIPv4 } from "../../src/wire/address.ts";
 import { objects } from "../objects.ts";
-import { addr, type Leg, link, lookup, makeNetbase, type Netbase, neigh, route, words } from "./make.ts";
+import { Random } from "../random.ts";
+import {
+  addr,
+  type Leg,
+  link,
+  lookup,
+  makeNetbase,
+  type Netbase,
+  neigh,
+  route,
+  small,
+  words,
+} from "./make.ts";
 
 setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
@@ -244,6 +256,34 @@ test("what found no room is missing until everything comes again: a dump of a pa
   expect(missing()).toBe(true);
   writer.routes.beginSweep(2);
   expect(missing()).toBe(false);
+});
+
+test("lines that ran out are there again once routes have gone, for routes of other lengths too", () => {
+  using nb = makeNetbase();
+  const { writer, reader } = nb;
+  const random = new Random(5);
+  const hex = () => random.below(65_536).toString(16);
+  for (const len of [128, 64, 128, 48, 128]) {
+    const added: string[] = [];
+    for (let i = 0; i < small.routes6; i++) {
+      const text = `2001:${Array.from({ length: 7 }, hex).join(":")}`;
+      if (writer.routes.upsert(route(`${text}/${len}`, [[2, "fe80::1"]]), CREATE) > 0) added.push(text);
+      writer.commit();
+      reader.quiesce();
+    }
+    // Thirteen nodes each: not all of the long ones find room.
+    if (len < 128) expect(added).toHaveLength(small.routes6);
+    else expect(added.length).toBeLessThan(small.routes6);
+    expect(added.length).toBeGreaterThan(4000);
+    for (const text of added) {
+      expect(lookup(reader, text)).not.toBe(0);
+      writer.routes.remove(route(`${text}/${len}`, [[2, "fe80::1"]]));
+      writer.commit();
+      reader.quiesce();
+    }
+    writer.commit();
+    expect([writer.stats.routes6.entries, writer.stats.lines.entries]).toEqual([0, 1]);
+  }
 });
 
 test("multipath legs share 31 bits by weight, as fib_rebalance gives them", () => {

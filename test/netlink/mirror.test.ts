@@ -561,6 +561,37 @@ test("a full table keeps what it has, says so, and recovers when there is room",
   same(mirrored, host);
 });
 
+test("next hops that found no room: routes are dumped again when there is some, and then no more", () => {
+  const host = use(new Host("nexthops"));
+  const far = use(new Host("nexthops far"));
+  host.veth("a0", far, "b0");
+  host.addr("a0", "10.0.0.1/24");
+  const mirrored = use(new Mirrored(host.netns, {}, { nexthops: 30 }));
+  const { counts } = mirrored.mirror;
+  const stats = () => mirrored.writer.stats;
+  const rest = (ms: number) => {
+    for (const end = performance.now() + ms; performance.now() < end; mirrored.wait(50)) mirrored.settle();
+  };
+  const dst = (i: number) => `10.50.${i}.0/24`;
+  host.nl.batch((m) => {
+    for (let i = 2; i < 100; i++) newRoute(m, { dst: dst(i), via: `10.0.0.${i}` });
+  });
+  mirrored.settle();
+  expect([stats().nexthops.missing, stats().routes4.missing]).toEqual([true, true]);
+  const { dumps } = counts;
+  rest(2500);
+  expect(counts.dumps).toBe(dumps); // there is no room: nothing is looked for
+  host.nl.batch((m) => {
+    for (let i = 2; i < 90; i++) delRoute(m, { dst: dst(i) });
+  });
+  for (const end = performance.now() + 5000; stats().routes4.missing && performance.now() < end; ) rest(50);
+  same(mirrored, host);
+  expect([stats().nexthops.missing, stats().routes4.missing]).toEqual([false, false]);
+  const settled = counts.dumps;
+  rest(2500);
+  expect(counts.dumps).toBe(settled);
+});
+
 test("policy rules beyond the defaults are told, and so is a missing default; local becomes a table of its own", () => {
   let told: string[] | undefined;
   const { host, mirrored, counts } = world(1, { onBeyond: (beyond) => (told = beyond) });
