@@ -3,6 +3,7 @@
 import type { Parts } from "./daemon.ts";
 import {
   LINE_WORDS,
+  NH_BOUND,
   NH_ENCAP,
   NH_GATEWAY,
   NH_LINK,
@@ -93,7 +94,14 @@ export function explain(parts: Parts, views: Views, text: string, options: Looku
   // The leg.
   let leg = rib.record(at);
   const legs = base[leg + NH_TYPE]! >>> 16;
-  if (legs > 1) {
+  if (legs > 1 && oif !== 0) {
+    // Whoever says the interface has chosen the leg (fib_table_lookup, fib6_select_path).
+    const first = leg;
+    const end = first + legs * LINE_WORDS;
+    while (leg < end && (base[leg + NH_OIF] !== oif || base[leg + NH_BOUND] === -1)) leg += LINE_WORDS;
+    if (leg === end) return drop(known, Drop.no_route);
+    because.push(`leg ${(leg - first) / LINE_WORDS + 1} of ${legs} is the first out of ${options.oif}`);
+  } else if (legs > 1) {
     const flow = options.flow ?? { protocol: 0, sport: 0, dport: 0 };
     const source = from?.words ?? new Int32Array(4);
     const swapped = (port: number) => ((port & 0xff) << 8) | (port >>> 8);

@@ -45,6 +45,8 @@ beforeAll(async () => {
   run("route add 10.77.0.128/25 via 10.77.0.3");
   run("route add multicast 239.0.0.0/8 dev nd0");
   run("-6 route add fd79::/48 nexthop via fd77::2 nexthop via fd77::3");
+  run("route add 10.92.0.0/16 nexthop via 10.77.0.2 nexthop via 10.90.0.2 nexthop via 10.90.0.3");
+  run("-6 route add fd7a::/48 nexthop via fd77::2 dev nd0 nexthop via fe80::9 dev side0");
   run("route add 10.91.0.0/16 via 10.77.0.2"); // the last: when it is there, all are
   for (const source of ["10.77.0.2", "10.77.0.3"]) {
     using client = await UdpClient.open(lab.peer, source);
@@ -142,8 +144,8 @@ test("queues, drops, the summary, and the same for people", async () => {
 });
 
 /** What `ip route get` says, or the kernel's refusal. */
-function kernelLookup(address: string, tos = 0): Row {
-  const args = ["ip", "-j", "route", "get", address, ...(tos ? ["tos", `0x${tos.toString(16)}`] : [])];
+function kernelLookup(address: string, ...how: string[]): Row {
+  const args = ["ip", "-j", "route", "get", address, ...how];
   const child = Bun.spawnSync(rig.lab.daemonHost.command(...args));
   const [, refusal] = child.stderr.toString().match(/answers: (.*)/) ?? [];
   const [row] = child.exitCode === 0 ? (JSON.parse(child.stdout.toString()) as Row[]) : [];
@@ -272,9 +274,18 @@ test.each([
 test("lookup by TOS, by interface; of what it cannot understand", async () => {
   const { views } = rig.daemon;
   expect(views.lookup("10.85.0.1", { tos: 0x10 })).toMatchObject({ gateway: "10.77.0.3", verdict: "send" });
-  expect(kernelLookup("10.85.0.1", 0x10)).toMatchObject({ gateway: "10.77.0.3" });
+  expect(kernelLookup("10.85.0.1", "tos", "0x10")).toMatchObject({ gateway: "10.77.0.3" });
   expect(views.lookup("10.84.0.1", { oif: "nd0" })).toMatchObject({ dev: "nd0", mtu: 900 });
   expect(views.lookup("10.77.0.2", { oif: "side0" })).toMatchObject({ reason: "no_route" });
+  for (const oif of ["nd0", "side0"])
+    for (const prefix of ["10.92.0.", "fd7a::"])
+      for (let i = 1; i < 9; i++) {
+        const { gateway, dev } = kernelLookup(`${prefix}${i}`, "oif", oif);
+        expect(only(views.lookup(`${prefix}${i}`, { oif }) as unknown as Row, "gateway", "dev")).toEqual({
+          gateway,
+          dev,
+        });
+      }
   expect(() => views.lookup("10.77.0.2", { oif: "nope0" })).toThrow("no interface nope0");
   expect(() => views.lookup("nonsense", {})).toThrow("no IPv4 or IPv6 address");
   expect(views.lookup("fd77::2", {})).toMatchObject({ dev: "nd0", lladdr: LAB_PEER_LLADDR, verdict: "send" });
