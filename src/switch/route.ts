@@ -17,6 +17,8 @@ import {
   P_PORTS,
   P_PROTOCOL,
   P_SRC,
+  PLAIN,
+  WHOLE,
 } from "../wire/packet.ts";
 import { ASKED } from "./arp.ts";
 import { type Core, WIRE } from "./core.ts";
@@ -117,7 +119,9 @@ export class Router {
     const nh = netbase.fib6.lookup(flow6[0]!, flow6[1]!, flow6[2]!, flow6[3]!);
     const special = nh !== 0 && (netbase.words[nh + NH_TYPE]! & NH_SPECIAL) !== 0;
     const label = words[p[P_IP]!]! & 0xffff_0f00;
-    const leg = special ? netbase.select6(nh, flow6, 0, p[P_PROTOCOL]!, p[P_PORTS]!, label) : nh;
+    // All fragments take one leg, and so do all pings: as for IPv4.
+    const ports = p[P_FRAGMENT] === WHOLE && p[P_KIND] === PLAIN ? p[P_PORTS]! : 0;
+    const leg = special ? netbase.select6(nh, flow6, 0, p[P_PROTOCOL]!, ports, label) : nh;
     const reason = this.refusal(leg, p[P_BYTES]!, isForwarded);
     if (reason !== 0) return reason;
     const isOnLink = (netbase.words[leg + NH_LINK]! & 0xff) === 0;

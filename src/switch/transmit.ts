@@ -26,6 +26,7 @@ const ETHERNET = 14;
 const ETHERTYPE_IPV4 = 0x0008_0000;
 const IPPROTO_TCP = 6;
 const IPPROTO_UDP = 17;
+const FRAGMENT = 0xff3f << 16; // of an IPv4 header's word 1: an offset, or more to come
 const IFF_UP = 0x1;
 const IFF_RUNNING = 0x40;
 const RTN_UNICAST = 1;
@@ -139,14 +140,19 @@ export class Transmit {
     return this.refusal(leg, 0) === 0 && (this.base[leg + NH_LINK]! & 0xff) === family;
   }
 
-  /** The leg of next hop `nh` that the packet at word `ip` to `dst` takes: of several, or by its TOS. 0 if no route is left. */
+  /**
+   * The leg of next hop `nh` that the packet at word `ip` to `dst` takes: of several, or by its TOS. 0 if no route is left.
+   * All fragments take one: as the kernel has it (skb_flow_dissect_flow_keys), the ports of none count.
+   */
   leg(ip: number, dst: number, nh: number): number {
     const { words } = this;
     if ((this.base[nh + NH_TYPE]! & NH_SPECIAL) === 0) return nh;
+    const first = words[ip]!;
     const protocol = (words[ip + 2]! >>> 8) & 0xff;
-    const hasPorts = protocol === IPPROTO_UDP || protocol === IPPROTO_TCP;
-    const tos = (words[ip]! >>> 8) & 0xff;
-    return this.netbase.select4(nh, dst, words[ip + 3]!, protocol, hasPorts ? words[ip + 5]! : 0, tos);
+    const hasPorts =
+      (protocol === IPPROTO_UDP || protocol === IPPROTO_TCP) && (words[ip + 1]! & FRAGMENT) === 0;
+    const ports = hasPorts ? words[ip + (first & 0xf)]! : 0;
+    return this.netbase.select4(nh, dst, words[ip + 3]!, protocol, ports, (first >>> 8) & 0xff);
   }
 
   /** Why a frame of `len` bytes is not sent by this next hop; 0 if it is after all. */
