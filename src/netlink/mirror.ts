@@ -33,7 +33,7 @@ export interface MirrorOptions {
   pause?: () => void;
   /** every event about a neighbour, after it was applied (apply.neigh) */
   onNeighbour?: (type: number) => void;
-  /** the policy rules and the routes that the mirror does not follow, in words, whenever they change */
+  /** the policy rules, routes and hash policies that the mirror does not follow, in words, whenever they change */
   onBeyond?: (beyond: string[]) => void;
 }
 
@@ -138,7 +138,7 @@ export class Mirror implements EventSink, DumpSink {
     this.agenda.everything();
     this.now = performance.now();
     for (const kind of KINDS) this.run(this.agenda.jobs[kind]);
-    this.policy.follow(this.writer);
+    this.followPolicy();
     this.turn();
   }
 
@@ -347,6 +347,10 @@ export class Mirror implements EventSink, DumpSink {
     }, this);
   }
 
+  private followPolicy(): void {
+    if (this.policy.follow(this.writer)) this.apply.beyondChanged = true;
+  }
+
   /** What rules were seen, and what was refused for want of room but may have room by now. */
   private housekeep(): void {
     const { apply, counts, writer, agenda } = this;
@@ -361,11 +365,12 @@ export class Mirror implements EventSink, DumpSink {
       this.onBeyond([
         ...beyond.map((text) => `policy rule not followed: ${text}`),
         ...texts.map((text) => `IPv6 route by source not followed: ${text}`),
+        ...this.policy.beyond,
       ]);
     }
     if (this.now < this.looked + RECOVER_MS) return;
     this.looked = this.now;
-    this.policy.follow(writer);
+    this.followPolicy();
     this.missing = false;
     const { stats } = writer;
     const roomy = (table: TableKind) => stats[table].entries < stats[table].capacity * ROOM;

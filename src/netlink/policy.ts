@@ -4,21 +4,31 @@ import { closeSync, openSync, readSync } from "node:fs";
 import type { NetbaseWriter } from "../netbase/netbase.ts";
 import type { Netns } from "./netns.ts";
 
-const PATHS = ["ipv4", "ipv6"].map((family) => `/proc/sys/net/${family}/fib_multipath_hash_policy`);
+const NAMES = ["ipv4", "ipv6"].map((family) => `net.${family}.fib_multipath_hash_policy`);
+/** Those that lookups follow: by addresses, and with ports. Others look into tunnels, or at fields of choice. */
+const FOLLOWED = 1;
 
 export class HashPolicy {
   private readonly fds: number[];
   private readonly text = Buffer.alloc(16);
 
   constructor(netns: Netns | undefined) {
-    const open = () => PATHS.map((path) => this.open(path));
+    const open = () => NAMES.map((name) => this.open(`/proc/sys/${name.replaceAll(".", "/")}`));
     this.fds = netns ? netns.run(open) : open();
   }
 
-  /** Hands what they say now to the netbase. */
-  follow(writer: NetbaseWriter): void {
-    const [four, six] = this.fds.map((fd) => this.read(fd));
-    writer.setHashPolicy(four!, six!);
+  /** Those of them that lookups do not follow, in words. */
+  beyond: readonly string[] = [];
+
+  /** Hands what they say now to the netbase. Returns whether `beyond` is another one. */
+  follow(writer: NetbaseWriter): boolean {
+    const policies = this.fds.map((fd) => this.read(fd));
+    writer.setHashPolicy(policies[0]!, policies[1]!);
+    const before = this.beyond.join();
+    this.beyond = policies.flatMap((policy, i) =>
+      policy > FOLLOWED ? [`${NAMES[i]} ${policy} not followed: legs are chosen as by 0`] : [],
+    );
+    return this.beyond.join() !== before;
   }
 
   close(): void {

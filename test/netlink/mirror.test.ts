@@ -4,7 +4,14 @@ import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
 import { libc } from "../../ffi/libc.ts";
 import { ptr } from "../../ffi/memory.ts";
 import { Host } from "../../src/lab/host.ts";
-import { LINE_WORDS, LINK_IGNORE, NH_ENCAP, NH_TYPE } from "../../src/netbase/layout.ts";
+import {
+  H_HASH_POLICY4,
+  H_HASH_POLICY6,
+  LINE_WORDS,
+  LINK_IGNORE,
+  NH_ENCAP,
+  NH_TYPE,
+} from "../../src/netbase/layout.ts";
 import { delAddr, newAddr } from "../../src/netlink/addr.ts";
 import * as nl from "../../src/netlink/constants.ts";
 import { delLink, newLink, setLink } from "../../src/netlink/link.ts";
@@ -633,6 +640,24 @@ test("IPv6 routes by source are told, and none of them is taken for one by desti
   expect([told, again.mirror.counts.routesBeyond]).toEqual([[text], 1]);
   change(delRoute, "fe80::2");
   expect([told, counts.routesBeyond]).toEqual([[], 0]);
+});
+
+test("the flow hash's policy is the namespace's; one that lookups do not follow is told", () => {
+  let told: string[] | undefined;
+  const { host } = world(1);
+  const policies = ({ reader }: Mirrored) => [reader.words[H_HASH_POLICY4], reader.words[H_HASH_POLICY6]];
+  host.sysctl("net/ipv4/fib_multipath_hash_policy", 1);
+  host.sysctl("net/ipv6/fib_multipath_hash_policy", 3);
+  const mirrored = use(new Mirrored(host.netns, { onBeyond: (beyond) => (told = beyond) }));
+  expect(policies(mirrored)).toEqual([1, 3]);
+  expect(told).toEqual(["net.ipv6.fib_multipath_hash_policy 3 not followed: legs are chosen as by 0"]);
+  host.sysctl("net/ipv6/fib_multipath_hash_policy", 0);
+  for (const end = performance.now() + 8000; told!.length > 0 && performance.now() < end; ) {
+    mirrored.settle();
+    mirrored.wait(100);
+  }
+  expect(told).toEqual([]);
+  expect(policies(mirrored)).toEqual([1, 0]);
 });
 
 test("ignore_routes_with_linkdown: per family, of old interfaces and new ones", () => {
