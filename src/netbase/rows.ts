@@ -91,7 +91,7 @@ export class RouteRow {
   hasPrefsrc = 0;
   expires = 0; // IPv6, of RTA_CACHEINFO: 10 ms each from now, negative if it is over, 0 never
   readonly dst: Int32Array = new Int32Array(4);
-  readonly src: Int32Array = new Int32Array(4); // where srcLen is not 0
+  readonly src: Int32Array = new Int32Array(4);
   readonly prefsrc: Int32Array = new Int32Array(4);
   readonly legs: Legs = new Legs();
 }

@@ -353,7 +353,7 @@ export class Mirror implements EventSink, DumpSink {
 
   /** What rules were seen, and what was refused for want of room but may have room by now. */
   private housekeep(): void {
-    const { apply, counts, writer, agenda } = this;
+    const { apply, counts, writer } = this;
     counts.malformed = apply.malformed;
     if (apply.beyondChanged) {
       apply.beyondChanged = false;
@@ -371,6 +371,11 @@ export class Mirror implements EventSink, DumpSink {
     if (this.now < this.looked + RECOVER_MS) return;
     this.looked = this.now;
     this.followPolicy();
+    this.recover();
+  }
+
+  private recover(): void {
+    const { writer, agenda } = this;
     this.missing = false;
     const { stats } = writer;
     const roomy = (table: TableKind) => stats[table].entries < stats[table].capacity * ROOM;

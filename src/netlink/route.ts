@@ -31,9 +31,9 @@ export function decodeRoute(
   row.type = second >>> 24;
   row.flags = flags;
   row.priority = row.nhid = row.mtu = row.pref = row.hasPrefsrc = row.expires = 0;
-  const { dst, prefsrc, legs } = row;
+  const { dst, src, prefsrc, legs } = row;
   dst[0] = dst[1] = dst[2] = dst[3] = 0;
-  if (row.srcLen !== 0) row.src.fill(0);
+  src[0] = src[1] = src[2] = src[3] = 0;
   prefsrc[0] = prefsrc[1] = prefsrc[2] = prefsrc[3] = 0;
   legs.n = 0;
 
@@ -81,7 +81,7 @@ export function decodeRoute(
         else if (!copyAddress(dst, 0, words, (w + 1) * 4, payload)) return false;
         break;
       case 2: // RTA_SRC
-        if (!copyAddress(row.src, 0, words, (w + 1) * 4, payload)) return false;
+        if (!copyAddress(src, 0, words, (w + 1) * 4, payload)) return false;
         break;
       case 4: // RTA_OIF
         if (payload < 4) return false;
