@@ -1,6 +1,7 @@
 // The FIB at the size of the Internet's table: 1M IPv4 and 200k IPv6 routes. Time a lookup for random destinations
-// (every prefix is as likely) and for localised ones (4096 destinations, over and over; also with an IPv6 route changed
-// every 100,000 lookups, 1000 a second, since a reader forgets what it kept then), changes a second, memory.
+// (every prefix is as likely) and for localised ones (4096 destinations, over and over; also with a random IPv6 route
+// removed and added every 100,000 lookups, 1000 a second, since a reader forgets what it kept near it), changes a second,
+// memory.
 // Against DPDK's rte_fib (dpdk-test-fib: DIR-24-8, and its trie for IPv6) over the same routes and addresses, and
 // against a linear scan in C. DPDK is installed (Debian: dpdk-dev) if it is missing; where that fails its part is left
 // out, with a note.

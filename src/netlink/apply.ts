@@ -82,6 +82,11 @@ export class Apply {
   private readonly sources = new Set<string>();
   /** IPv6 routes whose legs differ in more than the way, or that may be there twice: a dump tells what is left of them. */
   private readonly mixed = new Set<string>();
+  /**
+   * Whether legs of an IPv6 route may differ in what only the first is told of, and nothing told so: a dump brought them;
+   * an interface's MTU was changed, which each leg follows by itself (rt6_mtu_change), or may have been, in what was lost.
+   */
+  doubtful = false;
   /** IPv4 routes that there are two of, by all that we know: a dump tells whether one is left. */
   private readonly twins = new Set<string>();
   private readonly other = new RouteRow();
@@ -161,7 +166,8 @@ export class Apply {
     if (type === nl.RTM_DELROUTE) {
       if (this.mixed.size > 0 && this.mixed.has(keyOf(route))) this.agenda.whole("routes6");
       if (this.twins.size > 0 && this.twins.has(keyOf(route))) this.agenda.whole("routes4");
-      writer.routes.remove(route);
+      // A leg less: what is told of the others may not be what was told of it.
+      if (writer.routes.remove(route) === CHANGED && this.doubtful) this.agenda.whole("routes6");
     } else {
       if (route.expires !== 0 && !this.expiry.lives(route)) return;
       if ((flags & nl.NLM_F_REPLACE) !== 0) this.replaces();
@@ -169,7 +175,9 @@ export class Apply {
       // Where it stands among others of its prefix, only events and dumps of all routes tell.
       const dumped = (flags & nl.NLM_F_MULTI) !== 0;
       if (!this.partial || !dumped) {
-        writer.routes.upsert(route, flags);
+        const result = writer.routes.upsert(route, flags);
+        if (dumped && result !== SAME && route.family === nl.AF_INET6 && route.legs.n > 1)
+          this.doubtful = true;
         if (route.family === nl.AF_INET && writer.routes.four.twin) this.twin(dumped);
       } else if (!writer.routes.touch(route)) this.strangers++;
       if (route.hasPrefsrc && route.protocol !== nl.RTPROT_KERNEL) this.sources.add(route.prefsrc.join());
@@ -262,7 +270,10 @@ export class Apply {
     const known = slot !== 0;
     const flags = known ? words[slot + LINK_FLAGS]! : 0;
     const master = known ? words[slot + LINK_MASTER]! : 0;
-    if (known && words[slot + LINK_MTU] !== link.mtu) agenda.routesOver6(ifindex);
+    if (known && words[slot + LINK_MTU] !== link.mtu) {
+      this.doubtful = true;
+      agenda.routesOver6(ifindex);
+    }
     links.upsert(link);
     if (!known) this.netconf.added(ifindex);
     if (((flags ^ link.flags) & STATE) !== 0 || master !== link.master) {

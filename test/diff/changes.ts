@@ -210,7 +210,7 @@ export class World {
     const six = family === nl.AF_INET6;
     const spec: RouteSpec = { dst: this.dst(six) };
     if (random.chance(50)) spec.priority = random.pick([0, 1, 10, 256, 1024, 0xffffffff]);
-    if (!six && random.chance(15)) spec.tos = random.pick([0x10, 0x08, 0x04]);
+    if (!six && random.chance(15)) spec.tos = random.pick([0x10, 0x08, 0x04, 0x20, 0xb8]); // those above 0x1c no packet matches
     if (random.chance(20)) spec.table = random.pick([nl.RT_TABLE_LOCAL, nl.RT_TABLE_DEFAULT, 100]);
     if (random.chance(20)) spec.mtu = 1280 + random.below(100);
     if (random.chance(20)) spec.protocol = random.pick([4, 16, 186]);

@@ -56,7 +56,12 @@ export function queries(random: Random, n: number): Query[] {
           `192.0.2.${c}`,
         ]);
     const { family, words } = parseAddress(text)!;
-    return { text, family, words, tos: !six && random.chance(20) ? random.pick([0x10, 0x08, 0x04]) : 0 };
+    return {
+      text,
+      family,
+      words,
+      tos: !six && random.chance(20) ? random.pick([0x10, 0x08, 0x04, 0x20, 0x30, 0xb8]) : 0,
+    };
   });
 }
 

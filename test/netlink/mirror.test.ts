@@ -398,6 +398,47 @@ test("IPv6: one leg deleted, one appended; IPv4: APPEND, prepend, REPLACE keep t
   expect(order).toEqual(["10.0.1.2", "10.0.0.2", "10.0.0.3"]);
 });
 
+test("IPv6: a leg whose MTU changed with its interface has it once the legs before it are gone", () => {
+  const { host, ifindex, mirrored } = world(3);
+  const [a, b, c] = ifindex;
+  const dst = "fd11::/32";
+  const mtus = () => routes(mirrored, dst).map((line) => / mtu \S+/.exec(line)![0]);
+  const via = (i: number) => ({ via: `fd00:0:0:${i}::9`, oif: ifindex[i]! });
+  for (const [resized, gone] of [
+    [b, 0],
+    [a, 0],
+    [c, 2],
+  ] as const) {
+    host.nl.call((m) => newRoute(m, { dst, mtu: 1400, nexthops: [via(0), via(1), via(2)] }));
+    same(mirrored, host);
+    host.nl.call((m) => setLink(m, { ifindex: resized!, mtu: 1300 }));
+    same(mirrored, host);
+    host.nl.call((m) => delRoute(m, { dst, ...via(gone) }));
+    same(mirrored, host);
+    host.nl.call((m) => delRoute(m, { dst, ...via(1) }));
+    same(mirrored, host);
+    expect(mtus()).toHaveLength(1);
+    host.nl.call((m) => delRoute(m, { dst }));
+    host.nl.call((m) => setLink(m, { ifindex: resized!, mtu: 1500 }));
+    same(mirrored, host);
+  }
+});
+
+test("IPv6: a leg with an MTU of its own, from before the mirror was there", () => {
+  const { host, ifindex } = world(2);
+  const dst = "fd11::/32";
+  const via = (i: number) => ({ via: `fd00:0:0:${i}::9`, oif: ifindex[i]! });
+  const append = nl.NLM_F_CREATE | nl.NLM_F_APPEND;
+  host.nl.call((m) => newRoute(m, { dst, mtu: 1400, ...via(0) }, append));
+  host.nl.call((m) => newRoute(m, { dst, mtu: 1390, ...via(1) }, append));
+  for (const gone of [0, 1]) {
+    const mirrored = use(new Mirrored(host.netns));
+    host.nl.call((m) => delRoute(m, { dst, ...via(gone) }));
+    same(mirrored, host);
+    host.nl.call((m) => newRoute(m, { dst, mtu: 1400 - 10 * gone, ...via(gone) }, append));
+  }
+});
+
 test("IPv4 routes that differ in nothing that is told: one deleted, the other is there still, and where it was", () => {
   const { host, mirrored } = world();
   const dst = "10.50.0.0/16";
