@@ -159,6 +159,7 @@ export class Apply {
     if ((route.flags & nl.RTM_F_CLONED) !== 0) return;
     if (route.srcLen !== 0) {
       // One that goes may be a leg, or one of two: a dump tells.
+      if (writer.routes.six.rankOf(route.table) < 0) return;
       if (type === nl.RTM_NEWROUTE) this.beyondChanged = this.sourced.add(route) || this.beyondChanged;
       else if (this.sourced.has(route)) this.agenda.whole("routes6");
       return;

@@ -671,6 +671,7 @@ test("IPv6 routes by source are told, and none of them is taken for one by desti
     host.nl.call((m) => how(m, { ...sourced, via, oif: oif! }, flags));
     mirrored.settle();
   };
+  host.nl.call((m) => newRoute(m, { ...sourced, via: "fe80::1", oif: oif!, table: 77 })); // nobody looks there
   change(newRoute, "fe80::1");
   expect([told, counts.routesBeyond]).toEqual([[text], 1]);
   expect(lookup(mirrored.reader, "fd55::1")).toBe(0);
