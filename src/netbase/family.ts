@@ -139,7 +139,7 @@ export class RouteFamily extends Followed {
     if (head === 0) return SAME;
     const attr = this.attrOf(row);
     const meta = row.dstLen | (row.table << 8) | (row.tos << 16) | (row.type << 24);
-    const nh = this.nexthops.find(row);
+    const nh = this.nexthops.lookup(row);
     const same = nh === 0 ? 0 : this.findSame(head, meta, row.priority, attr, nh);
     if (same !== 0) {
       this.removeRow(same);

@@ -134,7 +134,7 @@ export class NexthopTable {
     const id = this.lookup(row);
     if (id === 0) return 0;
     if (row.nhid === 0) {
-      if (row.legs.n > 1) this.tell(id, row);
+      if (isTold(row.family, row.legs.n)) this.tell(id, row);
     } else if (!this.legsOfObject(row.nhid | 0)) {
       // The object's own message is still to come: the route's is the latest word.
       this.write(row);
@@ -143,7 +143,8 @@ export class NexthopTable {
     return id;
   }
 
-  private lookup(row: RouteRow): number {
+  /** As `find`, of a route that goes: what it says of the moment is of no matter. */
+  lookup(row: RouteRow): number {
     if (this.last !== 0 && this.refs[this.last]! > 0 && this.says(this.last, row)) return this.last;
     const hash = hashOf(row);
     for (let id = this.buckets[hash & (this.buckets.length - 1)]!; id !== 0; id = this.chain[id]!)
@@ -153,7 +154,8 @@ export class NexthopTable {
 
   /**
    * The legs of a multipath route may be dead though their interface is up: it lost its last IPv4 address, or came up
-   * without carrier (IPv6). Only the kernel's dumps tell; what one told stands until the next.
+   * without carrier (IPv6, where the last one stays dead when the others are gone). Only the kernel's dumps tell; what one
+   * told stands until the next.
    */
   private tell(id: number, { legs }: RouteRow): void {
     const { words } = this;
@@ -441,7 +443,7 @@ export class NexthopTable {
       if (i >= legs.n) continue;
       scratch[leg + NH_TYPE] |= legs.flags[i]! & LEG_ENCAP;
       scratch[leg + NH_OIF] = legs.ifindex[i]!;
-      const told = nhid === 0 && legs.n > 1 ? this.told(legs, i) : 0;
+      const told = nhid === 0 && isTold((link >>> 16) & 0xff, legs.n) ? this.told(legs, i) : 0;
       scratch[leg + NH_LINK] = link | legs.gatewayFamily[i]! | (((legs.flags[i]! & OWN_FLAGS) | told) << 8);
       scratch[leg + NH_WEIGHT] = legs.weight[i]!;
       scratch[leg + NH_LEG_NHID] = legs.nhid[i]!;
@@ -532,6 +534,9 @@ export class NexthopTable {
     return RTNH_F_LINKDOWN | (ignored ? 0x100 : 0);
   }
 }
+
+/** Whether a leg of a route may be dead by what the kernel tells alone. */
+const isTold = (family: number, legs: number): boolean => legs > 1 || family === AF_INET6;
 
 const mix = (h: number, w: number): number => {
   const x = Math.imul(h ^ w, 0x85ebca6b);

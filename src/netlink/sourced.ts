@@ -1,6 +1,7 @@
 // IPv6 routes that are for packets from one prefix alone (`ip -6 route add ... from`; CONFIG_IPV6_SUBTREES). The FIB goes by
-// destinations, so the mirror does not follow them; where there are any, the kernel may send a packet another way. That is
-// counted and told, in words.
+// destinations, so the mirror does not follow them; where there are any, the kernel may send a packet another way, and
+// that from elsewhere too: it passes over a route by destination alone that has one by source beside it
+// (fib6_node_lookup_1). That is counted and told, in words.
 import type { RouteRow } from "../netbase/rows.ts";
 import { formatAddress } from "../wire/address.ts";
 import { tableName } from "./names.ts";

@@ -214,6 +214,11 @@ export class World {
     if (random.chance(20)) spec.table = random.pick([nl.RT_TABLE_LOCAL, nl.RT_TABLE_DEFAULT, 100]);
     if (random.chance(20)) spec.mtu = 1280 + random.below(100);
     if (random.chance(20)) spec.protocol = random.pick([4, 16, 186]);
+    // Told, but not followed: to where no lookup goes.
+    if (six && random.chance(4)) {
+      spec.dst = `fd9${random.below(3)}::/32`;
+      spec.src = random.pick(["fd00:0:0:1::/64", "fd12::/16", "fd00::1/128"]);
+    }
     if (six && random.chance(15)) spec.pref = random.pick([0, 1, 3]);
     random.weighted<() => void>([
       [10, () => Object.assign(spec, this.leg(six, false))],
@@ -249,8 +254,9 @@ export class World {
       spec.prefsrc = six ? `fd00:0:0:${random.below(3)}::1` : `10.0.${random.below(3)}.1`;
     if (random.chance(30)) {
       // Deletes name little, so that they find something.
-      const { dst, table, priority, nhid, nexthops, via } = spec;
+      const { dst, src, table, priority, nhid, nexthops, via } = spec;
       const less: RouteSpec = { dst };
+      if (src !== undefined) less.src = src;
       if (table !== undefined) less.table = table;
       if (priority !== undefined && random.chance(30)) less.priority = priority;
       if (via !== undefined && random.chance(30)) less.via = via;

@@ -7,7 +7,10 @@ import type { Legs, RouteRow } from "../../src/netbase/rows.ts";
 import { formatAddress, formatLladdr } from "../../src/wire/address.ts";
 import type { Mirrored } from "./mirrored.ts";
 
-export type Tables = Record<"links" | "addrs" | "routes4" | "routes6" | "nexthops" | "neighs", string[]>;
+export type Tables = Record<
+  "links" | "addrs" | "routes4" | "routes6" | "sourced" | "nexthops" | "neighs",
+  string[]
+>;
 
 // biome-ignore lint/suspicious/noExplicitAny: what ip prints is taken at its word here
 type Json = Record<string, any>;
@@ -72,10 +75,14 @@ export function kernelTables(host: Host): Tables {
     // Some differ in nothing that is told: two of them are the same as one.
     routes4: [...new Set(ordered(routes.filter((r) => !isSix(r)).map((r) => jsonRoute(r, false, index))))],
     routes6: routes6
+      .filter((r) => r["from"] === undefined)
       .map((r) => jsonRoute(r, true, index))
       .filter((line) => /^table 25[45] /.test(line)) // IPv6 has no table default
       .sort()
       .filter((line, i, all) => line !== all[i - 1]), // a replacement may leave one twice; that is the same as once
+    sourced: [...new Set(routes6.filter((r) => r["from"] !== undefined).map(sourcedLine))]
+      .filter((line) => /table (main|local)$/.test(line))
+      .sort(),
     nexthops: ip(host, "-d", "nexthop")
       .map((n) => {
         const group = (n["group"] ?? []).map((g: Json) => `${g["id"]}*${g["weight"] ?? 1}`).join();
@@ -100,6 +107,13 @@ const timeless = (state: string): string =>
 const isSix = (r: Json): boolean =>
   r["dst"].includes(":") || (r["dst"] === "default" && r["pref"] !== undefined);
 const mirrored = (line: string): boolean => /^table (253|254|255) /.test(line);
+
+/** An IPv6 route by source, as the mirror tells of it. */
+function sourcedLine(r: Json): string {
+  const prefix = (text: string) => (text === "default" ? "::/0" : text.includes("/") ? text : `${text}/128`);
+  const table = { 254: "main", 255: "local" }[Number(r["table"])] ?? r["table"];
+  return `${prefix(r["dst"])} from ${prefix(r["from"])} metric ${r["metric"]} of table ${table}`;
+}
 
 function jsonRoute(r: Json, six: boolean, index: (name?: string) => number | string): string {
   const leg = (l: Json, weight: number): string =>
@@ -173,7 +187,7 @@ function ordered(lines: string[]): string[] {
 }
 
 /** What the mirror has. */
-export function ourTables({ reader, writer }: Pick<Mirrored, "reader"> & Partial<Mirrored>): Tables {
+export function ourTables({ reader, writer, mirror }: Pick<Mirrored, "reader"> & Partial<Mirrored>): Tables {
   return {
     links: reader.links
       .all()
@@ -195,6 +209,7 @@ export function ourTables({ reader, writer }: Pick<Mirrored, "reader"> & Partial
       .sort(),
     routes4: ordered(Array.from(reader.rib4.all(), (row) => ourRoute(row, false))),
     routes6: Array.from(reader.rib6.all(), (row) => ourRoute(row, true)).sort(),
+    sourced: mirror?.apply.sourced.texts.sort() ?? [],
     // Only the writer has them by themselves.
     nexthops: [...(writer?.nexthops.allObjects() ?? [])]
       .map(({ id, group, blackhole, legs }) => {

@@ -424,6 +424,29 @@ test("IPv6: a leg whose MTU changed with its interface has it once the legs befo
   }
 });
 
+test("IPv6: a leg that came up without carrier is dead, and stays so when it is the last, until carrier comes", () => {
+  const { host, far, ifindex, mirrored } = world(2);
+  const [a] = ifindex;
+  const dst = "fd11::/32";
+  const via = (i: number) => ({ via: `fd00:0:0:${i}::9`, oif: ifindex[i]! });
+  const other = "fd12::/32";
+  host.nl.call((m) => newRoute(m, { dst, nexthops: [via(0), via(1)] }));
+  host.nl.call((m) => setLink(m, { ifindex: a!, up: false }));
+  far.nl.call((m) => setLink(m, { name: "b0", up: false }));
+  host.nl.call((m) => setLink(m, { ifindex: a!, up: true }));
+  same(mirrored, host);
+  host.nl.call((m) => delRoute(m, { dst, ...via(1) }));
+  same(mirrored, host);
+  expect(routes(mirrored, dst)[0]).toContain("dead,linkdown");
+  expect(lookup(mirrored.reader, "fd11::1")).toBe(0);
+  host.nl.call((m) => newRoute(m, { dst: other, via: "fd00:0:0:1::8", oif: ifindex[1]! }));
+  same(mirrored, host);
+  far.nl.call((m) => setLink(m, { name: "b0", up: true }));
+  same(mirrored, host);
+  expect(routes(mirrored, dst)[0]).not.toContain("dead");
+  expect(lookup(mirrored.reader, "fd11::1")).not.toBe(0);
+});
+
 test("IPv6: a leg with an MTU of its own, from before the mirror was there", () => {
   const { host, ifindex } = world(2);
   const dst = "fd11::/32";
