@@ -22,6 +22,35 @@ export function ip(host: Host, ...args: string[]): Json[] {
   return JSON.parse(stdout.toString() || "[]");
 }
 
+/**
+ * Takes out what the kernel has forgotten: an IPv6 route between the legs of another, which its walks go over
+ * (fib6_clean_node), outlives its interface's going down, and draws packets to where none can be sent.
+ */
+export function removeForgotten(host: Host): void {
+  const down = new Set(
+    ip(host, "link").flatMap((link) => (link["flags"].includes("UP") ? [] : link["ifname"])),
+  );
+  for (const r of ip(host, "-6", "-N", "-d", "route", "show", "table", "all")) {
+    if (r["type"] !== "1" || r["nhid"] !== undefined || r["nexthops"] !== undefined) continue;
+    if (!down.has(r["dev"]) || r["flags"].includes("dead")) continue;
+    const from = r["from"] === undefined ? [] : ["from", r["from"]];
+    ip(
+      host,
+      "-6",
+      "route",
+      "del",
+      r["dst"],
+      ...from,
+      "dev",
+      r["dev"],
+      "metric",
+      `${r["metric"]}`,
+      "table",
+      `${r["table"]}`,
+    );
+  }
+}
+
 const FLAGS: readonly (readonly [number, string])[] = [
   [1, "dead"],
   [2, "pervasive"],

@@ -7,7 +7,7 @@ import { readFileSync } from "node:fs";
 import { formatAddress } from "../../src/wire/address.ts";
 import type { NeighRow } from "../../src/netbase/rows.ts";
 import { World } from "./changes.ts";
-import { differences, kernelTables, ourTables } from "./compare.ts";
+import { differences, kernelTables, ourTables, removeForgotten } from "./compare.ts";
 import { lookupDifferences } from "./lookups.ts";
 import { Mirrored } from "./mirrored.ts";
 import { Random } from "../random.ts";
@@ -67,6 +67,7 @@ function differential(seed: number, changes: number, receiveBytes: number): Mirr
       // Nothing here goes back to the event loop, and mapped tables count as heap: left to itself the collector waits for
       // as much rubbish again, 800 MB.
       Bun.gc(true);
+      removeForgotten(world.near);
       let found: string[] = [];
       for (let tries = 0; tries < TRIES; tries++) {
         mirrored.settle();
