@@ -265,6 +265,7 @@ class Crossing {
         core.ahead(words, batch, BATCH, out);
         for (let i = 0; i < BATCH; i++) {
           const client = order[at + i]! & (CLIENTS - 1);
+          core.hand = i;
           if (this.one(batch[i]!, client) !== client) wrong++;
         }
       }
@@ -281,6 +282,7 @@ class Crossing {
       const client = this.out && i % 3 === 0 ? (owner + 1) % CLIENTS : owner;
       this.address(off, n, client);
       this.core.ahead(this.words, Int32Array.of(off), 1, this.out);
+      this.core.hand = 0;
       const got = this.one(off, client);
       const wanted = n >= count ? this.unmatched : client === owner ? owner : -1 - Drop.not_owner;
       if (got !== wanted) throw new Error(`match ${n} of ${count}, client ${client}: ${got}, not ${wanted}`);

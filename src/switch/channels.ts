@@ -247,7 +247,8 @@ export class Channels {
 
   /** Frame `i` of a client's. */
   private one(slot: number, i: number): void {
-    const { frames, outbound, wire } = this;
+    const { core, frames, outbound, wire } = this;
+    core.hand = i;
     const off = frames.off[i]!;
     const len = frames.len[i]!;
     let result = outbound.frame(slot, off, len, FIRST_TIME);

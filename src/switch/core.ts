@@ -19,7 +19,7 @@ import { Acks } from "./acks.ts";
 import type { Deliver } from "./deliver.ts";
 import type { TableReader } from "./table/find.ts";
 import { CLIENT_GEN, CLIENT_MAC0, CLIENT_MAC1 } from "./table/layout.ts";
-import { AHEAD, type Ahead, makeAhead } from "./table/ahead.ts";
+import { type Ahead, makeAhead, UNKNOWN } from "./table/ahead.ts";
 import { dstPrefixOf } from "./table/pattern.ts";
 import { FOUND_META, FOUND_TOUCH } from "./table/search.ts";
 import type { Judge } from "./filters/judge.ts";
@@ -58,9 +58,10 @@ export class Core {
   /** Further link-layer addresses, two words each. */
   private readonly macs: Int32Array;
   private now = 0;
-  private readonly search: Ahead;
-  /** What the searches for a batch will find, as `search` guesses. */
-  private readonly entries = new Int32Array(AHEAD);
+  private readonly searches: Ahead;
+  /** The place in its batch that the frame in hand has; and how many of the batch were looked at ahead. */
+  hand = 0;
+  private known = 0;
 
   constructor(
     words: Int32Array,
@@ -78,7 +79,7 @@ export class Core {
     this.words = words;
     this.table = table;
     this.touches = touches;
-    this.search = makeAhead(table.words, table.layout, touches, this.entries);
+    this.searches = makeAhead(table);
     this.accounts = accounts;
     this.deliver = deliver;
     this.netbase = netbase;
@@ -91,18 +92,16 @@ export class Core {
     this.now = this.table.now;
   }
 
-  /** Loads what will be looked at for a batch: by the searches (table/ahead.ts), and for filters of what they find. */
+  /** Looks ahead for a batch of frames: for the searches, and for filters of what they find. Then `hand` says which is in hand. */
   ahead(words: Int32Array, offs: Int32Array, n: number, sent: boolean): void {
-    const many = this.search(words, offs, n, sent);
-    if (many > 0 && !sent && this.judge !== undefined) this.judge.ahead(this.entries, many);
+    const { searches } = this;
+    this.known = searches.look(words, offs, n, sent);
+    if (this.known > 0 && !sent && this.judge !== undefined) this.judge.ahead(searches.entries, this.known);
   }
 
   /** Whose packet `p` is by the table: a client's slot, or -1. */
   find(p: Int32Array): number {
-    const { table, words } = this;
-    if (p[P_FAMILY] === AF_INET)
-      return table.find4(p[P_PROTOCOL]!, words[p[P_DST]!]!, words[p[P_SRC]!]!, p[P_PORTS]!);
-    return table.find6(words, p[P_DST]!, p[P_SRC]!, p[P_PROTOCOL]!, p[P_PORTS]!);
+    return this.search(p, p[P_DST]!, p[P_SRC]!, p[P_PORTS]!);
   }
 
   /** The same for a packet that most often is nobody's here. */
@@ -115,11 +114,21 @@ export class Core {
 
   /** Whose the answers to packet `p` are. */
   findAnswers(p: Int32Array): number {
-    const { table, words } = this;
-    const ports = this.answerPorts(p);
-    if (p[P_FAMILY] === AF_INET)
-      return table.find4(p[P_PROTOCOL]!, words[p[P_SRC]!]!, words[p[P_DST]!]!, ports);
-    return table.find6(words, p[P_SRC]!, p[P_DST]!, p[P_PROTOCOL]!, ports);
+    return this.search(p, p[P_SRC]!, p[P_DST]!, this.answerPorts(p));
+  }
+
+  private search(p: Int32Array, dst: number, src: number, ports: number): number {
+    const { table, words, searches, hand } = this;
+    const protocol = p[P_PROTOCOL]!;
+    const isAhead = hand < this.known;
+    if (p[P_FAMILY] === AF_INET) {
+      const d = words[dst]!;
+      const s = words[src]!;
+      const slot = isAhead ? searches.find4(hand, protocol, d, s, ports) : UNKNOWN;
+      return slot === UNKNOWN ? table.find4(protocol, d, s, ports) : slot;
+    }
+    const slot = isAhead ? searches.find6(hand, words, dst, src, protocol, ports) : UNKNOWN;
+    return slot === UNKNOWN ? table.find6(words, dst, src, protocol, ports) : slot;
   }
 
   /** The ports' word that the answers to `p` have: ICMP echo keeps its identifier where it is. */
@@ -131,7 +140,10 @@ export class Core {
 
   /** The entry found last has a frame: it does not expire. */
   touch(): void {
-    this.touches[this.table.found[FOUND_TOUCH]!] = this.now;
+    const { touches, now } = this;
+    const entry = this.table.found[FOUND_TOUCH]!;
+    // What is not written need not be written back from the cache.
+    if (touches[entry] !== now) touches[entry] = now;
   }
 
   /** Whether the entry found last is there until it is taken away: touches do not count. */

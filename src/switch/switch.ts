@@ -188,6 +188,7 @@ export class Switch {
       const off = batch.off[i]!;
       const len = batch.len[i]!;
       if (isOurs(off, len)) return decline(i);
+      this.core.hand = i;
       const result = inbound.frame(off, len, FROM_WIRE);
       if (result === SEND) batch.len[i] = inbound.answerBytes;
       return result;

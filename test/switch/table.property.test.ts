@@ -2,6 +2,7 @@
 // through by the rules (tablemodel.ts), and no packet ever goes to a client that does not own it.
 import { expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
+import { AHEAD, type Ahead, makeAhead, UNKNOWN } from "../../src/switch/table/ahead.ts";
 import { TableReader } from "../../src/switch/table/find.ts";
 import { tableBytes, WILD_PATTERNS } from "../../src/switch/table/layout.ts";
 import { portsWord } from "../../src/switch/table/pattern.ts";
@@ -107,6 +108,26 @@ const row = {
   gid: 0,
 };
 
+/** The packets as frames, as the wire has them; from clients, what they are answers to. */
+const FRAME_WORDS = 16;
+function framesOf(sent: boolean): Int32Array {
+  const frames = new Int32Array(packets.length * FRAME_WORDS);
+  for (const [i, { family, protocol, dst, src, dport, sport }] of packets.entries()) {
+    const ip = i * FRAME_WORDS + 4;
+    const four = family === 2;
+    const [from, to] = sent ? [dst, src] : [src, dst];
+    frames[ip - 1] = (four ? 0x0008 : 0xdd86) << 16;
+    frames[ip + (four ? 2 : 1)] = protocol << (four ? 8 : 16);
+    frames.set(toWords(family, from).subarray(0, four ? 1 : 4), ip + (four ? 3 : 2));
+    frames.set(toWords(family, to).subarray(0, four ? 1 : 4), ip + (four ? 4 : 6));
+    frames[ip + (four ? 5 : 10)] = sent ? portsWord(dport, sport) : portsWord(sport, dport);
+  }
+  return frames;
+}
+const frames = [framesOf(false), framesOf(true)];
+const offs = Int32Array.from(packets, (_, i) => i * FRAME_WORDS * 4 + 2);
+const guesses = { right: 0, none: 0 };
+
 /** Groups 0 and 1 are IPv4, 2 and 3 IPv6; the odd ones have another port. */
 const groupOf = (n: number) => {
   const family = n < 2 ? (2 as const) : (10 as const);
@@ -123,6 +144,7 @@ const ownedOf = (n: number) => {
 class Pair {
   readonly writer: TableWriter;
   readonly reader: TableReader;
+  readonly ahead: Ahead;
   readonly model: Model;
   readonly slots: number[];
   private readonly entries: number[] = []; // of the model's matches, in its order
@@ -131,12 +153,16 @@ class Pair {
   private readonly owned = new Map<number, number>();
   private readonly header = new Int32Array(11);
   private readonly out = new Int32Array(CLIENTS);
+  /** The packets that were looked ahead for: the first, and how many. */
+  private first = 0;
+  private looked = 0;
 
   constructor(matches: number, seed: number) {
     const capacity = { clients: CLIENTS + 1, matches };
     const buffer = new ArrayBuffer(tableBytes(capacity));
     this.writer = new TableWriter(buffer, capacity, seed);
     this.reader = new TableReader(buffer, capacity);
+    this.ahead = makeAhead(this.reader, 0);
     this.model = new Model(matches, WILD_PATTERNS);
     this.slots = Array.from({ length: CLIENTS }, () => this.writer.addClient(row));
   }
@@ -253,12 +279,48 @@ class Pair {
     writer.freeClient(old);
   }
 
+  /** What is guessed for packets is what is found for them. */
+  private guesses(): void {
+    const { ahead, reader, slots, header } = this;
+    for (const [i, packet] of packets.slice(this.first, this.first + this.looked).entries()) {
+      const { family, protocol, sport, dport } = packet;
+      const ports = portsWord(sport, dport);
+      header.set(toWords(family, packet.dst), 0);
+      header.set(toWords(family, packet.src), 4);
+      const guess =
+        family === 2
+          ? ahead.find4(i, protocol, header[0]!, header[4]!, ports)
+          : ahead.find6(i, header, 0, 4, protocol, ports);
+      if (guess === UNKNOWN) {
+        guesses.none++;
+        continue;
+      }
+      const guessed = [...reader.found];
+      const found = this.find(packet);
+      if (slots.indexOf(guess) !== found || reader.found.some((word, n) => word !== guessed[n]))
+        expect({ packet, guess, guessed }).toEqual({
+          packet,
+          guess: slots[found]!,
+          guessed: [...reader.found],
+        });
+      guesses.right++;
+    }
+  }
+
   compare(): void {
     const { model, reader, writer, slots, header, out } = this;
     for (const packet of packets) {
       const got = this.find(packet);
       if (got !== model.find(packet)) expect({ packet, got }).toEqual({ packet, got: model.find(packet) });
     }
+    this.guesses(); // of before the last changes
+    for (const [sent, words] of frames.entries())
+      for (this.first = 0; this.first < packets.length; this.first += AHEAD) {
+        const batch = offs.subarray(this.first);
+        this.looked = this.ahead.look(words, batch, batch.length, sent === 1);
+        expect(this.looked).toBe(Math.min(batch.length, AHEAD));
+        this.guesses();
+      }
     for (let xid = 0; xid < 4; xid++)
       expect(slots.indexOf(reader.findDhcp(xid))).toBe(this.dhcp.get(xid) ?? -1);
     for (let n = 0; n < 4; n++) {
@@ -310,4 +372,5 @@ test("random changes give what the rules give, and nobody gets what is another's
     ),
     { numRuns: runs, seed },
   );
+  expect(guesses.right).toBeGreaterThan(0);
 });

@@ -6,7 +6,6 @@ import {
   CLIENT_FD,
   CLIENT_MAC0,
   CLIENT_MAC1,
-  numberCount,
   tableBytes,
   WILD_PATTERNS,
 } from "../../src/switch/table/layout.ts";
@@ -136,8 +135,7 @@ test("a large table: looking ahead and huge pages change nothing, whatever the f
   const writer = new TableWriter(region.buffer, capacity, 7);
   const mapping = Region.open(region.ref, "read-only");
   const reader = new TableReader(mapping.buffer, capacity);
-  const touches = new Int32Array(numberCount(capacity));
-  const ahead = makeAhead(reader.words, reader.layout, touches, new Int32Array(AHEAD));
+  const ahead = makeAhead(reader);
   for (let i = 0; i < 4; i++) writer.addClient(row);
   const n = 40_000;
   const at = (i: number) => Int32Array.of(0x0a | (i << 8), 0, 0, 0);
@@ -150,7 +148,7 @@ test("a large table: looking ahead and huge pages change nothing, whatever the f
     words[(off + 10) >> 2] = [0x0008_0000, 0xdd86_0000 | 0, words[i]!][i % 3]!;
   const before = words.slice();
   for (let i = 0; i < n; i++) {
-    if (i % 1000 === 0) ahead(words, offs, i % 7 === 0 ? 300 : 64, i % 2000 === 0);
+    if (i % 1000 === 0) ahead.look(words, offs, i % 7 === 0 ? 300 : 64, i % 2000 === 0);
     if (i === n / 2) writer.gather(region);
     expect(reader.find4(6, at(i)[0]!, 1, portsWord(9, 80))).toBe(i % 4);
   }
@@ -183,9 +181,7 @@ test.each([2, 10] as const)(
         i % 2 ? "claim" : "match",
       );
     expect(writer.entries).toBeGreaterThan(LARGE);
-    const entries = new Int32Array(AHEAD);
-    const touches = new Int32Array(numberCount(capacity));
-    const ahead = makeAhead(reader.words, reader.layout, touches, entries);
+    const ahead = makeAhead(reader);
 
     const frames = new Int32Array(AHEAD * 32);
     const bytes = new Uint8Array(frames.buffer);
@@ -206,10 +202,10 @@ test.each([2, 10] as const)(
       else reader.find6(frames, at + 4, at, 6, portsWord(9, 80));
       return reader.found[FOUND_ENTRY]!;
     };
-    expect(ahead(frames, offs, AHEAD + 9, false)).toBe(AHEAD);
+    expect(ahead.look(frames, offs, AHEAD + 9, false)).toBe(AHEAD);
     const wanted = Array.from({ length: AHEAD }, (_, i) => found(i));
     expect(wanted.every((entry) => entry > 0)).toBe(true);
     // A tag has seven bits: now and then it is another's.
-    expect(wanted.filter((entry, i) => entry !== entries[i]).length).toBeLessThan(AHEAD / 20);
+    expect(wanted.filter((entry, i) => entry !== ahead.entries[i]).length).toBeLessThan(AHEAD / 20);
   },
 );

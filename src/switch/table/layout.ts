@@ -5,7 +5,7 @@
 //   patterns    a family: two lists, of which one is active; a pattern is 12 words, the list ends with a word 0
 //   clients     16 words a client: one cache line
 //   IPv4, IPv6  a half of the table each, of buckets: as many as hold all matches there may be, and one more a client
-//               (addresses that clients alone have), two in a bucket on average
+//               (addresses that clients alone have), one in a bucket on average
 //     tags      one word a bucket: how many entries are behind this bucket because it was full, then a tag of each of its
 //               places 1, 2 and 3: 0 for none, else 0x80 and seven bits of the hash
 //     entries   IPv4: three in a cache line of its own; IPv6: a cache line each
@@ -103,7 +103,7 @@ export const entryCount = ({ clients, matches }: SwitchCapacity): number => matc
 
 const MOST = 2 ** 24;
 const DESTINATION_BITS = 8; // a match
-const FULL_BUCKET = 2.25; // entries in it, on average, when all are taken
+const FULL_BUCKET = 1.125; // entries in it, on average, when all are taken: few buckets overflow, which guesses (ahead.ts) end at
 
 const bucketCount = (capacity: SwitchCapacity): number =>
   2 ** Math.max(Math.ceil(Math.log2(entryCount(capacity) / FULL_BUCKET)), 2);

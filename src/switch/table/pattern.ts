@@ -38,7 +38,7 @@ const META_GROUP = PRESENT | (1 << 29);
 export const META_DHCP: number = PRESENT | (1 << 28);
 export const META_SIX: number = 1 << 27;
 const SRC_PREFIX_SHIFT = 18;
-const META_SPORT = 1 << 17;
+export const META_SPORT: number = 1 << 17;
 const META_DPORT = 1 << 16;
 const DST_PREFIX_SHIFT = 8;
 
@@ -65,13 +65,15 @@ const metaOf = (match: Match): number =>
   (match.dstPrefix << DST_PREFIX_SHIFT) |
   match.protocol;
 
-/** Whether it is the exact 5-tuple or (destination, port): those have a place of their own, the XDP program's too. */
-export function isFast(pattern: number): boolean {
-  const full = familyOf(pattern) === AF_INET6 ? 128 : 32;
-  const listening = META_DPORT | (full << DST_PREFIX_SHIFT);
-  const given = pattern & ~(PRESENT | META_SIX);
-  return given === listening || given === (listening | META_SPORT | (full << SRC_PREFIX_SHIFT));
-}
+/** The patterns that give a destination address and port alone, and the whole 5-tuple. */
+export const LISTENING4: number = PRESENT | META_DPORT | (32 << DST_PREFIX_SHIFT);
+export const LISTENING6: number = PRESENT | META_SIX | META_DPORT | (128 << DST_PREFIX_SHIFT);
+export const EXACT4: number = LISTENING4 | META_SPORT | (32 << SRC_PREFIX_SHIFT);
+export const EXACT6: number = LISTENING6 | META_SPORT | (128 << SRC_PREFIX_SHIFT);
+
+/** Whether it is one of those: they have a place of their own, the XDP program's too. */
+export const isFast = (pattern: number): boolean =>
+  pattern === LISTENING4 || pattern === LISTENING6 || pattern === EXACT4 || pattern === EXACT6;
 
 /** A port from host to network order or back. */
 export const swap16 = (half: number): number => ((half & 0xff) << 8) | (half >>> 8);
