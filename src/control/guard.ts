@@ -73,8 +73,14 @@ export class Guard {
 
   /** A socket of the kernel's that gets packets of the match now. */
   holder(match: Match): KernelSocket | undefined {
-    if (!SockDiag.knows(match.protocol)) return undefined;
-    const held = this.sockets.holders(match.protocol, Math.max(match.dport, 0));
+    const { family, protocol, dst, dstPrefix, dport, src, srcPrefix, sport } = match;
+    if (!SockDiag.knows(protocol)) return undefined;
+    const full = family === AF_INET ? 32 : 128;
+    if (dstPrefix === full && srcPrefix === full && dport >= 0 && sport >= 0) {
+      const socket = this.sockets.receiver(family, protocol, dst, dport, src, sport);
+      return socket?.ending ? undefined : socket;
+    }
+    const held = this.sockets.holders(protocol, Math.max(dport, 0));
     return held.find((socket) => overlaps(socket, match));
   }
 

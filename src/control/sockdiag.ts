@@ -27,7 +27,9 @@ const ENOENT = 2;
 const ETIMEDOUT = 110;
 const REPLY_MS = 2000;
 // Whatever port it is asked about, the kernel goes over its whole table of TCP connections, 300 us here. So all of them are
-// asked for at once, and what was heard is good for a moment; but not on a host that has many.
+// asked for at once, and, where that was done often in this second, what was heard is good for a moment; but not on a
+// host that has many.
+const OFTEN = 100;
 const HEARD_MS = 5;
 const MANY = 1000;
 const MANY_MS = 60_000;
@@ -53,6 +55,8 @@ export interface KernelSocket {
   readonly listening: boolean;
   /** on ::, and taking IPv4 too */
   readonly both: boolean;
+  /** only waits for its end (TIME_WAIT): it holds nothing */
+  readonly ending: boolean;
   readonly uid: number;
 }
 
@@ -83,9 +87,14 @@ export class SockDiag {
   private heard: readonly KernelSocket[] = [];
   private heardUntil = 0;
   private manyUntil = 0;
+  /** How often they were asked for in this second. */
+  private second = 0;
+  private often = 0;
+  private readonly ifindex: number;
 
-  /** @throws SysError */
-  constructor(netns: Netns) {
+  /** @param ifindex the card's: a socket that is bound to it gets its packets too; @throws SysError */
+  constructor(netns: Netns, ifindex: number) {
+    this.ifindex = ifindex;
     this.socket = new NetlinkSocket({ netns, protocol: NETLINK_SOCK_DIAG, slots: 4, timeoutMs: REPLY_MS });
   }
 
@@ -98,8 +107,7 @@ export class SockDiag {
   }
 
   /**
-   * The kernel's sockets that hold a local port: all of them with 0. Connections that only wait for their end (TIME_WAIT)
-   * hold nothing. @throws SysError
+   * The kernel's sockets that hold a local port, all of them with 0; without those that are ending. @throws SysError
    */
   holders(protocol: number, port: number): KernelSocket[] {
     if (protocol !== IPPROTO_TCP) return this.dump(protocol, port, ALL_BUT_TIME_WAIT);
@@ -110,7 +118,11 @@ export class SockDiag {
   private connected(port: number): readonly KernelSocket[] {
     const now = performance.now();
     if (now < this.manyUntil) return this.dump(IPPROTO_TCP, port, CONNECTED);
-    if (now >= this.heardUntil) {
+    const second = Math.floor(now / 1000);
+    if (second !== this.second) this.often = 0;
+    this.second = second;
+    if (now >= this.heardUntil || this.often < OFTEN) {
+      this.often++;
       this.heard = this.dump(IPPROTO_TCP, 0, CONNECTED);
       this.heardUntil = performance.now() + HEARD_MS;
       if (this.heard.length > MANY) this.manyUntil = now + MANY_MS;
@@ -149,6 +161,7 @@ export class SockDiag {
     const near = protocol === IPPROTO_TCP;
     this.view.setUint16(24, near ? localPort : remotePort);
     this.view.setUint16(26, near ? remotePort : localPort);
+    this.view.setUint32(60, this.ifindex, true);
     for (let i = 0; i < (family === AF_INET6 ? 4 : 1); i++) {
       this.view.setInt32((near ? 28 : 44) + 4 * i, local[i]!, true);
       this.view.setInt32((near ? 44 : 28) + 4 * i, remote[i]!, true);
@@ -234,6 +247,7 @@ export class SockDiag {
       remotePort: view.getUint16(6),
       listening,
       both,
+      ending: state === TCP_TIME_WAIT && protocol === IPPROTO_TCP,
       uid: view.getUint32(64, true),
     };
   }

@@ -98,7 +98,7 @@ function run(boot: Boot): void {
   const netbase = NetbaseReader.open(boot.netbase, boot.netbaseEpochs, boot.reader);
   stack.defer(() => netbase.close());
   const local = new Local(netbase, boot.ifindex);
-  const sockets = new SockDiag(Netns.of(boot.netnsFd));
+  const sockets = new SockDiag(Netns.of(boot.netnsFd), boot.ifindex);
   stack.defer(() => sockets.close());
   const channels = new UnixDiag();
   stack.defer(() => channels.close());

@@ -12,6 +12,9 @@ import { configFor, Rig } from "./card.ts";
 import { Scratch } from "./child.ts";
 import { until } from "./wait.ts";
 
+const SOL_SOCKET = 1;
+const SO_BINDTODEVICE = 25;
+
 setDefaultTimeout(60_000);
 
 const OWN = "10.77.0.1";
@@ -612,11 +615,21 @@ describe("usnetd's weaknesses", () => {
     );
     const { localPort } = connection;
     servers[1]!.stop();
-    await Bun.sleep(20); // what was heard of connections is good for 5 ms (sockdiag.ts)
     await until("the listener to be closed", () => !taken(OWN, 1002, { src: "10.77.0.3", srcPort: 1 }));
     expect(taken(OWN, 1002, { src: "10.77.0.2", srcPort: localPort })).toBe(true);
     expect(taken(OWN, 1002)).toBe(true);
     connection.terminate();
+    // A socket that is bound to the card alone gets what comes by it.
+    const bound = rig.lab.daemon.run(() => libc.socket(2, 2, 0));
+    const name = new TextEncoder().encode(`${rig.lab.ifname}\0`);
+    expect(libc.setsockopt(bound, SOL_SOCKET, SO_BINDTODEVICE, ptr(name), name.length)).toBe(0);
+    expect(libc.bind(bound, ptr(Uint8Array.of(2, 0, 1008 >> 8, 1008 & 255, ...Array(12).fill(0))), 16)).toBe(
+      0,
+    );
+    expect(taken(OWN, 1008, { protocol: 17 })).toBe(true);
+    expect(taken(OWN, 1008, { protocol: 17, src: "10.77.0.2", srcPort: 9 })).toBe(true);
+    libc.close(bound);
+    expect(taken(OWN, 1008, { protocol: 17, src: "10.77.0.2", srcPort: 9 })).toBe(false);
     const listed = JSON.parse(text(one, control, '"QueryUsedPorts"')!).QueryUsedPortsAnswer.listening;
     expect(listed).toContainEqual([6, { Ipv4: OWN }, 1003]);
     expect(listed).toContainEqual([17, { Ipv4: OWN }, 1001]);

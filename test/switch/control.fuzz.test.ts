@@ -20,7 +20,7 @@ import { Local } from "../../src/control/local.ts";
 import type { Match } from "../../src/switch/table/pattern.ts";
 import { pidfdOpen } from "../../src/control/peer.ts";
 import { Roster } from "../../src/control/roster.ts";
-import type { KernelSocket, SockDiag } from "../../src/control/sockdiag.ts";
+import { type KernelSocket, type SockDiag, takes } from "../../src/control/sockdiag.ts";
 import { type Maps, Steering } from "../../src/control/steering.ts";
 import { TableWriter } from "../../src/switch/table/table.ts";
 import { writeMatch } from "../../src/control/wants.ts";
@@ -94,13 +94,15 @@ const socket = (text: string, port: number, both = false): KernelSocket => ({
   remotePort: 0,
   listening: true,
   both,
+  ending: false,
   uid: 0,
 });
 const held = [socket("10.0.0.1", 22), socket("::", 80, true), socket("fd00::1", 443)];
 const sockets = {
   holders: (protocol: number, port: number) =>
     held.filter((one) => one.protocol === protocol && (port === 0 || one.localPort === port)),
-  receiver: () => undefined,
+  receiver: (family: number, protocol: number, own: Int32Array, port: number) =>
+    held.find((one) => one.protocol === protocol && one.localPort === port && takes(one, family, own)),
 };
 
 const settings = {
