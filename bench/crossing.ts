@@ -151,7 +151,7 @@ class Crossing {
     const tally = new Int32Array(dropNames.length);
     this.inbound = new Inbound(core, host, arp, discovery, stock, recorder, true, tally);
     const held = new Held(new Requests(own, table, 0), CAPACITY.clients);
-    const waiting = new Waiting();
+    const waiting = new Waiting(FRAMES, CAPACITY.clients);
     const { bytes } = link;
     this.outbound = new Outbound(
       core,

@@ -58,6 +58,7 @@ class SentLink implements Link {
   readonly place: FramePlace;
   readonly memory: WebAssembly.Memory;
   readonly words: Int32Array;
+  readonly frames = FRAMES;
   readonly frameBytes = FRAME_BYTES;
   readonly fd = -1;
   sent = 0;

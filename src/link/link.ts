@@ -37,7 +37,8 @@ export interface Link {
   take(): number;
   /** Puts where free frames begin, plus `start`, into `off[from..)`, as many as there are; returns where it ended. */
   takeMany(off: Int32Array, from: number, start: number): number;
-  /** Bytes of a frame's memory. */
+  /** How many frames there are, and bytes of a frame's memory. */
+  readonly frames: number;
   readonly frameBytes: number;
   /** Once per turn of the loop: completions, refill, kicks. True while frames are on their way out. */
   maintain(): boolean;

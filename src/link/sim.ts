@@ -68,6 +68,7 @@ export class SimLink implements Link {
   readonly rx: SimRing;
   readonly tx: SimRing;
   readonly framesOff: number;
+  readonly frames: number;
   readonly frameBytes: number;
   private readonly free: number[] = [];
 
@@ -78,6 +79,7 @@ export class SimLink implements Link {
   constructor(size = 1024, frameBytes = 2048, hairpin = false, room = 0, regions: readonly number[] = []) {
     const ring = SimRing.bytes(size);
     this.framesOff = Math.ceil((2 * ring) / 4096) * 4096;
+    this.frames = size;
     this.frameBytes = frameBytes;
     const bytes = this.framesOff + size * frameBytes;
     this.place = placeFrames(bytes, room, regions);

@@ -69,6 +69,7 @@ export class XdpLink implements Link {
   private readonly tx: RingView;
   private readonly fill: RingView;
   private readonly completion: RingView;
+  readonly frames: number;
   readonly frameBytes: number;
   private readonly frameMask: number;
   // Our own cursors, kept here so that only the kernel's are read from shared memory.
@@ -89,13 +90,14 @@ export class XdpLink implements Link {
     this.tx = new RingView(ref.tx, 4);
     this.fill = new RingView(ref.fill, 2);
     this.completion = new RingView(ref.completion, 2);
+    this.frames = ref.umem.frames;
     this.frameBytes = ref.umem.frameBytes;
     this.frameMask = -ref.umem.frameBytes;
     this.rxCons = this.rx.consumer[0]!;
     this.txProd = this.tx.producer[0]!;
     this.fillProd = this.fill.producer[0]!;
     this.compCons = this.completion.consumer[0]!;
-    const { frames } = ref.umem;
+    const { frames } = this;
     this.free = new Int32Array(frames);
     for (let i = 0; i < frames; i++) this.free[this.freeCount++] = i * ref.umem.frameBytes;
     this.refill();

@@ -48,6 +48,7 @@ import { FROM_CLIENT, type Host } from "./host.ts";
 import { makeTooLong } from "./icmp.ts";
 import type { Inbound } from "./inbound.ts";
 import { CLIENT_FLAGS, CLIENT_MTU, FILTERS_FROM } from "./table/layout.ts";
+import { fold } from "./table/hash.ts";
 import { Router } from "./route.ts";
 import type { Waiting } from "./waiting.ts";
 
@@ -88,6 +89,8 @@ export class Outbound {
   private readonly bytes: Uint8Array;
   private readonly alias4: Int32Array;
   private readonly alias6: Int32Array;
+  /** Of hashes of destinations: nobody outside can choose whose are alike. */
+  private readonly seed = crypto.getRandomValues(new Int32Array(1))[0]!;
   /** For captures. */
   private to = NOBODY;
   private verdict = 0;
@@ -153,7 +156,7 @@ export class Outbound {
     const type = etherType(words, ip);
     if (type === ETHERTYPE_ARP) {
       const result = this.arp.fromClient(slot, ip, off, len);
-      return result === ASKED ? this.wait(slot, off, len, time) : result;
+      return result === ASKED ? this.wait(slot, off, len, time, this.seed ^ words[ip + 6]!) : result;
     }
     if (type !== ETHERTYPE_IPV4 && type !== ETHERTYPE_IPV6) return Drop.not_carried;
     const mtu = core.table.words[core.table.client(slot) + CLIENT_MTU]!;
@@ -163,7 +166,7 @@ export class Outbound {
     if (p[P_KIND] === NEIGHBOUR) {
       if (p[P_FRAGMENT] !== WHOLE) return Drop.bad_arp; // RFC 6980
       const result = this.discovery.fromClient(slot, p, off);
-      return result === ASKED ? this.wait(slot, off, len, time) : result;
+      return result === ASKED ? this.wait(slot, off, len, time, this.destination(p)) : result;
     }
     if (time === FIRST_TIME && p[P_FRAGMENT] !== LATER) {
       const refused = this.judge(slot, p, off, len);
@@ -202,7 +205,7 @@ export class Outbound {
     const { core, router } = this;
     const port = core.deliver.ports.of(slot);
     const result = router.frame(p, port === undefined || !port.isIp);
-    if (result === ASKED) return this.wait(slot, off, len, time);
+    if (result === ASKED) return this.wait(slot, off, len, time, this.destination(p));
     if (result > 0) router.tell(slot, p, off, len, result);
     return result;
   }
@@ -290,11 +293,19 @@ export class Outbound {
     return Drop.mtu;
   }
 
-  /** Keeps a question about a neighbour until it is known. */
-  private wait(slot: number, off: number, len: number, time: number): number {
+  /** Keeps a frame until its neighbour is known. @param destination a hash of where it goes */
+  private wait(slot: number, off: number, len: number, time: number, destination: number): number {
     if (time === WAITS) return HELD; // it waits already
-    if (!this.waiting.ask(slot, this.core.generation(slot), off, len)) return Drop.no_neighbour;
-    return HELD;
+    const isKept = this.waiting.ask(slot, this.core.generation(slot), off, len, destination);
+    return isKept ? HELD : Drop.no_neighbour;
+  }
+
+  private destination(p: Int32Array): number {
+    const { seed } = this;
+    const { words } = this.core;
+    const dst = p[P_DST]!;
+    if (p[P_FAMILY] === AF_INET) return fold(seed, words[dst]!, 0, 0, 0);
+    return fold(seed, words[dst]!, words[dst + 1]!, words[dst + 2]!, words[dst + 3]!);
   }
 
   /** The neighbour that a client's frame waited for does not answer: the client is told, if it was to be routed. */

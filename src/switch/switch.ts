@@ -85,7 +85,7 @@ export class Switch {
   readonly inbound: Inbound;
   private readonly outbound: Outbound;
   private readonly held: Held;
-  private readonly waiting = new Waiting();
+  private readonly waiting: Waiting;
   private readonly requests: Requests;
   private readonly wake: () => void;
   private asked = 0;
@@ -125,6 +125,7 @@ export class Switch {
     const arp = new Arp(core, alias4[0]!);
     const discovery = new Discovery(core, alias6);
     this.held = new Held(requests, clients);
+    this.waiting = new Waiting(link.frames, clients);
     this.inbound = new Inbound(
       core,
       this.host,
@@ -258,7 +259,7 @@ export class Switch {
       this.unsent(slot, outbound.fragments.off[i]!, Drop.bad_fragment);
       outbound.fragments.leave(i);
     }
-    if (this.waiting.asked > 0) this.neighbours();
+    if (this.waiting.begin()) this.neighbours();
     if (milliseconds >= this.makeAt && this.core.judge?.programs.make()) this.makeAt = milliseconds + MAKE_MS;
     if (Math.trunc(milliseconds / 1000) !== this.second) {
       this.second = Math.trunc(milliseconds / 1000);
@@ -302,22 +303,26 @@ export class Switch {
     }
   }
 
-  /** Questions about neighbours that are known by now, or were asked for too long ago. */
+  /** Frames whose neighbours may be known by now, or were asked for too long ago. */
   private neighbours(): void {
     const { waiting, core, outbound } = this;
-    for (let i = 0; i < waiting.questions; i++) {
-      const off = waiting.askedOff[i]!;
-      if (off === -1) continue;
+    for (let i = 0; i < waiting.asked; i++) {
       const slot = waiting.askedSlot[i]!;
-      const isLive = core.isLive(slot, waiting.askedGeneration[i]!);
+      const off = waiting.askedOff[i]!;
       const len = waiting.askedLen[i]!;
-      const result = isLive ? outbound.frame(slot, off, len, WAITS) : 0;
-      if (result === HELD && !waiting.isLate(i)) continue;
+      const isLive = core.isLive(slot, waiting.askedGeneration[i]!);
+      const isTried = isLive && waiting.isDue(i);
+      const result = !isLive ? 0 : isTried ? outbound.frame(slot, off, len, WAITS) : HELD;
+      if (result === HELD && !waiting.isLate(i)) {
+        waiting.stay(i);
+        continue;
+      }
       waiting.leave(i);
       if (result === HELD) outbound.late(slot, off, len);
       if (result === HELD) this.unsent(slot, off, Drop.no_neighbour);
       this.finish(slot, off, len, result === HELD ? Drop.no_neighbour : result);
     }
+    waiting.end();
   }
 
   /** Fragments of clients whose first ones came after them. */
@@ -353,7 +358,8 @@ export class Switch {
   /** Gives back all frames. Nothing is sent any more. */
   close(): void {
     const { waiting, inbound, outbound, stock } = this;
-    for (const frames of [waiting.off, waiting.askedOff, inbound.fragments.off, outbound.fragments.off])
+    const asked = waiting.askedOff.subarray(0, waiting.asked);
+    for (const frames of [waiting.off, asked, inbound.fragments.off, outbound.fragments.off])
       for (const off of frames) if (off !== -1) stock.give(off);
     this.channels.close();
     stock.settle();

@@ -2,6 +2,7 @@
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { parseIPv4 } from "../../src/wire/address.ts";
 import { REFUSALS_A_SECOND } from "../../src/switch/refuse.ts";
+import { DESTINATION, EACH } from "../../src/switch/waiting.ts";
 import * as f from "./packets.ts";
 import { ALIAS4, ALIAS6, TAP_LLADDR, type TestClient, World } from "./world.ts";
 
@@ -795,6 +796,42 @@ describe("on this host", () => {
       a.receive(),
       f.icmpPacket(f.icmp(3, 3, f.concat([0, 0, 0, 0], quoted)), { ...ends, srcMac: f.CARD }),
     );
+  });
+
+  test("a burst to a neighbour that is asked for waits, and goes out in its order; others have room beside it", () => {
+    world.close();
+    start({ frames: 2048 });
+    const to = (dst: string, id: number) =>
+      f.udpPacket({ src: OWN, sport: 80, dst, dport: 9, payload: [id], srcMac: OWN_MAC, dstMac: f.CARD });
+    const burst = (dst: string, n: number) => {
+      for (let id = 0; id < n; id++) {
+        b.send(to(dst, id));
+        same(world.run());
+      }
+    };
+    const ids = (frames: Uint8Array[]) => frames.map((frame) => frame.at(-1)!);
+    const upTo = (n: number) => [...Array(n).keys()];
+    burst("10.77.0.3", DESTINATION + 4);
+    expect(b.counts()).toMatchObject({ no_neighbour: 4 });
+    burst("10.77.0.4", 10);
+    world.tick(1);
+    same(world.run());
+    world.sim.neigh("10.77.0.3", "02:00:00:00:00:03");
+    world.tick(1);
+    expect(ids(world.run())).toEqual(upTo(DESTINATION));
+    // What no neighbour answers for is tried rarely after a while, and in vain after three seconds.
+    world.tick(100);
+    world.sim.neigh("10.77.0.4", "02:00:00:00:00:04");
+    for (let i = 0; i < 16; i++) world.tick(1);
+    expect(ids(world.run())).toEqual(upTo(10));
+    burst("10.77.0.5", EACH);
+    burst("10.77.0.6", EACH);
+    expect(b.counts()).toMatchObject({ no_neighbour: 4 + 2 * EACH - EACH });
+    world.tick(5000);
+    same(world.run());
+    expect(b.counts()).toMatchObject({ no_neighbour: 4 + 2 * EACH });
+    burst("10.77.0.5", 1); // and there is room again
+    expect(b.counts()).toMatchObject({ no_neighbour: 4 + 2 * EACH });
   });
 
   test("a client with its own address and the kernel reach each other", () => {
