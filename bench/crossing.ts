@@ -24,6 +24,7 @@ import { Judge } from "../src/switch/filters/judge.ts";
 import { filterBytes, RECEIVE } from "../src/switch/filters/layout.ts";
 import { filterOwnBytes } from "../src/switch/filters/own.ts";
 import { FilterWriter } from "../src/switch/filters/writer.ts";
+import { fragmentBytes, Fragments } from "../src/switch/fragment.ts";
 import { Held } from "../src/switch/held.ts";
 import { Drop, dropNames } from "../src/switch/drops.ts";
 import { FROM_WIRE, Host } from "../src/switch/host.ts";
@@ -149,7 +150,8 @@ class Crossing {
     const recorder = new Recorder(new ArrayBuffer(captureBytes));
     const stock = new Stock(link, deliver);
     const tally = new Int32Array(dropNames.length);
-    this.inbound = new Inbound(core, host, arp, discovery, stock, recorder, true, tally);
+    const fragments = new Fragments([new ArrayBuffer(fragmentBytes)], 0, 1);
+    this.inbound = new Inbound(core, host, arp, discovery, stock, recorder, true, tally, fragments);
     const held = new Held(new Requests(own, table, 0), CAPACITY.clients);
     const waiting = new Waiting(FRAMES, CAPACITY.clients);
     const { bytes } = link;

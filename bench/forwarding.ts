@@ -22,6 +22,7 @@ import { NetbaseReader } from "../src/netbase/netbase.ts";
 import { NetLoop } from "../src/switch/loop.ts";
 import { TO_PACKETS } from "../src/switch/account.ts";
 import { MatchTable } from "../src/switch/match.ts";
+import { fragmentBytes } from "../src/switch/fragment.ts";
 import { Own, ownBytes } from "../src/switch/own.ts";
 import { lockBytes } from "../src/switch/ports.ts";
 import { Requests } from "../src/switch/request.ts";
@@ -154,6 +155,7 @@ class World {
       ports: this.ports.buffer,
       locks: new ArrayBuffer(lockBytes(CAPACITY.clients)),
       worker: 0,
+      fragments: [new ArrayBuffer(fragmentBytes)],
       requests: new Requests(own, reader, 0),
       touches: own.touches,
       accounts: own.accounts,

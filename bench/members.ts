@@ -15,6 +15,7 @@ import { Counts } from "../src/switch/filters/counts.ts";
 import { filterBytes, RECEIVE } from "../src/switch/filters/layout.ts";
 import { FilterOwn, filterOwnBytes } from "../src/switch/filters/own.ts";
 import { FilterWriter } from "../src/switch/filters/writer.ts";
+import { fragmentBytes } from "../src/switch/fragment.ts";
 import { Own, ownBytes } from "../src/switch/own.ts";
 import { lockBytes } from "../src/switch/ports.ts";
 import { Requests } from "../src/switch/request.ts";
@@ -70,7 +71,11 @@ class Members {
       switch: (parts) =>
         (made = new Switch({
           ...parts,
-          ...{ table: reader, requests: new Requests(own, reader, 0) },
+          ...{
+            table: reader,
+            fragments: [new ArrayBuffer(fragmentBytes)],
+            requests: new Requests(own, reader, 0),
+          },
           ...{ touches: own.touches, accounts: own.accounts, wake: () => {} },
           recorder: new Recorder(new ArrayBuffer(captureBytes)),
           epollFd: check("epoll_create1", libc.epoll_create1(0)),

@@ -29,6 +29,7 @@ import {
 import { GrantLists, grantSettings } from "./grantlists.ts";
 import type { Counts } from "./switch/filters/counts.ts";
 import { filterBytes, type FilterLayout, filterLayout } from "./switch/filters/layout.ts";
+import { fragmentBytes } from "./switch/fragment.ts";
 import { FilterOwn, filterOwnBytes } from "./switch/filters/own.ts";
 import type { Rule } from "./switch/filters/rule.ts";
 import { TableReader } from "./switch/table/find.ts";
@@ -141,6 +142,7 @@ export class Switchboard {
     table: Region;
     epochs: Region;
     own: Region[];
+    fragments: Region[];
     filters: Region;
     filterOwn: Region[];
     ports: Region[];
@@ -173,6 +175,7 @@ export class Switchboard {
       table: region("switch", tableBytes(this.capacity)),
       epochs: region("switch-epochs", epochBytes(queues)),
       own: each.map((i) => region(`switch-${i}`, ownBytes(this.capacity))),
+      fragments: each.map((i) => region(`fragments-${i}`, fragmentBytes)),
       filters: region("filters", filterBytes({ ...this.capacity, filters })),
       filterOwn: each.map((i) => region(`filters-${i}`, filterOwnBytes(filters))),
       ports: each.map((i) => region(`memif-${i}`, portsBytes)),
@@ -276,6 +279,7 @@ export class Switchboard {
       table: regions.table.ref,
       epochs: regions.epochs.ref,
       own: regions.own[worker]!.ref,
+      fragments: regions.fragments.map(({ ref }) => ref),
       ports: regions.ports[worker]!.ref,
       locks: regions.locks.ref,
       capacity,

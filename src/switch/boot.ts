@@ -7,6 +7,7 @@
 //   netd-filters-N       what they let pass, flows for rules (filters/own.ts)                 net Worker N   | all
 //   netd-memif-N         clients by memif (link/memif/port.ts)                                control Worker | net Worker N
 //   netd-memif-locks     of rings that several net Workers write to (ports.ts)                net Workers    | net Workers
+//   netd-fragments-N     where fragments go (fragment.ts)                                     net Worker N   | net Workers
 //   netd-switch-N        touch ticks, counters per client, claim ring (own.ts)                net Worker N   | control, main
 import type { RegionRef } from "../mem/region.ts";
 import type { FlowSeconds } from "./filters/judge.ts";
@@ -36,6 +37,8 @@ export interface NetSwitch {
   readonly locks: RegionRef;
   /** this Worker's own region, which it alone writes */
   readonly own: RegionRef;
+  /** every net Worker's, in their order */
+  readonly fragments: readonly RegionRef[];
   readonly capacity: SwitchCapacity;
   /** whether netbase and table have room in the frame memory (mem/views.ts) */
   readonly isMapped: boolean;

@@ -2,8 +2,12 @@
 // RFC 8200 section 4.5). The first one has the ports; what was decided for it is remembered under (source, destination,
 // protocol, id), and the others follow. Others that come before it wait, few and not for long.
 //
+// A card may put the first one in another queue than the others: they have no ports to be told apart by. So what a net
+// Worker remembers is in a region of its own, which it alone writes and the others look at, for what they do not know.
+//
 // Memory is bounded: RECORDS decisions, in sets of WAYS of which the oldest makes room, and WAITING frames in all, EACH
 // of one sender at most. A key is 11 words: source 4, destination 4, id, protocol | family << 8, sender.
+import { fence } from "../netbase/fence.ts";
 import { AF_INET } from "../wire/address.ts";
 import { P_DST, P_FAMILY, P_ID, P_PROTOCOL, P_SRC } from "../wire/packet.ts";
 
@@ -12,19 +16,26 @@ const WAYS = 4;
 const KEY = 11;
 const RECORD = 16; // words: key, then
 const VALUE = 11;
-const SINCE = 12; // when it was decided: milliseconds, wrapping
-const GENERATION = 13; // of the client that is its value
+const SINCE = 12; // when it was decided: milliseconds, wrapping, by its Worker's clock
+const MORE = 13; // what goes with the value
+const SEQUENCE = 14; // odd while it is written
+const SECOND = 15; // when it was decided, by the clock of all
 const LIFE_MS = 10_000; // the last fragment comes after the first within this, or not at all
 const WAIT_MS = 250;
 export const WAITING = 32;
 const EACH = 8;
+/** A value of what is not decided yet. */
+export const PENDING = -100;
+
+export const fragmentBytes: number = RECORDS * RECORD * 4;
 
 export class Fragments {
   /** What was decided, after `find` said that something was. */
   value = 0;
-  valueGeneration = 0;
-  /** Milliseconds of any clock, kept by `tick`. */
+  more = 0;
+  /** Milliseconds of any clock, and seconds of one that all Workers have: kept by `tick`. */
   now = 0;
+  second = 0;
   // Frames that wait: their offset (-1: none here), length, what their key is, whose they are, when they came.
   readonly off: Int32Array = new Int32Array(WAITING).fill(-1);
   readonly len: Int32Array = new Int32Array(WAITING);
@@ -36,23 +47,39 @@ export class Fragments {
   private last = 0;
   private readonly since = new Int32Array(WAITING);
   private readonly keys = new Int32Array(WAITING * KEY);
-  private readonly records = new Int32Array(RECORDS * RECORD);
+  private readonly records: Int32Array;
+  private readonly others: readonly Int32Array[];
   private readonly key = new Int32Array(KEY);
-  private readonly seed = crypto.getRandomValues(new Int32Array(1))[0]!;
+  private readonly seed: number;
+
+  /**
+   * @param regions of all net Workers, `fragmentBytes` each; @param worker which is ours to write
+   * @param seed the same for all
+   */
+  constructor(regions: readonly ArrayBuffer[], worker: number, seed: number) {
+    const all = regions.map((region) => new Int32Array(region, 0, RECORDS * RECORD));
+    this.records = all[worker]!;
+    this.others = all.filter((_, i) => i !== worker);
+    this.seed = seed;
+  }
+
+  tick(milliseconds: number, second: number): void {
+    this.now = milliseconds;
+    this.second = second;
+    this.isNew ||= this.others.length > 0; // another Worker may know by now
+  }
 
   /** Whether it is known where packet `p` of this sender goes: then to `value`. */
   find(p: Int32Array, words: Int32Array, sender: number): boolean {
-    const at = this.place(p, words, sender);
-    if (at < 0) return false;
-    this.value = this.records[at + VALUE]!;
-    this.valueGeneration = this.records[at + GENERATION]!;
-    return true;
+    this.take(p, words, sender);
+    return this.known();
   }
 
-  /** Remembers where packet `p` goes. */
-  remember(p: Int32Array, words: Int32Array, sender: number, value: number, generation: number): void {
+  /** Remembers where packet `p` goes. @param more what goes with `value`: a client's generation, or ports */
+  remember(p: Int32Array, words: Int32Array, sender: number, value: number, more: number): void {
     const { records, key, now } = this;
-    let at = this.place(p, words, sender);
+    this.take(p, words, sender);
+    let at = this.record();
     if (at < 0) {
       const set = this.set();
       at = set;
@@ -60,12 +87,16 @@ export class Fragments {
         const other = set + i * RECORD;
         if (((records[other + SINCE]! - records[at + SINCE]!) | 0) < 0) at = other;
       }
-      for (let i = 0; i < KEY; i++) records[at + i] = key[i]!;
     }
+    const sequence = records[at + SEQUENCE]! | 1;
+    Atomics.store(records, at + SEQUENCE, sequence);
+    for (let i = 0; i < KEY; i++) records[at + i] = key[i]!;
     records[at + VALUE] = value;
-    records[at + GENERATION] = generation;
-    this.isNew = true;
+    records[at + MORE] = more;
     records[at + SINCE] = now;
+    records[at + SECOND] = this.second;
+    Atomics.store(records, at + SEQUENCE, (sequence + 1) | 0);
+    this.isNew = true;
     this.last = at;
   }
 
@@ -107,7 +138,7 @@ export class Fragments {
     for (let i = 0; i < WAITING && this.waiting > 0; i++) {
       if (this.off[i] === -1) continue;
       for (let j = 0; j < KEY; j++) this.key[j] = this.keys[i * KEY + j]!;
-      if (this.record() >= 0) return i;
+      if (this.known()) return i;
     }
     this.isNew = false;
     return -1;
@@ -147,23 +178,46 @@ export class Fragments {
     return ((h & (RECORDS / WAYS - 1)) * WAYS * RECORD) | 0;
   }
 
-  /** Where the live record of packet `p` is, or -1. Leaves its key in `key`. */
-  private place(p: Int32Array, words: Int32Array, sender: number): number {
-    this.take(p, words, sender);
-    return this.record();
+  /** Whether it is known where the packet of `key` goes, here or by another Worker. */
+  private known(): boolean {
+    const at = this.record();
+    if (at < 0) return this.others.length > 0 && this.elsewhere();
+    this.value = this.records[at + VALUE]!;
+    this.more = this.records[at + MORE]!;
+    return true;
   }
 
-  /** Where the live record of `key` is, or -1. */
+  private elsewhere(): boolean {
+    const { others, second } = this;
+    const set = this.set();
+    for (let i = 0; i < others.length; i++) {
+      const records = others[i]!;
+      for (let at = set; at < set + WAYS * RECORD; at += RECORD) {
+        if (!this.isKey(records, at)) continue;
+        const sequence = records[at + SEQUENCE]!;
+        fence();
+        this.value = records[at + VALUE]!;
+        this.more = records[at + MORE]!;
+        const isIt = this.isKey(records, at) && (second - records[at + SECOND]!) * 1000 <= LIFE_MS;
+        fence();
+        if ((sequence & 1) === 0 && records[at + SEQUENCE] === sequence && isIt && this.value !== PENDING)
+          return true;
+      }
+    }
+    return false;
+  }
+
+  /** Where the live record of `key` is in our own, or -1. */
   private record(): number {
     const { records, now } = this;
     const set = this.set();
     for (let at = set; at < set + WAYS * RECORD; at += RECORD)
-      if (this.isKey(at) && ((now - records[at + SINCE]!) | 0) <= LIFE_MS) return at;
+      if (this.isKey(records, at) && ((now - records[at + SINCE]!) | 0) <= LIFE_MS) return at;
     return -1;
   }
 
-  private isKey(at: number): boolean {
-    for (let i = 0; i < KEY; i++) if (this.records[at + i] !== this.key[i]) return false;
+  private isKey(records: Int32Array, at: number): boolean {
+    for (let i = 0; i < KEY; i++) if (records[at + i] !== this.key[i]) return false;
     return true;
   }
 }

@@ -36,7 +36,7 @@ import type { Arp } from "./arp.ts";
 import { type Core, DONE, HELD, SEND } from "./core.ts";
 import type { Discovery } from "./discovery.ts";
 import { Drop } from "./drops.ts";
-import { Fragments } from "./fragment.ts";
+import { type Fragments, PENDING } from "./fragment.ts";
 import { FROM_KERNEL, FROM_WIRE, type Host } from "./host.ts";
 import { answerEcho } from "./icmp.ts";
 import { Refuser } from "./refuse.ts";
@@ -47,13 +47,15 @@ const DHCP_ANSWER = 0x4400_4300; // ports' word: from 67 to 68
 const DHCP_XID = 3; // words after the UDP header's begin
 const MEMBERS = 4096;
 const NOBODY = -1;
-const REFUSED = -2; // where the fragments of a packet go whose first one was
+// Where else the fragments of a packet go: nowhere, if the first one was refused; to a group, by the first one's ports.
+const REFUSED = -2;
+const GROUP = -3;
 
 export class Inbound {
   /** Length of the frame that the last SEND is about. */
   answerBytes = 0;
   /** Fragments whose first one is not here yet; their sender is nobody. */
-  readonly fragments: Fragments = new Fragments();
+  readonly fragments: Fragments;
   private readonly core: Core;
   private readonly host: Host;
   private readonly arp: Arp;
@@ -79,7 +81,9 @@ export class Inbound {
     recorder: Recorder,
     firewall: boolean,
     tally: Int32Array,
+    fragments: Fragments,
   ) {
+    this.fragments = fragments;
     this.core = core;
     this.host = host;
     this.arp = arp;
@@ -113,8 +117,9 @@ export class Inbound {
   /** Now and then: fragments whose first one did not come are the kernel's, which may have seen it. */
   tick(milliseconds: number): void {
     const { fragments, core } = this;
-    fragments.now = milliseconds;
+    fragments.tick(milliseconds, core.table.now);
     this.refuser.tick(milliseconds);
+    if (fragments.waiting > 0) this.follow();
     for (let i = fragments.late(); i >= 0; i = fragments.late()) {
       const off = fragments.off[i]!;
       const ip = (off + ETHERNET) >>> 2;
@@ -153,13 +158,16 @@ export class Inbound {
     if (slot >= 0) {
       if (origin === FROM_WIRE && !isGroupMac(words, ip) && !core.isToCard(ip) && !core.isOurs(ip, slot))
         return Drop.other_host;
-      if (p[P_FRAGMENT] === FIRST) this.fragments.remember(p, words, NOBODY, slot, core.generation(slot));
+      if (p[P_FRAGMENT] === FIRST) this.fragments.remember(p, words, NOBODY, PENDING, core.generation(slot));
       this.to = slot;
       const result = this.deliver(slot, p, off, len, origin);
-      if (result > 0 && p[P_FRAGMENT] === FIRST) this.fragments.change(REFUSED);
+      if (p[P_FRAGMENT] === FIRST) this.fragments.change(result > 0 ? REFUSED : slot);
       return result;
     }
-    if (isGroupMac(words, ip)) return this.group(p, off, len, ip, origin);
+    if (isGroupMac(words, ip)) {
+      if (p[P_FRAGMENT] === FIRST) this.fragments.remember(p, words, NOBODY, GROUP, p[P_PORTS]!);
+      return this.group(p, off, len, ip, origin);
+    }
     if (p[P_FRAGMENT] === FIRST) this.fragments.remember(p, words, NOBODY, NOBODY, 0);
     if (p[P_FRAGMENT] === WHOLE) {
       const answer = this.answer(p, len, ip);
@@ -254,8 +262,12 @@ export class Inbound {
     if (fragments.find(p, core.words, NOBODY)) {
       const slot = fragments.value;
       if (slot === REFUSED) return Drop.bad_fragment;
+      if (slot === GROUP) {
+        p[P_PORTS] = fragments.more;
+        return this.group(p, off, len, ip, origin);
+      }
       if (slot < 0) return this.kernel(off, len, ip, origin);
-      if (!core.isLive(slot, fragments.valueGeneration)) return Drop.client_gone;
+      if (!core.isLive(slot, fragments.more)) return Drop.client_gone;
       this.to = slot;
       return this.deliver(slot, p, off, len, origin);
     }

@@ -28,6 +28,7 @@ import {
   P_DST,
   P_FAMILY,
   P_FRAGMENT,
+  P_IP,
   P_KIND,
   P_L4,
   P_L4_BYTES,
@@ -42,7 +43,7 @@ import { type Arp, ASKED } from "./arp.ts";
 import { type Core, HELD, WIRE } from "./core.ts";
 import type { Discovery } from "./discovery.ts";
 import { Drop } from "./drops.ts";
-import { Fragments } from "./fragment.ts";
+import { fragmentBytes, Fragments } from "./fragment.ts";
 import type { Held } from "./held.ts";
 import { FROM_CLIENT, type Host } from "./host.ts";
 import { makeTooLong } from "./icmp.ts";
@@ -76,7 +77,7 @@ export const AGAIN = 1;
 export const WAITS = 2;
 
 export class Outbound {
-  readonly fragments: Fragments = new Fragments();
+  readonly fragments: Fragments;
   private readonly core: Core;
   private readonly router: Router;
   private readonly host: Host;
@@ -108,6 +109,7 @@ export class Outbound {
     alias4: Int32Array,
     alias6: Int32Array,
   ) {
+    this.fragments = new Fragments([new ArrayBuffer(fragmentBytes)], 0, this.seed);
     this.router = new Router(core, bytes, alias4, alias6);
     this.core = core;
     this.host = host;
@@ -181,7 +183,7 @@ export class Outbound {
     if (reason !== 0) return reason;
     if (isGroupMac(words, ip)) {
       this.inbound.groupFrom(slot, p, off, len, FROM_CLIENT);
-      this.remember(slot, p, TO_WIRE, 0);
+      this.remember(slot, p, TO_WIRE, p[P_PORTS]!);
       return WIRE;
     }
     const toCard = core.isToUs(ip);
@@ -196,7 +198,7 @@ export class Outbound {
       this.remember(slot, p, TO_KERNEL, 0);
       return this.toKernel(p, off);
     }
-    this.remember(slot, p, toCard ? TO_ROUTE : TO_WIRE, 0);
+    this.remember(slot, p, toCard ? TO_ROUTE : TO_WIRE, p[P_PORTS]!);
     return toCard ? this.route(slot, p, off, len, time) : WIRE;
   }
 
@@ -317,8 +319,8 @@ export class Outbound {
       this.router.tell(slot, p, off, len, Drop.no_neighbour);
   }
 
-  private remember(slot: number, p: Int32Array, where: number, generation: number): void {
-    if (p[P_FRAGMENT] === FIRST) this.fragments.remember(p, this.core.words, slot, where, generation);
+  private remember(slot: number, p: Int32Array, where: number, more: number): void {
+    if (p[P_FRAGMENT] === FIRST) this.fragments.remember(p, this.core.words, slot, where, more);
   }
 
   /** A fragment without ports: where its first one went, if that is known. */
@@ -330,10 +332,17 @@ export class Outbound {
     if (where === TO_NOBODY) return Drop.bad_fragment;
     const refused = this.judge(slot, p, off, len);
     if (refused !== 0) return refused;
+    if (
+      (where === TO_WIRE || where === TO_ROUTE) &&
+      (isGroupMac(core.words, p[P_IP]!) || isGroup(core.words, p))
+    ) {
+      p[P_PORTS] = fragments.more;
+      this.inbound.groupFrom(slot, p, off, len, FROM_CLIENT);
+    }
     if (where === TO_WIRE) return WIRE;
     if (where === TO_KERNEL) return this.toKernel(p, off);
     if (where === TO_ROUTE) return this.route(slot, p, off, len, time);
-    if (!core.isLive(where, fragments.valueGeneration)) return Drop.client_gone;
+    if (!core.isLive(where, fragments.more)) return Drop.client_gone;
     return this.toClient(where, p, off, len);
   }
 

@@ -15,6 +15,8 @@ import { Deliver } from "./deliver.ts";
 import { Discovery } from "./discovery.ts";
 import { Drop, dropNames } from "./drops.ts";
 import type { TableReader } from "./table/find.ts";
+import { H_SEED } from "./table/layout.ts";
+import { Fragments } from "./fragment.ts";
 import { Held } from "./held.ts";
 import { Judge, type JudgeParts } from "./filters/judge.ts";
 import type { Views } from "./forward/forward.ts";
@@ -46,6 +48,8 @@ export interface SwitchParts {
   /** what the control Worker says of clients by memif (link/memif/port.ts), and locks of rings that Workers share */
   readonly ports: ArrayBuffer;
   readonly locks: ArrayBuffer;
+  /** of all net Workers, in their order: where fragments of packets go; this one's own is its to write */
+  readonly fragments: readonly ArrayBuffer[];
   /** this Worker's number; 0 is the one that reads the tap */
   readonly worker: number;
   readonly epollFd: number;
@@ -135,6 +139,7 @@ export class Switch {
       recorder,
       parts.firewall,
       this.tally,
+      new Fragments(parts.fragments, parts.worker, table.words[H_SEED]!),
     );
     this.outbound = new Outbound(
       core,
@@ -251,7 +256,7 @@ export class Switch {
     this.channels.tick(milliseconds);
     this.waiting.tick(milliseconds | 0);
     this.inbound.tick(milliseconds | 0);
-    outbound.fragments.now = milliseconds | 0;
+    outbound.fragments.tick(milliseconds | 0, this.core.table.now);
     for (let i = outbound.fragments.late(); i >= 0; i = outbound.fragments.late()) {
       const slot = outbound.fragments.sender[i]!;
       this.stock.give(outbound.fragments.off[i]!);

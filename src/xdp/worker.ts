@@ -90,6 +90,7 @@ class Clients {
       views: boot.isMapped ? { netbase, table: boot.table } : undefined,
       ports: open(boot.ports, "read-only").buffer,
       locks: open(boot.locks, "read-write").buffer,
+      fragments: boot.fragments.map((ref, i) => open(ref, i === worker ? "read-write" : "read-only").buffer),
       requests: new Requests(own, table, worker),
       touches: own.touches,
       accounts: own.accounts,

@@ -2,9 +2,11 @@
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { parseIPv4 } from "../../src/wire/address.ts";
 import { REFUSALS_A_SECOND } from "../../src/switch/refuse.ts";
+import { Fragments, PENDING } from "../../src/switch/fragment.ts";
+import { P_WORDS, parseIp } from "../../src/wire/packet.ts";
 import { DESTINATION, EACH } from "../../src/switch/waiting.ts";
 import * as f from "./packets.ts";
-import { ALIAS4, ALIAS6, TAP_LLADDR, type TestClient, World } from "./world.ts";
+import { ALIAS4, ALIAS6, SEED, TAP_LLADDR, type TestClient, World } from "./world.ts";
 
 setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
@@ -265,6 +267,71 @@ describe("fragments from the wire", () => {
     expect(world.drops()).toEqual({ bad_fragment: 68 });
     world.tick(1000);
     expect(world.counts()).toMatchObject({ toKernel: 32 });
+  });
+
+  describe("whose first one came by another queue", () => {
+    const decide = (frame: Uint8Array, value: number, more: number) => {
+      const words = new Int32Array(64);
+      new Uint8Array(words.buffer).set(frame, 2);
+      const p = new Int32Array(P_WORDS);
+      expect(parseIp(words, p, frame[12] === 0x86, 4, frame.length - 14, false)).toBe(true);
+      new Fragments(world.fragments, 1, SEED).remember(p, words, -1, value, more);
+    };
+    const generation = () => world.table.clients.generation(a.slot);
+
+    test.each([four, six])("follow it, if they come after it or before it", (make) => {
+      const frames = make(3);
+      decide(frames[0]!, a.slot, generation());
+      world.wire(frames[1]!);
+      world.run();
+      same(a.receive(), frames[1]!);
+      const others = make(4);
+      world.wire(others[1]!);
+      world.run();
+      decide(others[0]!, PENDING, generation());
+      world.tick(1);
+      same(a.receive());
+      decide(others[0]!, a.slot, generation());
+      world.tick(1);
+      same(a.receive(), others[1]!);
+      world.wire(others[2]!);
+      world.run();
+      same(a.receive(), others[2]!);
+    });
+
+    test("are the kernel's as it is, and nobody's whose client is gone", () => {
+      const frames = four(5);
+      decide(frames[0]!, -1, 0);
+      world.wire(frames[1]!);
+      world.run();
+      same(world.tap.receive(), frames[1]!);
+      decide(four(6)[0]!, a.slot, generation() - 2);
+      world.wire(four(6)[1]!);
+      world.run();
+      same(a.receive());
+      expect(world.drops()).toEqual({ client_gone: 1 });
+    });
+  });
+
+  test("to a group reach every client that asked for its port, from the wire and from a client", () => {
+    world.group(a, f.UDP, "224.1.2.3", 5000);
+    const group = { dst: "224.1.2.3", dstMac: "01:00:5e:01:02:03" };
+    const pieces = (l4: Uint8Array, id: number, spec: object) => [
+      f.packet({ ...group, ...spec, id, fragment: 0x2000, l4: l4.slice(0, 24) }),
+      f.packet({ ...group, ...spec, id, fragment: 0x0003, l4: l4.slice(24) }),
+    ];
+    const fromWire = pieces(f.udp({ dport: 5000, payload }), 1, {});
+    for (const frame of fromWire.toReversed()) world.wire(frame);
+    world.run();
+    expect(a.receive().map(f.hex).sort()).toEqual(fromWire.map(f.hex).sort());
+    const fromClient = pieces(f.udp({ sport: 80, dport: 5000, payload }), 2, { src: OWN, srcMac: OWN_MAC });
+    for (const frame of fromClient) b.send(frame);
+    same(world.run(), ...fromClient);
+    same(a.receive(), ...fromClient);
+    const elsewhere = pieces(f.udp({ dport: 5001, payload }), 3, {});
+    for (const frame of elsewhere) world.wire(frame);
+    world.run();
+    same(a.receive());
   });
 
   test("of a client that is gone do not reach the next one in its place", () => {

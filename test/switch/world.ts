@@ -26,6 +26,7 @@ import { TableReader } from "../../src/switch/table/find.ts";
 import { ACKNOWLEDGED, FILTERS_FROM, FILTERS_TO, tableBytes } from "../../src/switch/table/layout.ts";
 import { portsBytes } from "../../src/link/memif/port.ts";
 import { lockBytes } from "../../src/switch/ports.ts";
+import { fragmentBytes } from "../../src/switch/fragment.ts";
 import { Own, ownBytes } from "../../src/switch/own.ts";
 import type { Match } from "../../src/switch/table/pattern.ts";
 import { Asked, Requests } from "../../src/switch/request.ts";
@@ -125,6 +126,9 @@ export interface WorldOptions {
   refuses?: (match: Match, client: number) => boolean;
 }
 
+/** Of the table, and of fragments. */
+export const SEED = 1234567;
+
 export class World {
   readonly sim: SimLoop;
   readonly table: TableWriter;
@@ -138,6 +142,8 @@ export class World {
   readonly switch: Switch;
   readonly frames: number;
   private readonly region: Region;
+  /** where fragments go, by this net Worker and by another that there is not */
+  readonly fragments: readonly ArrayBuffer[] = [0, 1].map(() => new ArrayBuffer(fragmentBytes));
   private readonly epollFd: number;
   private readonly fds: number[] = [];
   /** Milliseconds by the switch's clock. */
@@ -149,7 +155,7 @@ export class World {
     this.frames = frames;
     this.region = Region.create("test-switch", tableBytes(capacity));
     const memory = this.region.buffer;
-    this.table = new TableWriter(memory, capacity, 1234567);
+    this.table = new TableWriter(memory, capacity, SEED);
     this.table.setNow(1);
     const reader = new TableReader(memory, capacity);
     this.own = new Own(new ArrayBuffer(ownBytes(capacity)), capacity);
@@ -192,6 +198,7 @@ export class World {
           epollFd: this.epollFd,
           tapFd: tapServer,
           tapIfindex: TAP_IFINDEX,
+          fragments: this.fragments,
           worker: 0,
           ports: this.ports,
           locks: new ArrayBuffer(lockBytes(capacity.clients)),
