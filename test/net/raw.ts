@@ -12,6 +12,7 @@ const ETH_P_IP = 0x0008;
 const SOL_SOCKET = 1;
 const SO_RCVBUFFORCE = 33;
 const SOL_PACKET = 263;
+const PACKET_QDISC_BYPASS = 20;
 const PACKET_IGNORE_OUTGOING = 23;
 const MSG_DONTWAIT = 0x40;
 
@@ -37,6 +38,12 @@ export class RawSocket {
 
   send(frame: Uint8Array<ArrayBuffer>): void {
     check("send AF_PACKET", libc.sendto(this.#fd, ptr(frame), frame.length, MSG_DONTWAIT, null, 0));
+  }
+
+  /** Sends into the transmit queue that the running CPU's number says, from now on. */
+  byCpu(): void {
+    const one = new Int32Array([1]);
+    check("PACKET_QDISC_BYPASS", libc.setsockopt(this.#fd, SOL_PACKET, PACKET_QDISC_BYPASS, ptr(one), 4));
   }
 
   /** The next frame, or undefined. VLAN tags are as the card gives them: maybe stripped. */
