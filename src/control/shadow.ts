@@ -1,5 +1,6 @@
-// Programs of this host that bind a port which a client has had before them: the kernel asks nobody, and they would wait for
-// packets in silence. Looked for now and then, and told as warnings for as long as it is so.
+// Programs of this host that bind a port which a client has had before them, or connect from it, as the kernel may choose one:
+// it asks nobody, and they would wait for packets in silence. Looked for now and then, and told as warnings for as long
+// as it is so.
 import type { SysError } from "../../ffi/errno.ts";
 import type { TableReader } from "../switch/table/find.ts";
 import { portsWord } from "../switch/table/pattern.ts";
@@ -7,7 +8,7 @@ import { AF_INET, formatAddress } from "../wire/address.ts";
 import type { Guard } from "./guard.ts";
 import type { Local } from "./local.ts";
 import type { Roster } from "./roster.ts";
-import { type SockDiag, socketText, takes } from "./sockdiag.ts";
+import { type KernelSocket, type SockDiag, socketText, takes } from "./sockdiag.ts";
 
 const PROTOCOLS = [6, 17, 136];
 const EVERY_MS = 2000;
@@ -47,10 +48,10 @@ export class Shadows {
   private look(): string[] {
     const found = new Set<string>();
     for (const protocol of PROTOCOLS)
-      for (const socket of this.sockets.listeners(protocol))
+      for (const socket of [...this.sockets.listeners(protocol), ...this.sockets.connections(protocol)])
         for (const { family, words } of this.local.own) {
           if (!takes(socket, family, words)) continue;
-          const client = this.owner(family, words, protocol, socket.localPort);
+          const client = this.owner(family, words, socket);
           if (!client || this.guard.mayTakeKernels(client.peer)) continue;
           const { pid, uid } = client.peer;
           const address = formatAddress(family, words);
@@ -61,13 +62,15 @@ export class Shadows {
     return [...found].slice(0, TOLD);
   }
 
-  /** The client that has what comes from anywhere to an address and port. */
-  private owner(family: number, words: Int32Array, protocol: number, port: number) {
+  /** The client that has what should come to a socket at an address. */
+  private owner(family: number, words: Int32Array, socket: KernelSocket) {
     const { table, roster } = this;
-    const ports = portsWord(0, port);
-    if (family === AF_INET) return roster.at(table.find4(protocol, words[0]!, 0, ports));
+    const { protocol, remote, remotePort, localPort } = socket;
+    const ports = portsWord(remotePort, localPort);
+    if (family === AF_INET) return roster.at(table.find4(protocol, words[0]!, remote[0]!, ports));
     const header = new Int32Array(8);
     header.set(words);
+    header.set(remote, 4);
     return roster.at(table.find6(header, 0, 4, protocol, ports));
   }
 }

@@ -61,9 +61,13 @@ export interface KernelSocket {
 }
 
 export const socketText = (socket: KernelSocket): string => {
-  const { family, protocol, local, localPort, uid } = socket;
-  const address = formatAddress(family, local);
-  return `${NAMES[protocol]} socket of uid ${uid} on ${family === AF_INET6 ? `[${address}]` : address}:${localPort}`;
+  const { family, protocol, local, localPort, remote, remotePort, listening, uid } = socket;
+  const text = (words: Int32Array, port: number): string => {
+    const address = formatAddress(family, words);
+    return `${family === AF_INET6 ? `[${address}]` : address}:${port}`;
+  };
+  const to = listening ? "" : ` to ${text(remote, remotePort)}`;
+  return `${NAMES[protocol]} socket of uid ${uid} on ${text(local, localPort)}${to}`;
 };
 
 const any = (words: Int32Array): boolean => words.every((word) => word === 0);
@@ -133,6 +137,12 @@ export class SockDiag {
   /** The kernel's sockets that take what comes from anywhere. @throws SysError */
   listeners(protocol: number): KernelSocket[] {
     return this.dump(protocol, 0, protocol === IPPROTO_TCP ? 1 << TCP_LISTEN : 1 << TCP_CLOSE);
+  }
+
+  /** The kernel's sockets that have a peer; not TCP's where there are many. @throws SysError */
+  connections(protocol: number): readonly KernelSocket[] {
+    if (protocol === IPPROTO_TCP) return performance.now() < this.manyUntil ? [] : this.connected(0);
+    return this.dump(protocol, 0, 0xffff & ~(1 << TCP_CLOSE));
   }
 
   private dump(protocol: number, port: number, states: number): KernelSocket[] {

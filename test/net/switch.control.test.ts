@@ -12,6 +12,7 @@ import { configFor, Rig } from "./card.ts";
 import { Scratch } from "./child.ts";
 import { until } from "./wait.ts";
 
+const SOCK_STREAM_NONBLOCK = 1 | 0x800;
 const SOL_SOCKET = 1;
 const SO_BINDTODEVICE = 25;
 
@@ -418,6 +419,16 @@ test("a program that binds a client's port later is told of, until one of them g
   ]);
   for (const one of server) one.stop(true);
   await until("two warnings", () => told().length === 2);
+  // So is one that connects from it: the answer to its SYN goes to the client.
+  const inet = (address: string, port: number) =>
+    Uint8Array.of(2, 0, port >> 8, port & 255, ...address.split(".").map(Number), ...Array(8).fill(0));
+  const from = rig.lab.daemon.run(() => libc.socket(2, SOCK_STREAM_NONBLOCK, 0));
+  expect(libc.bind(from, ptr(inet(OWN, 7001)), 16)).toBe(0);
+  libc.connect(from, ptr(inet("10.77.0.2", 9)), 16);
+  await until("it to be told of", () =>
+    told().includes(`the tcp socket of uid 0 on ${OWN}:7001 to 10.77.0.2:9 gets nothing to ${OWN}: ${who}`),
+  );
+  libc.close(from);
   await empty();
   await until("no warning", () => told().length === 0);
   udp.close();
