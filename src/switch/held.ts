@@ -3,8 +3,8 @@
 // client has HELD_EACH of them at most, and CLAIMS_A_SECOND, so that one that floods waits for itself alone.
 import { R_DST, R_FORM, R_PORTS, R_SRC, REQUEST_CLAIM, REQUEST_DHCP, type Requests } from "./request.ts";
 
-export const HELD = 64;
-export const HELD_EACH = 8;
+export const HELD = 512;
+export const HELD_EACH = 64;
 export const CLAIMS_A_SECOND = 10_000;
 
 export class Held {

@@ -9,7 +9,7 @@ import type { SwitchCapacity } from "./boot.ts";
 import { numberCount } from "./table/layout.ts";
 
 /** How many requests may be unanswered. */
-export const REQUESTS = 128;
+export const REQUESTS = 1024;
 export const REQUEST_WORDS = 16;
 const HEAD_WORDS = 16;
 

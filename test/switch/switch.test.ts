@@ -4,6 +4,7 @@ import { parseIPv4 } from "../../src/wire/address.ts";
 import { REFUSALS_A_SECOND } from "../../src/switch/refuse.ts";
 import { Fragments, PENDING } from "../../src/switch/fragment.ts";
 import { P_WORDS, parseIp } from "../../src/wire/packet.ts";
+import { HELD_EACH } from "../../src/switch/held.ts";
 import { DESTINATION, EACH } from "../../src/switch/waiting.ts";
 import * as f from "./packets.ts";
 import { ALIAS4, ALIAS6, SEED, TAP_LLADDR, type TestClient, World } from "./world.ts";
@@ -610,6 +611,17 @@ describe("from a client", () => {
     a.send(error(f.udpPacket({ dport: 22 }).slice(14, 42)));
     same(world.run(), error(got));
     expect(a.counts()).toMatchObject({ not_owner: 2 });
+  });
+
+  test("a burst of flows at once: the first packet of each waits for its claim, and none is lost", () => {
+    world.close();
+    start({ perClient: HELD_EACH });
+    const frames = Array.from({ length: HELD_EACH }, (_, i) =>
+      f.udpPacket({ src: OWN, sport: 20_000 + i, dst: f.THEM, dport: 53, srcMac: OWN_MAC, dstMac: f.PEER }),
+    );
+    for (const frame of frames) b.send(frame);
+    same(world.run(), ...frames);
+    expect(b.counts()).toEqual({ fromPackets: HELD_EACH, fromBytes: HELD_EACH * frames[0]!.length });
   });
 
   test("fragments follow their first one, even if that waits for a claim", () => {
