@@ -29,7 +29,7 @@ const REPLY_MS = 2000;
 // Whatever port it is asked about, the kernel goes over its whole table of TCP connections, 300 us here. So all of them are
 // asked for at once, and, where that was done often in this second, what was heard is good for a moment; but not on a
 // host that has many.
-const OFTEN = 100;
+const OFTEN = 8;
 const HEARD_MS = 5;
 const MANY = 1000;
 const MANY_MS = 60_000;
