@@ -332,10 +332,8 @@ export class Outbound {
     if (where === TO_NOBODY) return Drop.bad_fragment;
     const refused = this.judge(slot, p, off, len);
     if (refused !== 0) return refused;
-    if (
-      (where === TO_WIRE || where === TO_ROUTE) &&
-      (isGroupMac(core.words, p[P_IP]!) || isGroup(core.words, p))
-    ) {
+    const isGroups = isGroupMac(core.words, p[P_IP]!) || (core.isToUs(p[P_IP]!) && isGroup(core.words, p));
+    if (isGroups && (where === TO_WIRE || where === TO_ROUTE)) {
       p[P_PORTS] = fragments.more;
       this.inbound.groupFrom(slot, p, off, len, FROM_CLIENT);
     }
