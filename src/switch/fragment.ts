@@ -75,7 +75,7 @@ export class Fragments {
     return this.known();
   }
 
-  /** Remembers where packet `p` goes. @param more what goes with `value`: a client's generation, or ports */
+  /** Remembers where packet `p` goes. @param more what goes with `value`: a client's generation */
   remember(p: Int32Array, words: Int32Array, sender: number, value: number, more: number): void {
     const { records, key, now } = this;
     this.take(p, words, sender);

@@ -47,9 +47,7 @@ const DHCP_ANSWER = 0x4400_4300; // ports' word: from 67 to 68
 const DHCP_XID = 3; // words after the UDP header's begin
 const MEMBERS = 4096;
 const NOBODY = -1;
-// Where else the fragments of a packet go: nowhere, if the first one was refused; to a group, by the first one's ports.
-const REFUSED = -2;
-const GROUP = -3;
+const REFUSED = -2; // where the fragments of a packet go whose first one was
 
 export class Inbound {
   /** Length of the frame that the last SEND is about. */
@@ -164,10 +162,7 @@ export class Inbound {
       if (p[P_FRAGMENT] === FIRST) this.fragments.change(result > 0 ? REFUSED : slot);
       return result;
     }
-    if (isGroupMac(words, ip)) {
-      if (p[P_FRAGMENT] === FIRST) this.fragments.remember(p, words, NOBODY, GROUP, p[P_PORTS]!);
-      return this.group(p, off, len, ip, origin);
-    }
+    if (isGroupMac(words, ip)) return this.group(p, off, len, ip, origin);
     if (p[P_FRAGMENT] === FIRST) this.fragments.remember(p, words, NOBODY, NOBODY, 0);
     if (p[P_FRAGMENT] === WHOLE) {
       const answer = this.answer(p, len, ip);
@@ -262,10 +257,6 @@ export class Inbound {
     if (fragments.find(p, core.words, NOBODY)) {
       const slot = fragments.value;
       if (slot === REFUSED) return Drop.bad_fragment;
-      if (slot === GROUP) {
-        p[P_PORTS] = fragments.more;
-        return this.group(p, off, len, ip, origin);
-      }
       if (slot < 0) return this.kernel(off, len, ip, origin);
       if (!core.isLive(slot, fragments.more)) return Drop.client_gone;
       this.to = slot;

@@ -28,7 +28,6 @@ import {
   P_DST,
   P_FAMILY,
   P_FRAGMENT,
-  P_IP,
   P_KIND,
   P_L4,
   P_L4_BYTES,
@@ -183,7 +182,7 @@ export class Outbound {
     if (reason !== 0) return reason;
     if (isGroupMac(words, ip)) {
       this.inbound.groupFrom(slot, p, off, len, FROM_CLIENT);
-      this.remember(slot, p, TO_WIRE, p[P_PORTS]!);
+      this.remember(slot, p, TO_WIRE, 0);
       return WIRE;
     }
     const toCard = core.isToUs(ip);
@@ -198,7 +197,7 @@ export class Outbound {
       this.remember(slot, p, TO_KERNEL, 0);
       return this.toKernel(p, off);
     }
-    this.remember(slot, p, toCard ? TO_ROUTE : TO_WIRE, p[P_PORTS]!);
+    this.remember(slot, p, toCard ? TO_ROUTE : TO_WIRE, 0);
     return toCard ? this.route(slot, p, off, len, time) : WIRE;
   }
 
@@ -332,11 +331,6 @@ export class Outbound {
     if (where === TO_NOBODY) return Drop.bad_fragment;
     const refused = this.judge(slot, p, off, len);
     if (refused !== 0) return refused;
-    const isGroups = isGroupMac(core.words, p[P_IP]!) || (core.isToUs(p[P_IP]!) && isGroup(core.words, p));
-    if (isGroups && (where === TO_WIRE || where === TO_ROUTE)) {
-      p[P_PORTS] = fragments.more;
-      this.inbound.groupFrom(slot, p, off, len, FROM_CLIENT);
-    }
     if (where === TO_WIRE) return WIRE;
     if (where === TO_KERNEL) return this.toKernel(p, off);
     if (where === TO_ROUTE) return this.route(slot, p, off, len, time);

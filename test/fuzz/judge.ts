@@ -113,8 +113,6 @@ export class Judge {
   xids: Map<number, number> = new Map();
   /** client and generation by fragment: all that its first ones ever were */
   readonly fragments: Map<string, Set<number>> = new Map();
-  /** the same for groups: what first ones were sent to */
-  private readonly groupFragments = new Map<string, Parsed[]>();
   private readonly firsts: Parsed[] = [];
   private readonly aliases: readonly bigint[];
 
@@ -142,9 +140,7 @@ export class Judge {
   see(frames: readonly Uint8Array[]): void {
     for (const frame of frames) {
       const p = this.packet(frame);
-      if (p?.fragment === undefined || !p.first) continue;
-      this.firsts.push(p);
-      this.groupFragments.getOrInsertComputed(p.fragment, () => []).push(p);
+      if (p?.fragment !== undefined && p.first) this.firsts.push(p);
     }
     this.firsts.splice(0, this.firsts.length - RECENT);
     for (const p of this.firsts) this.decide(p);
@@ -170,17 +166,6 @@ export class Judge {
     return this.aliases.includes(p.dst) ? { ...p, dst: p.src } : p;
   }
 
-  private isMember(client: number, p: Parsed): boolean {
-    return this.groups.some(
-      (g) =>
-        g.client === client &&
-        g.family === p.family &&
-        g.protocol === p.protocol &&
-        g.address === p.dst &&
-        g.port === p.dport,
-    );
-  }
-
   /** Why `client` may not have got this frame; undefined if it may. `mac`: its own, as hex. */
   blame(client: number, mac: string, frame: Uint8Array): string | undefined {
     const type = (frame[12]! << 8) | frame[13]!;
@@ -203,10 +188,17 @@ export class Judge {
       const known = [p, this.beforeAlias(p)].some((one) =>
         this.fragments.get(`${one.src},${one.dst},${id}`)?.has(client),
       );
-      const grouped = this.groupFragments.get(p.fragment!)?.some((one) => this.isMember(client, one));
-      return known || grouped ? undefined : "a fragment whose first one was never its";
+      return known ? undefined : "a fragment whose first one was never its";
     }
-    if (this.isMember(client, p)) return undefined;
+    const inGroup = this.groups.some(
+      (g) =>
+        g.client === client &&
+        g.family === p.family &&
+        g.protocol === p.protocol &&
+        g.address === p.dst &&
+        g.port === p.dport,
+    );
+    if (inGroup) return undefined;
     const answered =
       p.quoted &&
       [p.quoted, this.beforeAlias(p.quoted)].some(

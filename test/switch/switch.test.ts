@@ -314,27 +314,6 @@ describe("fragments from the wire", () => {
     });
   });
 
-  test("to a group reach every client that asked for its port, from the wire and from a client", () => {
-    world.group(a, f.UDP, "224.1.2.3", 5000);
-    const group = { dst: "224.1.2.3", dstMac: "01:00:5e:01:02:03" };
-    const pieces = (l4: Uint8Array, id: number, spec: object) => [
-      f.packet({ ...group, ...spec, id, fragment: 0x2000, l4: l4.slice(0, 24) }),
-      f.packet({ ...group, ...spec, id, fragment: 0x0003, l4: l4.slice(24) }),
-    ];
-    const fromWire = pieces(f.udp({ dport: 5000, payload }), 1, {});
-    for (const frame of fromWire.toReversed()) world.wire(frame);
-    world.run();
-    expect(a.receive().map(f.hex).sort()).toEqual(fromWire.map(f.hex).sort());
-    const fromClient = pieces(f.udp({ sport: 80, dport: 5000, payload }), 2, { src: OWN, srcMac: OWN_MAC });
-    for (const frame of fromClient) b.send(frame);
-    same(world.run(), ...fromClient);
-    same(a.receive(), ...fromClient);
-    const elsewhere = pieces(f.udp({ dport: 5001, payload }), 3, {});
-    for (const frame of elsewhere) world.wire(frame);
-    world.run();
-    same(a.receive());
-  });
-
   test("of a client that is gone do not reach the next one in its place", () => {
     const frames = four(9);
     world.wire(frames[0]!);
