@@ -52,6 +52,10 @@ import { writeMatch } from "./wants.ts";
 
 declare const self: Worker;
 
+const PRIO_PROCESS = 0;
+/** Where there are not CPUs enough, clients that come and go wait, and frames do not. */
+const MODESTY = 10;
+
 const EPOLL_CTL_ADD = 1;
 const EPOLL_CTL_DEL = 2;
 const EPOLL_CLOEXEC = 0o2000000;
@@ -82,6 +86,7 @@ const CONNECTION = 6;
 type Boot = SwitchBoot & { control: RegionRef; wakeFd: number };
 
 function run(boot: Boot): void {
+  libc.setpriority(PRIO_PROCESS, 0, MODESTY);
   using stack = new DisposableStack();
   const open = (ref: RegionRef, mode: "read-only" | "read-write"): Region => {
     const region = Region.open(ref, mode);
