@@ -143,7 +143,7 @@ export const MemifKeys = section(
     ),
     megabytes: key(
       whole(0, 2047, "MiB"),
-      "Address space for the memory of all clients of a queue; that and the UMEM have 2 GiB",
+      "Address space for the memory of all clients of a queue; that and the UMEM have 2 GiB, and with netbase's tables 4, or routing for memif is slower",
       1024,
     ),
     clientMegabytes: key(whole(1, 2047, "MiB"), "Memory of one client", 256),

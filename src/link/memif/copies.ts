@@ -17,7 +17,6 @@ import {
   isUpTo,
   load,
   type Local,
-  type Operand,
   repeat,
   repeatAll,
   shl,
@@ -52,13 +51,13 @@ export type Copies = (
 ) => number;
 const NAMES = ["d", "n", "p", "room", "region", "start", "size"] as const;
 
-/** Copies LEAST bytes or more; the three are used up. */
-function copy(to: Local, from: Local, length: Operand, stop: Local): Code {
+/** Copies LEAST bytes or more; `to`, `from` and `stop` are used up. */
+function copy(to: Local, from: Local, length: Local, stop: Local): Code {
   const move = (offset: number) => vector.store(to, vector.load(from, offset), offset);
   const advance = (by: number) => all(to.by(by), from.by(by));
   const block = all(move(0), move(16), move(32), move(48), advance(64));
   const isLeft = (bytes: number) => isBelow(add(to, bytes), stop);
-  return all(
+  const short = all(
     stop.set(add(to, length)),
     when(isLeft(64), repeat(block, isLeft(64))),
     when(isLeft(LEAST), all(move(0), move(16), advance(LEAST))),
@@ -67,6 +66,7 @@ function copy(to: Local, from: Local, length: Operand, stop: Local): Code {
     to.set(sub(stop, LEAST)),
     all(move(0), move(16)),
   );
+  return when(isBelow(length, LONG), short, copyBytes(to, from, length));
 }
 
 /** From a ring, to where the batch says; its lengths are set. */
@@ -88,7 +88,7 @@ export function makeTake(memory: WebAssembly.Memory): Copies {
       store(p, length, LENS),
       from.set(add(start, offset)),
       to.set(load(p)),
-      when(isBelow(length, LONG), copy(to, from, length, stop), copyBytes(to, from, length)),
+      copy(to, from, length, stop),
       d.by(DESCRIPTOR),
       p.by(4),
     ),
@@ -125,7 +125,7 @@ export function makeGive(memory: WebAssembly.Memory): Copies {
       store(d, length, 4),
       to.set(add(start, offset)),
       from.set(load(p)),
-      when(isBelow(length, LONG), copy(to, from, length, stop), copyBytes(to, from, length)),
+      copy(to, from, length, stop),
       d.by(DESCRIPTOR),
       p.by(4),
     ),
