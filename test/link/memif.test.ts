@@ -1,5 +1,5 @@
 // memif: our server's parts against our client, against dpdk-testpmd as it is packaged, and against clients that lie.
-import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, afterEach, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -19,27 +19,26 @@ const fresh = () => {
 };
 afterEach(() => rmSync(path, { force: true }));
 
-/** Our client lives in a Worker: its handshake waits for the server, which is here. */
-class Client {
-  private readonly worker = new Worker(new URL("./memifworker.ts", import.meta.url).href);
-  /** Runs a client against the server until it is done; `turn` is the server's. */
-  async run(task: Record<string, unknown>, turn: () => void): Promise<Record<string, unknown>> {
-    let answer: Record<string, unknown> | undefined;
-    this.worker.onmessage = (event) => {
-      answer = event.data;
-    };
-    this.worker.postMessage(task);
-    while (answer === undefined) {
-      for (let i = 0; i < 200; i++) turn();
-      await new Promise((resolve) => setImmediate(resolve));
-    }
-    this.worker.terminate();
-    return answer;
+/** Our client lives in a Worker, one for all tests: its handshake waits for the server, which is here. */
+const worker = new Worker(new URL("./memifworker.ts", import.meta.url).href);
+afterAll(() => worker.terminate());
+
+/** Runs a client against the server until it is done; `turn` is the server's. */
+async function run(task: Record<string, unknown>, turn: () => void): Promise<Record<string, unknown>> {
+  let answer: Record<string, unknown> | undefined;
+  worker.onmessage = (event) => {
+    answer = event.data;
+  };
+  worker.postMessage(task);
+  while (answer === undefined) {
+    for (let i = 0; i < 200; i++) turn();
+    await new Promise((resolve) => setImmediate(resolve));
   }
+  return answer;
 }
 
 const client = (options: Partial<ClientOptions>, task: object, server: MemifServer) =>
-  new Client().run({ options: { server: path, ...options }, ...task }, () => server.turn());
+  run({ options: { server: path, ...options }, ...task }, () => server.turn());
 
 for (const log2 of [3, 8, 11, 14])
   test(`rings of 2^${log2}: what is sent comes back, byte by byte, in order`, async () => {
