@@ -1,3 +1,5 @@
+// Over 400 lines: the kernel's events one after the other, each with what it does not tell about them.
+//
 // One message of the kernel into the tables, and what follows from it: which routes the kernel may have changed
 // without telling (reference: net/ipv4/fib_frontend.c fib_netdev_event, fib_inetaddr_event; nexthop.c).
 //
