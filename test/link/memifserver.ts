@@ -122,5 +122,6 @@ export class MemifServer implements Disposable {
     this.connection?.refuse("the server ends");
     this.end();
     libc.close(this.fd);
+    Bun.gc(true); // the memories of servers before: half a gigabyte of address space each
   }
 }

@@ -142,6 +142,7 @@ export class World {
   readonly switch: Switch;
   readonly frames: number;
   private readonly region: Region;
+  private readonly hasRoom: boolean;
   /** where fragments go, by this net Worker and by another that there is not */
   readonly fragments: readonly ArrayBuffer[] = [0, 1].map(() => new ArrayBuffer(fragmentBytes));
   private readonly epollFd: number;
@@ -153,6 +154,7 @@ export class World {
     const capacity = { clients: 32, matches: options.matches ?? 256 };
     const { frames = 256, partialChecksums = false, firewall = false } = options;
     this.frames = frames;
+    this.hasRoom = options.room !== undefined;
     this.region = Region.create("test-switch", tableBytes(capacity));
     const memory = this.region.buffer;
     this.table = new TableWriter(memory, capacity, SEED);
@@ -372,6 +374,7 @@ export class World {
     for (const fd of this.fds) libc.close(fd);
     this.tap.close();
     this.sim.close();
+    if (this.hasRoom) Bun.gc(true); // what was closed before: engines do not see how much address space a memory has
     libc.close(this.region.fd); // it stays mapped: who closes twice, or looks late, looks at nothing else's memory
     return missing;
   }
