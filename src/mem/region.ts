@@ -34,10 +34,9 @@ export class Region implements RegionRef {
   /** New zeroed memory, mapped read-write; sparse: pages cost nothing until they are touched. @throws SysError */
   static create(name: string, bytes: number): Region {
     const size = Math.ceil(bytes / 4096) * 4096;
-    const mebibytes = Math.ceil(bytes / 2 ** 20);
     if (size > MOST)
       throw new SysError(
-        `make ${name} of ${mebibytes} MiB`,
+        `make ${name} of ${Math.ceil(bytes / 2 ** 20)} MiB`,
         ENOMEM,
         "lower its capacities: 4096 MiB is the most",
       );

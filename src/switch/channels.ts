@@ -136,7 +136,6 @@ export class Channels {
     const { events, ports } = this;
     if (this.filled < BURST) this.refill();
     this.isLimited = false;
-    ports.refresh();
     let received = 0;
     for (let i = 0; i < ports.all.length; i++) received += this.fromPort(ports.all[i]!);
     this.since += received;
@@ -216,9 +215,8 @@ export class Channels {
 
   /** The first `n` of `frames` are what a client has sent. @param memif with the pass for many (forward/forward.ts) */
   private take(slot: number, n: number, memif: boolean): number {
-    const { core, frames, wire, recorder, stock } = this;
+    const { core, frames, wire, recorder, stock, forward } = this;
     const { table } = core;
-    const { forward } = this;
     if (
       forward !== undefined &&
       memif &&

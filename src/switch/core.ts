@@ -13,6 +13,7 @@ import {
   P_PROTOCOL,
   P_SRC,
   P_WORDS,
+  swapPorts,
 } from "../wire/packet.ts";
 import type { Accounts } from "./account.ts";
 import { Acks } from "./acks.ts";
@@ -120,22 +121,23 @@ export class Core {
   private search(p: Int32Array, dst: number, src: number, ports: number): number {
     const { table, words, searches, hand } = this;
     const protocol = p[P_PROTOCOL]!;
-    const isAhead = hand < this.known;
-    if (p[P_FAMILY] === AF_INET) {
-      const d = words[dst]!;
-      const s = words[src]!;
-      const slot = isAhead ? searches.find4(hand, protocol, d, s, ports) : UNKNOWN;
-      return slot === UNKNOWN ? table.find4(protocol, d, s, ports) : slot;
-    }
-    const slot = isAhead ? searches.find6(hand, words, dst, src, protocol, ports) : UNKNOWN;
+    if (p[P_FAMILY] === AF_INET) return this.find4(protocol, words[dst]!, words[src]!, ports);
+    const slot = hand < this.known ? searches.find6(hand, words, dst, src, protocol, ports) : UNKNOWN;
     return slot === UNKNOWN ? table.find6(words, dst, src, protocol, ports) : slot;
+  }
+
+  /** What the table's own finds, for the frame in hand. */
+  find4(protocol: number, dst: number, src: number, ports: number): number {
+    const { table, searches, hand } = this;
+    const slot = hand < this.known ? searches.find4(hand, protocol, dst, src, ports) : UNKNOWN;
+    return slot === UNKNOWN ? table.find4(protocol, dst, src, ports) : slot;
   }
 
   /** The ports' word that the answers to `p` have: ICMP echo keeps its identifier where it is. */
   answerPorts(p: Int32Array): number {
     const protocol = p[P_PROTOCOL]!;
     const ports = p[P_PORTS]!;
-    return protocol === IPPROTO_ICMP || protocol === IPPROTO_ICMPV6 ? ports : (ports >>> 16) | (ports << 16);
+    return protocol === IPPROTO_ICMP || protocol === IPPROTO_ICMPV6 ? ports : swapPorts(ports);
   }
 
   /** The entry found last has a frame: it does not expire. */

@@ -17,6 +17,7 @@ import {
   P_SRC,
   PLAIN,
   swap16,
+  swapPorts,
 } from "../wire/packet.ts";
 import { makeError, sumHeader, turnBack } from "./icmp.ts";
 
@@ -84,7 +85,7 @@ function makeReset(words: Int32Array, p: Int32Array): number {
   }
   const tcp = source + size * 2;
   const isAnswer = (flags & ACK) !== 0;
-  words[tcp] = (ports >>> 16) | (ports << 16);
+  words[tcp] = swapPorts(ports);
   words[tcp + 1] = isAnswer ? acknowledged : 0;
   words[tcp + 2] = isAnswer ? 0 : swap32(swap32(sequence) + held);
   words[tcp + 3] = 0x50 | RST | (isAnswer ? 0 : ACK);

@@ -236,6 +236,7 @@ export class Switch {
 
   /** Once a turn: what clients and the kernel sent, and what waited for an answer. Returns how many frames came. */
   turn(): number {
+    this.ports.refresh();
     if (this.held.length > 0) this.answered();
     const received = this.channels.turn();
     if (this.outbound.fragments.waiting > 0) this.follow();

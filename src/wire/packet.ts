@@ -48,6 +48,9 @@ const FRAGMENT = 44;
 const DESTINATION = 60;
 const EXTENSIONS = 8;
 
+/** Ports' word the other way round, as an answer has it. */
+export const swapPorts = (ports: number): number => (ports >>> 16) | (ports << 16);
+
 export const swap16 = (half: number): number => ((half & 0xff) << 8) | ((half >>> 8) & 0xff);
 
 /** Bytes of the shortest header of a protocol that has ports; 0 for others. */

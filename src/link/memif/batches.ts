@@ -2,7 +2,7 @@
 // (copies.ts); what is anything else, and what follows it, by the ring's own `rest` (ring.ts).
 import { scratch } from "../../mem/frames.ts";
 import { BATCH, Batch } from "../link.ts";
-import { type Copies, makeGive, makeTake } from "./copies.ts";
+import { type Copies, LENS, makeGive, makeTake } from "./copies.ts";
 import { DESCRIPTORS, type FromClient, type Side, type ToClient } from "./ring.ts";
 
 export type Receive = (ring: FromClient, batch: Batch, max: number, room: number, skip: number) => void;
@@ -64,5 +64,5 @@ export function makeTransmit(memory: WebAssembly.Memory): Transmit {
 export function frameBatch(memory: WebAssembly.Memory, more = 0): Batch {
   const at = scratch(memory, (2 * BATCH + more) * 4);
   const { buffer } = memory;
-  return new Batch(BATCH, new Int32Array(buffer, at, BATCH), new Int32Array(buffer, at + BATCH * 4, BATCH));
+  return new Batch(BATCH, new Int32Array(buffer, at, BATCH), new Int32Array(buffer, at + LENS, BATCH));
 }

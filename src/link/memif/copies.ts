@@ -17,6 +17,7 @@ import {
   isUpTo,
   load,
   type Local,
+  type Operand,
   repeat,
   repeatAll,
   shl,
@@ -32,8 +33,8 @@ const LEAST = 32;
 /** From here on the C library's copy is worth its call: its registers are wider. */
 const LONG = 1000;
 const DESCRIPTOR = 16;
-/** From a batch's offsets to its lengths: frameBatch's. */
-const LENS = BATCH * 4;
+/** From a batch's offsets to its lengths, in bytes: frameBatch's. */
+export const LENS: number = BATCH * 4;
 
 /**
  * @param descriptors where the first is; `n` of them, one behind the other @param batch where its offsets are
@@ -69,14 +70,40 @@ function copy(to: Local, from: Local, length: Local, stop: Local): Code {
   return when(isBelow(length, LONG), short, copyBytes(to, from, length));
 }
 
+/**
+ * The loop that both are: as long as `conditions` hold of the next frame's descriptor, of which `first` takes what there is to be
+ * known, `then` says what to copy.
+ */
+function loop(
+  memory: WebAssembly.Memory,
+  f: Func<typeof NAMES>,
+  before: Code,
+  first: Code,
+  conditions: readonly Operand[],
+  then: Code,
+): Copies {
+  const { d, n, p } = f.parameters;
+  const { begin, end } = f.locals("begin", "end");
+  const body = all(
+    begin.set(p),
+    end.set(add(p, shl(n, 2))),
+    before,
+    when(n, repeatAll(first, conditions, all(then, d.by(DESCRIPTOR), p.by(4)), isUnlike(p, end))),
+  );
+  return f.over(memory, body, shr(sub(p, begin), 2)) as Copies;
+}
+
 /** From a ring, to where the batch says; its lengths are set. */
 export function makeTake(memory: WebAssembly.Memory): Copies {
   const f = new Func(...NAMES);
-  const { d, n, p, room, region, start, size } = f.parameters;
-  const { begin, end, most, length, offset, to, from, stop } = f.locals(
-    ...(["begin", "end", "most", "length", "offset", "to", "from", "stop"] as const),
+  const { d, p, room, region, start, size } = f.parameters;
+  const { most, length, offset, to, from, stop } = f.locals(
+    ...(["most", "length", "offset", "to", "from", "stop"] as const),
   );
-  const frames = repeatAll(
+  return loop(
+    memory,
+    f,
+    all(most.set(sub(room, LEAST)), region.set(shl(region, 16))),
     all(length.set(load(d, 4)), offset.set(load(d, 8))),
     [
       isSame(load(d), region),
@@ -84,34 +111,21 @@ export function makeTake(memory: WebAssembly.Memory): Copies {
       isUpTo(offset, size),
       isUpTo(length, sub(size, offset)),
     ],
-    all(
-      store(p, length, LENS),
-      from.set(add(start, offset)),
-      to.set(load(p)),
-      copy(to, from, length, stop),
-      d.by(DESCRIPTOR),
-      p.by(4),
-    ),
-    isUnlike(p, end),
+    all(store(p, length, LENS), from.set(add(start, offset)), to.set(load(p)), copy(to, from, length, stop)),
   );
-  const body = all(
-    begin.set(p),
-    end.set(add(p, shl(n, 2))),
-    most.set(sub(room, LEAST)),
-    region.set(shl(region, 16)),
-    when(n, frames),
-  );
-  return f.over(memory, body, shr(sub(p, begin), 2)) as Copies;
 }
 
 /** To a ring's empty buffers, from where the batch says; `room` is not looked at. */
 export function makeGive(memory: WebAssembly.Memory): Copies {
   const f = new Func(...NAMES);
-  const { d, n, p, region, start, size } = f.parameters;
-  const { begin, end, length, space, offset, to, from, stop } = f.locals(
-    ...(["begin", "end", "length", "space", "offset", "to", "from", "stop"] as const),
+  const { d, p, region, start, size } = f.parameters;
+  const { length, space, offset, to, from, stop } = f.locals(
+    ...(["length", "space", "offset", "to", "from", "stop"] as const),
   );
-  const frames = repeatAll(
+  return loop(
+    memory,
+    f,
+    [],
     all(length.set(load(p, LENS)), space.set(load(d, 4)), offset.set(load(d, 8))),
     [
       isSame(shr(load(d), 16), region),
@@ -126,11 +140,6 @@ export function makeGive(memory: WebAssembly.Memory): Copies {
       to.set(add(start, offset)),
       from.set(load(p)),
       copy(to, from, length, stop),
-      d.by(DESCRIPTOR),
-      p.by(4),
     ),
-    isUnlike(p, end),
   );
-  const body = all(begin.set(p), end.set(add(p, shl(n, 2))), when(n, frames));
-  return f.over(memory, body, shr(sub(p, begin), 2)) as Copies;
 }

@@ -7,6 +7,7 @@
 // Sources: RFC 791 section 3.1, RFC 1812 section 5.2; The Design and Implementation of Open vSwitch (2015), section 4.2.
 import { cellCode } from "../../netbase/code.ts";
 import type { Layout as NetbaseLayout } from "../../netbase/layout.ts";
+import { LENS } from "../../link/memif/copies.ts";
 import { ETHERNET } from "../../wire/ether.ts";
 import {
   add,
@@ -45,12 +46,13 @@ import {
   ENTRIES,
   FLOW_STAMP,
   FLOW_WAY,
+  FLOW_WORDS,
   FLOWS_LOG2,
   KEYS_STAMP,
   KEYS_WORDS,
-  LENS,
   OTHER,
   type Places,
+  totalOf,
   WAYS,
 } from "./places.ts";
 
@@ -119,7 +121,7 @@ export function makeAccept(
     may.set(or(open, and(shr(bits, hash), 1))),
     keys.set(add(at.args + ARG_KEYS * 4, mul(may, KEYS_WORDS * 4))),
     key.set(vector.and(vector.load(ip, 8), vector.load(keys))),
-    flow.set(add(at.flows, shl(place, 5))),
+    flow.set(add(at.flows, mul(place, FLOW_WORDS * 4))),
     way.set(ASK),
     whenAll(
       [
@@ -139,7 +141,7 @@ export function makeAccept(
     w0.set(wide.low(head)),
     w2.set(wide.low(tail)),
     dst.set(load(ip, 16)),
-    total.set(or(and(shr(w0, 8), 0xff00), shr(w0, 24))),
+    total.set(totalOf(w0)),
     way.set(OTHER),
     whenAll(isUsual, find),
     store(p, way, WAYS),

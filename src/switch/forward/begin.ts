@@ -3,6 +3,7 @@
 // for each epoch of netbase, and whenever its neighbours move to another table.
 import { H_EPOCH, H_NEIGH4 } from "../../netbase/layout.ts";
 import { ETHERNET } from "../../wire/ether.ts";
+import { swapPorts } from "../../wire/packet.ts";
 import type { Core } from "../core.ts";
 import {
   CLIENT_MTU,
@@ -34,9 +35,6 @@ import {
 const PROTOCOL = 0xff00; // in word 2 of IPv4's header
 /** Then flows begin anew. */
 const LAST_STAMP = 2 ** 31 - 2;
-
-/** Ports' word as an answer has it. */
-export const swapPorts = (ports: number): number => (ports >>> 16) | (ports << 16);
 
 /** Writes `args` for client `slot`. */
 export type Begin = (slot: number) => void;

@@ -56,6 +56,7 @@ import {
   HOPS_LOG2,
   OTHER,
   type Places,
+  totalOf,
   WAYS,
   WIRE,
 } from "./places.ts";
@@ -100,14 +101,14 @@ export function makeDepart(
   const ofRecord = (word: number) => load(nh, word * 4);
 
   const via = and(ofRecord(NH_LINK), 0xff);
-  const total = or(and(shr(w0, 8), 0xff00), shr(w0, 24));
+  const total = totalOf(w0);
   const isGood = [
     isSame(and(ofRecord(NH_TYPE), ~NH_PREFSRC), PLAIN),
     isSame(ofRecord(NH_OIF), ifindex),
     isUpTo(sub(total, 1), sub(ofRecord(NH_MTU), 1)), // 0 is none
     isUpTo(via, AF_INET),
   ];
-  // Has it not been looked at, or is it one whose neighbour is the destination itself?
+  // For a next hop that is not kept.
   const look = all(
     way.set(OTHER),
     whenAll(

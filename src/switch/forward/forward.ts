@@ -8,7 +8,7 @@
 //   (ask)       searches of the switch table, where that is not known   is 300 instructions, most of them checks of bounds
 //   depart.ts   route, next hop, neighbour, rewrite
 //
-// What the table said of FLOWS flows is kept as long as its version is the same: any change of it, and all is asked anew.
+// What the table said of flows is kept as long as its version is the same: any change of it, and all is asked anew.
 // forward.test.ts holds this to the general way, byte by byte.
 import { Batch } from "../../link/link.ts";
 import { mapRegions } from "../../mem/views.ts";
@@ -17,10 +17,11 @@ import { H_NEIGH_SEED } from "../../netbase/layout.ts";
 import type { Core } from "../core.ts";
 import { CLIENT_FLAGS, CLIENT_MTU, FILTERS_TO, H_SEED } from "../table/layout.ts";
 import { ETHERNET } from "../../wire/ether.ts";
+import { swapPorts } from "../../wire/packet.ts";
 import { PORT_LONGEST } from "../transmit.ts";
 import type { Wire } from "../wire.ts";
 import { makeAccept } from "./accept.ts";
-import { makeBegin, swapPorts } from "./begin.ts";
+import { makeBegin } from "./begin.ts";
 import { makeDepart } from "./depart.ts";
 import {
   ARG_BYTES,
@@ -49,7 +50,7 @@ export interface Views {
  * more: all or none; or SOME, and the places of those have -1.
  */
 export type Forward = (slot: number, n: number) => number;
-export const SOME = -1;
+const SOME = -1;
 
 /**
  * @param frames the batch, in the frame memory
@@ -82,12 +83,15 @@ export function makeForward(
   const out = new Batch(offs.length);
 
   /** Where a flow of the client's goes. */
-  const wayOf = (slot: number, ip: number, flow: number): number => {
+  const wayOf = (slot: number, i: number): number => {
+    const ip = (offs[i]! + ETHERNET) >>> 2;
+    const flow = entries[i]! >>> 2;
     const protocol = (words[ip + 2]! >>> 8) & 0xff;
     const src = words[ip + 3]!;
     const dst = words[ip + 4]!;
     const ports = words[ip + 5]!;
-    if (dst === src || table.find4(protocol, src, dst, swapPorts(ports)) !== slot) return OTHER;
+    core.hand = i;
+    if (dst === src || core.find4(protocol, src, dst, swapPorts(ports)) !== slot) return OTHER;
     if (core.foundPrefix() === 0) return OTHER;
     core.touch();
     let isKept = core.isLasting; // one that lives by being touched is looked for each time
@@ -108,27 +112,20 @@ export function makeForward(
 
   const ask = (slot: number, n: number): void => {
     core.ahead(words, offs, n, true);
-    for (let i = 0; i < n; i++)
-      if (ways[i] === ASK) ways[i] = wayOf(slot, (offs[i]! + ETHERNET) >>> 2, entries[i]! >>> 2);
+    for (let i = 0; i < n; i++) if (ways[i] === ASK) ways[i] = wayOf(slot, i);
   };
 
-  /** Gives a client a frame of another's; false if it takes a longer look. */
-  const toClient = (target: number, i: number): boolean => {
+  /** Whether a client takes frames of up to `longest` bytes without a longer look. */
+  const takes = (target: number, longest: number): boolean => {
     const row = table.client(target);
-    const len = lens[i]!;
-    if ((shared[row + CLIENT_FLAGS]! & FILTERS_TO) !== 0 || len - ETHERNET > shared[row + CLIENT_MTU]!)
-      return false;
-    deliver.queue(target, offs[i]!, len);
-    return true;
+    const isFree = (shared[row + CLIENT_FLAGS]! & FILTERS_TO) === 0;
+    return isFree && longest - ETHERNET <= shared[row + CLIENT_MTU]!;
   };
 
-  /** Gives a client all of them; false if they are not all for one, or it takes a longer look. */
+  /** Gives a client all of them; false if they are not all for one, or not all of them are taken. */
   const toOne = (way: number, n: number): boolean => {
     for (let i = 1; i < n; i = (i + 1) | 0) if (ways[i] !== way) return false;
-    if (way <= WIRE) return false;
-    const row = table.client(way - 1);
-    if ((shared[row + CLIENT_FLAGS]! & FILTERS_TO) !== 0) return false;
-    return port[PORT_LONGEST]! - ETHERNET <= shared[row + CLIENT_MTU]! && deliver.batch(way - 1, frames);
+    return way > WIRE && takes(way - 1, port[PORT_LONGEST]!) && deliver.batch(way - 1, frames);
   };
 
   /** Each its own way. */
@@ -142,7 +139,8 @@ export function makeForward(
         out.len[out.n++] = lens[i]!;
         bytes += lens[i]!;
         offs[i] = -1;
-      } else if (way < 0 || !toClient(way - 1, i)) {
+      } else if (way > WIRE && takes(way - 1, lens[i]!)) deliver.queue(way - 1, offs[i]!, lens[i]!);
+      else {
         wire.transmit(slot, out, bytes); // whoever sees it now sees what came before it gone
         out.n = bytes = 0;
         other(slot, i);

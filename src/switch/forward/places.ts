@@ -1,16 +1,17 @@
 // Where the pass over clients' frames (forward.ts) has what it works with: in the frame memory, where its two loops of
 // WebAssembly see it too. All in bytes; `args` is words, written before each batch.
 //
-//   batch    words, BATCH of each: offsets | lengths | ways | flows, of frames to be asked about | cells of the FIB
+//   batch    words, BATCH of each: offsets | lengths | ways | where the flow of one to be asked about is kept | cells of the FIB
 //   least    a word a protocol: bytes of a packet of it at least
 import { BATCH } from "../../link/link.ts";
+import { LENS } from "../../link/memif/copies.ts";
 import { scratch } from "../../mem/frames.ts";
 import { IPPROTO_TCP, IPPROTO_UDP } from "../../wire/packet.ts";
+import { and, type Code, type Operand, or, shr } from "../../wire/wasm.ts";
 
-export const LENS: number = BATCH * 4;
-export const WAYS: number = BATCH * 8;
-export const ENTRIES: number = BATCH * 12;
-export const CELLS: number = BATCH * 16;
+export const WAYS: number = 2 * LENS;
+export const ENTRIES: number = 3 * LENS;
+export const CELLS: number = 4 * LENS;
 /** Words behind a batch's offsets and lengths. */
 export const MORE: number = BATCH * 3;
 
@@ -21,14 +22,14 @@ export const OTHER = -2;
 
 // Words of `args`.
 export const ARG_LINK = 0; // words -4 to -1 of a frame that the client sends the card
+export const ARG_LONGEST = 4; // frame that the client may send
+export const ARG_HOPS = 5; // stamp of what is kept of next hops
+export const ARG_CARD = 6; // words -2 and -1 of a frame from the card
+export const ARG_LESS = 8; // hops that a packet loses: 1, or 0 if it is this host's own
+export const ARG_BYTES = 9; // told: of all frames
 export const ARG_KEYS = 16; // KEYS_WORDS
-export const ARG_WHOLE = 24; // the same of flows whose destination a client may have
-export const ARG_LONGEST = 32; // frame that the card takes
-export const ARG_HOPS = 33; // stamp of what is kept of next hops
-export const ARG_CARD = 34; // words -2 and -1 of a frame from the card
-export const ARG_LESS = 36; // hops that a packet loses: 1, or 0 if it is this host's own
-export const ARG_BYTES = 37; // told: of all frames
-export const ARG_WORDS = 64;
+export const ARG_WHOLE = 24; // the same of flows whose destination a client may have: the next KEYS_WORDS
+export const ARG_WORDS = 32;
 
 // How flows are kept: what of words 2 to 5 of an IPv4 header with ports, which are TTL, protocol and checksum, source,
 // destination, ports; and a stamp, which is another one for each client and each version of the table.
@@ -59,6 +60,9 @@ export interface Places {
   readonly netbase: number;
   readonly table: number;
 }
+
+/** Bytes of an IPv4 packet, by the first word of its header. */
+export const totalOf = (word: Operand): Code => or(and(shr(word, 8), 0xff00), shr(word, 24));
 
 /** @param batch where it is: frameBatch's with MORE */
 export function makePlaces(
