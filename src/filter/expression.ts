@@ -1,5 +1,7 @@
 // The expressions of a program's source (source.ts): loads of a packet's bytes from whole words (`w`) or bytes (`u`) of memory,
 // arithmetic and comparisons, of A, X and constants as signed 32-bit numbers.
+import { swap32 } from "../wire/address.ts";
+import { swap16 } from "../wire/packet.ts";
 import { A_BYTE16, A_BYTE8, A_NUMBER, A_RAW2 } from "./analyse.ts";
 import {
   BPF_ADD,
@@ -18,9 +20,6 @@ import {
   BPF_SUB,
   BPF_X,
 } from "./opcodes.ts";
-
-const swap16 = (half: number): number => ((half & 0xff) << 8) | ((half >>> 8) & 0xff);
-const swap32 = (word: number): number => (swap16(word) << 16) | swap16(word >>> 16);
 
 const isByte = (form: number): boolean => form === A_BYTE8 || form === A_BYTE16;
 

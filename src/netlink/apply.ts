@@ -1,5 +1,3 @@
-// Over 400 lines: the kernel's events one after the other, each with what it does not tell about them.
-//
 // One message of the kernel into the tables, and what follows from it: which routes the kernel may have changed
 // without telling (reference: net/ipv4/fib_frontend.c fib_netdev_event, fib_inetaddr_event; nexthop.c).
 //
@@ -9,8 +7,8 @@
 //                                                first one brings dead legs back
 //   address gone that is a route's source        IPv4: older kernels drop those routes in silence; IPv6: it is
 //                                                taken out of them
-//   leg of an IPv6 route with other attributes   the route: each leg has its own, a dump tells those of the first alone
 //   nexthop object gone                          all groups; routes that use it, which is certain and needs no dump
+//   a route that others look like                doubts.ts
 // The rest is not guessed: it goes on the agenda as a dump.
 import { LINK_FLAGS, LINK_MASTER, LINK_MTU, type Kind as TableKind } from "../netbase/layout.ts";
 import type { NetbaseWriter } from "../netbase/netbase.ts";
@@ -18,6 +16,7 @@ import { AddrRow, LinkRow, NeighRow, NexthopRow, RouteRow, RuleRow } from "../ne
 import { ADDED, CHANGED, SAME } from "../netbase/stats.ts";
 import { decodeAddr } from "./addr.ts";
 import type { Agenda, Kind } from "./agenda.ts";
+import { Doubts } from "./doubts.ts";
 import * as nl from "./constants.ts";
 import { Expiry } from "./expiry.ts";
 import { Ghosts } from "./ghosts.ts";
@@ -30,9 +29,6 @@ import { decodeRoute } from "./route.ts";
 import { decodeRule } from "./rule.ts";
 import { Rules } from "./rules.ts";
 import { Sourced } from "./sourced.ts";
-
-const keyOf = ({ dst, dstLen, table, priority }: RouteRow): string =>
-  `${dst.join()} ${dstLen} ${table} ${priority}`;
 
 /** The tables that are large. */
 const TABLES: { readonly [K in Kind]?: TableKind } = {
@@ -82,16 +78,7 @@ export class Apply {
   private cleared = 0;
   /** Preferred sources that routes have, or had, as text. */
   private readonly sources = new Set<string>();
-  /** IPv6 routes whose legs differ in more than the way, or that may be there twice: a dump tells what is left of them. */
-  private readonly mixed = new Set<string>();
-  /**
-   * Whether legs of an IPv6 route may differ in what only the first is told of, and nothing told so: a dump brought them;
-   * an interface's MTU was changed, which each leg follows by itself (rt6_mtu_change), or may have been, in what was lost.
-   */
-  doubtful = false;
-  /** IPv4 routes that there are two of, by all that we know: a dump tells whether one is left. */
-  private readonly twins = new Set<string>();
-  private readonly other = new RouteRow();
+  readonly doubts: Doubts;
 
   /** @param wanted interfaces whose neighbours are mirrored; all that have any if missing */
   constructor(writer: NetbaseWriter, agenda: Agenda, wanted?: ReadonlySet<number>) {
@@ -100,11 +87,7 @@ export class Apply {
     this.writer = writer;
     this.agenda = agenda;
     this.wanted = wanted;
-    const { six } = writer.routes;
-    six.onHidden = (row) => {
-      six.load(row, this.other);
-      this.mixed.add(keyOf(this.other));
-    };
+    this.doubts = new Doubts(writer.routes, agenda);
   }
 
   /** `kind` is what kindOf says. Returns false if the message was malformed. */
@@ -157,7 +140,7 @@ export class Apply {
   }
 
   private routeMessage(type: number, flags: number): void {
-    const { route, writer } = this;
+    const { route, writer, doubts } = this;
     if ((route.flags & nl.RTM_F_CLONED) !== 0) return;
     if (route.srcLen !== 0) {
       // One that goes may be a leg, or one of two: a dump tells.
@@ -167,68 +150,22 @@ export class Apply {
       return;
     }
     if (type === nl.RTM_DELROUTE) {
-      if (this.mixed.size > 0 && this.mixed.has(keyOf(route))) this.agenda.whole("routes6");
-      if (this.twins.size > 0 && this.twins.has(keyOf(route))) this.agenda.whole("routes4");
-      // A leg less: what is told of the others may not be what was told of it.
-      if (writer.routes.remove(route) === CHANGED && this.doubtful) this.agenda.whole("routes6");
+      doubts.goes(route);
+      if (writer.routes.remove(route) === CHANGED) doubts.loses();
     } else {
       if (route.expires !== 0 && !this.expiry.lives(route)) return;
-      if ((flags & nl.NLM_F_REPLACE) !== 0) this.replaces();
-      if (route.family === nl.AF_INET6 && route.legs.n > 1 && (flags & nl.NLM_F_MULTI) === 0) this.joins();
+      if ((flags & nl.NLM_F_REPLACE) !== 0) doubts.replaces(route);
+      if (route.family === nl.AF_INET6 && route.legs.n > 1 && (flags & nl.NLM_F_MULTI) === 0)
+        doubts.joins(route);
       // Where it stands among others of its prefix, only events and dumps of all routes tell.
       const dumped = (flags & nl.NLM_F_MULTI) !== 0;
       if (!this.partial || !dumped) {
         const result = writer.routes.upsert(route, flags);
-        if (dumped && result !== SAME && route.family === nl.AF_INET6 && route.legs.n > 1)
-          this.doubtful = true;
-        if (route.family === nl.AF_INET && writer.routes.four.twin) this.twin(dumped);
+        if (dumped && result !== SAME && route.family === nl.AF_INET6 && route.legs.n > 1) doubts.legs = true;
+        if (route.family === nl.AF_INET && writer.routes.four.twin) doubts.twin(route, dumped);
       } else if (!writer.routes.touch(route)) this.strangers++;
       if (route.hasPrefsrc && route.protocol !== nl.RTPROT_KERNEL) this.sources.add(route.prefsrc.join());
     }
-  }
-
-  /**
-   * The kernel replaced the first of several equal routes. IPv4: which of ours that was is not known while some may be
-   * gone in silence. IPv6: ours stand in the order of preference, the kernel's do not; the new one may be there already,
-   * and is there twice then; or none was replaced, but its nexthop object.
-   */
-  private replaces(): void {
-    const { route, other, agenda, writer } = this;
-    const four = route.family === nl.AF_INET;
-    if (four && !agenda.jobs.routes4.pending) return;
-    const { four: rows4, six: rows6 } = writer.routes;
-    let rows = 0;
-    for (const row of (four ? rows4 : rows6).rowsOf(route)) {
-      if (!four) rows6.load(row, other);
-      if (four || (other.table === route.table && other.priority === route.priority)) rows++;
-    }
-    if (rows < 2) return;
-    agenda.whole(four ? "routes4" : "routes6");
-    if (!four) this.mixed.add(keyOf(route));
-  }
-
-  /** A leg has joined an IPv6 route: whether it brought attributes of its own. */
-  private joins(): void {
-    const { route, other } = this;
-    for (const row of this.writer.routes.six.rowsOf(route)) {
-      this.writer.routes.six.load(row, other);
-      if (other.table !== route.table || other.priority !== route.priority || other.legs.n === 0) continue;
-      const same =
-        other.mtu === route.mtu &&
-        other.protocol === route.protocol &&
-        other.pref === route.pref &&
-        other.hasPrefsrc === route.hasPrefsrc &&
-        other.prefsrc.every((word, i) => word === route.prefsrc[i]);
-      if (same) continue;
-      this.mixed.add(keyOf(route));
-      this.agenda.whole("routes6");
-    }
-  }
-
-  /** An IPv4 route that looks like one that is there: another, or the same again after it went without a word. */
-  private twin(dumped: boolean): void {
-    this.twins.add(keyOf(this.route));
-    if (!dumped) this.agenda.whole("routes4");
   }
 
   private neighMessage(type: number, port: number): void {
@@ -274,7 +211,7 @@ export class Apply {
     const flags = known ? words[slot + LINK_FLAGS]! : 0;
     const master = known ? words[slot + LINK_MASTER]! : 0;
     if (known && words[slot + LINK_MTU] !== link.mtu) {
-      this.doubtful = true;
+      this.doubts.legs = true;
       agenda.routesOver6(ifindex);
     }
     links.upsert(link);
@@ -369,7 +306,7 @@ export class Apply {
         this.clearing = this.suspicions;
         return writer.nexthops.beginSweep();
       case "routes4":
-        if (oif === 0) this.twins.clear();
+        if (oif === 0) this.doubts.clearTwins();
         return writer.routes.beginSweep(nl.AF_INET, !this.partial);
       case "routes6":
         if (oif === 0) this.sourced.beginSweep();

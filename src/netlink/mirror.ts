@@ -145,7 +145,7 @@ export class Mirror implements EventSink, DumpSink {
   /** Puts everything on the agenda, as after a loss. */
   resync(): void {
     this.counts.resyncs++;
-    this.apply.doubtful = true;
+    this.apply.doubts.legs = true;
     // Losses that follow each other: dumps that are cut short by the next are of no use, and slow the kernel down.
     const since = this.now - this.restUntil;
     if (since >= 0) {
