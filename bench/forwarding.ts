@@ -31,7 +31,7 @@ import { Switch } from "../src/switch/switch.ts";
 import { TableReader } from "../src/switch/table/find.ts";
 import { Transmit } from "../src/switch/transmit.ts";
 import { parseIPv4, parseIPv6 } from "../src/wire/address.ts";
-import { LOOK_NS, RunDelay } from "./delay.ts";
+import { Pauses } from "./pauses.ts";
 import { CAPACITY, IFINDEX, type Routed, routedFrames } from "./routed.ts";
 import { serveMemif } from "./served.ts";
 import { refOf } from "./world.ts";
@@ -246,17 +246,11 @@ function alone(options: Options): void {
 /** The longest time from turn to turn, without that in which another thread had the core: microseconds. */
 function pause(options: Options): void {
   const path = new Alone(options);
-  const delay = new RunDelay();
-  let longest = 0;
-  let last = Bun.nanoseconds();
-  for (const end = last + options.seconds * 1e9; last < end; ) {
-    path.turn();
-    const now = Bun.nanoseconds();
-    if (now - last > longest)
-      longest = Math.max(longest, now - last - (now - last > LOOK_NS ? delay.since() : 0));
-    last = Bun.nanoseconds();
-  }
-  print("pause", longest / 1000);
+  const pauses = new Pauses();
+  const end = Bun.nanoseconds() + options.seconds * 1e9;
+  do path.turn();
+  while (pauses.turn() < end);
+  print("pause", pauses.running / 1000);
 }
 
 /** Frames a second that come from a real client and, unless they are dropped, are sent; and what came back to it. */

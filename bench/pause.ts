@@ -9,7 +9,7 @@
 import { keepClear, pinSelf } from "../src/repin.ts";
 import { SimLink } from "../src/link/sim.ts";
 import { type Bench, compilePeer, cores, runChild, script } from "./harness.ts";
-import { LOOK_NS, RunDelay } from "./delay.ts";
+import { Pauses } from "./pauses.ts";
 import { createWorld, question, Runner, type World } from "./world.ts";
 
 declare const self: Worker;
@@ -41,28 +41,15 @@ function measure(boot: Boot): Measured {
   for (let i = 0; i < IN_FLIGHT; i++) link.inject(question(i, 64));
   const runner = new Runner(boot.world, link, BATCH);
   for (const end = Bun.nanoseconds() + WARM_UP_NS; Bun.nanoseconds() < end; ) runner.turns();
-  const delay = new RunDelay();
-  let longest = 0;
-  let running = 0;
-  let last = Bun.nanoseconds();
-  const end = last + boot.seconds * 1e9;
-  for (const stallEnd = last + boot.stallNs; Bun.nanoseconds() < stallEnd; );
-  while (last < end) {
-    runner.turns();
-    const now = Bun.nanoseconds();
-    const pause = now - last;
-    last = now;
-    if (pause > longest) longest = pause;
-    if (pause > LOOK_NS) {
-      const onCore = pause - delay.since();
-      if (onCore > running) running = onCore;
-      last = Bun.nanoseconds();
-    } else if (pause > running) running = pause;
-  }
+  const pauses = new Pauses();
+  const begin = Bun.nanoseconds();
+  while (Bun.nanoseconds() < begin + boot.stallNs);
+  do runner.turns();
+  while (pauses.turn() < begin + boot.seconds * 1e9);
   const { rxPackets, txPackets } = runner.counters.snapshot();
   return {
-    longest: longest / 1000,
-    running: running / 1000,
+    longest: pauses.longest / 1000,
+    running: pauses.running / 1000,
     frames: rxPackets!,
     drops: rxPackets! - txPackets!,
   };
