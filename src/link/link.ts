@@ -4,6 +4,8 @@
 
 /** Frames per batch at most, unless a loop is made for another number: 64 keeps descriptors and headers of one batch in the first-level cache. */
 export const BATCH = 64;
+/** Frames that a client by memif is asked for at once: what that costs beside them is 1 ns a frame then. As many as VPP's. */
+export const VECTOR = 256;
 
 /** Private to the loop: what the rings hold is copied here once, so that nobody can change it afterwards. */
 export class Batch {

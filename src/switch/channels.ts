@@ -1,12 +1,12 @@
-// The receiving end of the channels: up to BURST frames of each, straight into frames of the link. Those by memif are looked
-// at one after another; of those by Unix socket whose home this net Worker is, one epoll_wait tells which have something,
-// at most CLIENTS of them a turn, in turn: who floods gets no more than the others, and waits with its own frames in its own
-// queue. The tap is one of them, in Worker 0.
+// The receiving end of the channels: up to VECTOR frames of each ring and BATCH of each socket, straight into frames of the
+// link. Those by memif are looked at one after another; of those by Unix socket whose home this net Worker is, one epoll_wait
+// tells which have something, at most CLIENTS of them a turn, in turn: who floods gets no more than the others, and waits with
+// its own frames in its own queue. The tap is one of them, in Worker 0.
 import { check } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
 import { ptr } from "../../ffi/memory.ts";
 import type { Recorder } from "../capture/recorder.ts";
-import { BATCH, type Batch } from "../link/link.ts";
+import { BATCH, type Batch, VECTOR } from "../link/link.ts";
 import { frameBatch } from "../link/memif/batches.ts";
 import type { FromClient } from "../link/memif/ring.ts";
 import { Receiver } from "../link/uds.ts";
@@ -26,7 +26,6 @@ import type { Requests } from "./request.ts";
 import type { Stock } from "./stock.ts";
 import type { Wire } from "./wire.ts";
 
-const BURST = BATCH;
 const CLIENTS = 8;
 /** While memif channels are busy, the others are asked after once in so many frames: that is a system call. */
 const PATIENCE = 1024;
@@ -63,6 +62,10 @@ export class Channels {
   /** Frames to receive into: `frames.off`, the first `filled` are there; and their lengths. */
   private readonly frames: Batch;
   private filled = 0;
+  /** The part of them that is kept filled: BATCH, or as many as there may be while somebody has a ring. */
+  private places: Int32Array;
+  private readonly few: Int32Array;
+  private readonly many: Int32Array;
   /** Frames by memif since the others were asked after. */
   private since = 0;
   private readonly forward: Forward | undefined;
@@ -116,10 +119,14 @@ export class Channels {
     this.tap = tap;
     this.epollFd = epollFd;
     this.tally = tally;
-    this.receiver = new Receiver(BURST, base);
+    this.receiver = new Receiver(BATCH, base);
 
     this.allowance = new Float64Array(clients);
     this.when = new Float64Array(clients);
+    const { off } = this.frames;
+    this.few = off.subarray(0, BATCH);
+    this.many = off.subarray(0, Math.max(BATCH, Math.min(VECTOR, stock.share)));
+    this.places = this.few;
     this.refill();
     if (tapFd < 0) return;
     this.events[0] = EPOLLIN;
@@ -134,7 +141,8 @@ export class Channels {
   /** Takes what clients and the kernel sent; returns how many frames. */
   turn(): number {
     const { events, ports } = this;
-    if (this.filled < BURST) this.refill();
+    this.places = ports.all.length > 0 ? this.many : this.few;
+    if (this.filled < this.places.length) this.refill();
     this.isLimited = false;
     let received = 0;
     for (let i = 0; i < ports.all.length; i++) received += this.fromPort(ports.all[i]!);
@@ -157,7 +165,7 @@ export class Channels {
     const slot = port.client;
     let received = 0;
     for (let i = 0; i < port.from.length; i++) {
-      const most = this.most(slot);
+      const most = this.most(slot, VECTOR);
       if (most > 0) received += this.fromRing(port, port.from[i]!, most);
     }
     if (port.broken !== "") this.requests.gone(slot);
@@ -202,7 +210,7 @@ export class Channels {
     const { words } = core.table;
     const row = core.table.client(slot);
     if ((words[row + CLIENT_GEN]! & 1) === 0) return 0; // it leaves
-    const most = this.most(slot);
+    const most = this.most(slot, BATCH);
     for (let i = 0; i < most; i++) receiver.set(i, frames.off[i]!, stock.longest);
     const n = most === 0 ? 0 : receiver.receive(words[row + CLIENT_FD]!, most);
     if (n === 0) {
@@ -227,7 +235,7 @@ export class Channels {
       if (gone === 0) return n;
       if (gone === n) {
         if (n < this.filled) frames.off.copyWithin(0, n, this.filled);
-        this.filled = stock.fill(frames.off, this.filled - n);
+        this.filled = stock.fill(this.places, this.filled - n);
         return n;
       }
     } else {
@@ -266,7 +274,7 @@ export class Channels {
   private fromTap(): number {
     const { tap, frames, stock, inbound, tally, core } = this;
     let n = 0;
-    for (; n < this.filled; n++) {
+    for (const most = Math.min(this.filled, BATCH); n < most; n++) {
       const off = frames.off[n]!;
       const len = tap.read(off, stock.longest);
       if (len === 0) break;
@@ -285,31 +293,32 @@ export class Channels {
     this.tally[reason] = this.tally[reason]! + 1;
   }
 
-  /** How many frames a client may send now. */
-  private most(slot: number): number {
+  /** How many frames a client may send now, `burst` at most. */
+  private most(slot: number, burst: number): number {
     const { table } = this.core;
     const rate = table.words[table.client(slot) + CLIENT_RATE_PPS]!;
-    const most = rate === 0 ? this.filled : this.allowed(slot, rate);
+    const room = this.filled < burst ? this.filled : burst;
+    const most = rate === 0 ? room : this.allowed(slot, rate, room);
     if (most === 0) this.isLimited = true;
     return most;
   }
 
   /** The same of one with a rate. */
-  private allowed(slot: number, rate: number): number {
+  private allowed(slot: number, rate: number, room: number): number {
     const { allowance, when, now } = this;
-    const burst = Math.max((rate * RATE_MS) / 1000, BURST);
+    const burst = Math.max((rate * RATE_MS) / 1000, BATCH);
     const more = allowance[slot]! + ((now - when[slot]!) * rate) / 1000;
     allowance[slot] = more < burst ? more : burst;
     when[slot] = now;
     const whole = allowance[slot]! | 0;
-    return whole < this.filled ? whole : this.filled;
+    return whole < room ? whole : room;
   }
 
   /** Puts new frames where others went. */
   private refill(): void {
     const { off } = this.frames;
     for (let i = this.filled - 1; i >= 0; i--) if (off[i] === -1) off[i] = off[--this.filled]!;
-    this.filled = this.stock.fill(off, this.filled);
+    this.filled = this.stock.fill(this.places, this.filled);
   }
 
   /** Gives back all frames. */

@@ -58,7 +58,8 @@ export class Core {
   private readonly touches: Int32Array;
   /** Further link-layer addresses, two words each. */
   private readonly macs: Int32Array;
-  private now = 0;
+  /** Seconds, as the table counts them; what touches are measured in. */
+  now = 0;
   private readonly searches: Ahead;
   /** The place in its batch that the frame in hand has; and how many of the batch were looked at ahead. */
   hand = 0;
@@ -146,11 +147,6 @@ export class Core {
     const entry = this.table.found[FOUND_TOUCH]!;
     // What is not written need not be written back from the cache.
     if (touches[entry] !== now) touches[entry] = now;
-  }
-
-  /** Whether the entry found last is there until it is taken away: touches do not count. */
-  get isLasting(): boolean {
-    return this.table.found[FOUND_TOUCH] === 0;
   }
 
   /** How many bits of the destination the entry found last gives. */

@@ -131,7 +131,7 @@ export class Ports {
     return this.bySlot[slot];
   }
 
-  /** Copies a batch (frameBatch), of BATCH at most, to the client; returns how many it had room for. Frames of one flow stay in order. */
+  /** Copies a batch (frameBatch), of VECTOR at most, to the client; returns how many it had room for. Frames of one flow stay in order. */
   deliver(port: Port, batch: Batch): number {
     if (port.to.length === 0) return 0;
     if (port.isIp) this.strip(batch);

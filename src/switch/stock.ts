@@ -9,6 +9,8 @@ export const FRAME_START = 2;
 export class Stock {
   /** Bytes that a frame may have. */
   readonly longest: number;
+  /** Frames that somebody may keep at hand. */
+  readonly share: number;
   private readonly link: Link;
   private readonly deliver: Deliver;
   private readonly back = new Batch(BATCH);
@@ -18,6 +20,7 @@ export class Stock {
     this.link = link;
     this.deliver = deliver;
     this.longest = link.frameBytes - FRAME_START;
+    this.share = link.frames >> 2;
   }
 
   /** Where a new frame begins, or -1. */

@@ -1,6 +1,6 @@
 // Clients' frames on their way out of the card, in batches. They are the link's from then on; those that it has no room
 // for are given back, and are their client's loss.
-import { Batch, BATCH, type Link } from "../link/link.ts";
+import { Batch, type Link, VECTOR } from "../link/link.ts";
 import type { Accounts } from "./account.ts";
 import type { Acks } from "./acks.ts";
 import type { Deliver } from "./deliver.ts";
@@ -19,8 +19,8 @@ export class Wire {
   private readonly accounts: Accounts;
   private readonly acks: Acks;
   private readonly port: Int32Array;
-  private readonly batch = new Batch(BATCH);
-  private readonly slots = new Int32Array(BATCH);
+  private readonly batch = new Batch(VECTOR);
+  private readonly slots = new Int32Array(VECTOR);
 
   /** @param deliver may refer to the same frames; @param port the card's state (transmit.ts) */
   constructor(link: Link, stock: Stock, deliver: Deliver, accounts: Accounts, acks: Acks, port: Int32Array) {
@@ -41,7 +41,7 @@ export class Wire {
       return reason;
     }
     const { batch } = this;
-    if (batch.n === BATCH) this.flush();
+    if (batch.n === VECTOR) this.flush();
     batch.off[batch.n] = off;
     batch.len[batch.n] = len;
     this.slots[batch.n++] = slot;

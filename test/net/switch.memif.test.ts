@@ -184,7 +184,9 @@ test("a client whose place is another's now begins a shared ring anew", async ()
     using client = new MemifClient({ server: pathOf(rig), id: 1 });
     Bun.spawnSync([...rig.far, "bash", "-c", `for i in 1 2 3; do echo -n $i > /dev/udp/${OWN}/5001; done`]);
     const got: Uint8Array[] = [];
-    await until("three datagrams", () => {
+    const what = async () =>
+      `three datagrams: ${got.length} came, ${JSON.stringify([await rig.clients(), await rig.netd.ask("status")])}`;
+    await until(what, () => {
       got.push(...take(client));
       return got.length === 3;
     });

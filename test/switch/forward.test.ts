@@ -5,6 +5,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { MODE_ETHERNET, MODE_IP } from "../../src/link/memif/message.ts";
 import { PortWriter } from "../../src/link/memif/port.ts";
 import { OwnRing } from "../../src/lab/ownring.ts";
+import type { Match } from "../../src/switch/table/pattern.ts";
 import { parseIPv4, parseLladdr } from "../../src/wire/address.ts";
 import { ETHERNET } from "../../src/wire/ether.ts";
 import { checksum, udpFrame } from "../../src/wire/frame.ts";
@@ -52,6 +53,8 @@ const USUAL = [
   ],
   ...["10.77.0.30", "10.77.0.50", "10.77.0.70"],
 ];
+/** Who uses the port of whoever has it at the card's own address, or the one beside it in a connection. */
+const SHARED = SOURCES[3]!;
 const COMERS = ["10.200.0.2", "10.98.0.3", "10.77.0.50"];
 
 class Side {
@@ -61,6 +64,7 @@ class Side {
   readonly second: OwnRing;
   readonly other: TestClient;
   readonly slot: number;
+  readonly client: TestClient;
   readonly secondSlot: number;
   private readonly entries = new Map<string, number>();
 
@@ -80,6 +84,7 @@ class Side {
     const row = { fd: -1, mac: parseLladdr(MAC)!, home: 0, ratePps: 0, pid: 1, uid: 0, gid: 0 };
     this.slot = world.table.addClient({ ...row, mtu: 1400, flags: fast ? 0 : NOT_FAST });
     const client = { slot: this.slot } as TestClient;
+    this.client = client;
     for (const protocol of [6, 17])
       for (const address of ["10.99.0.1", "10.99.0.2"]) world.match(client, protocol, address);
     world.match(client, 17, "10.77.0.1", 5000);
@@ -121,6 +126,19 @@ class Side {
     }
   }
 
+  /** A connection from the card's own address comes, or goes: the client's, or the other's. */
+  connect(remote: string, isOther: boolean): void {
+    const { world, entries } = this;
+    const entry = entries.get(remote);
+    if (entry === undefined) {
+      const made = world.match(isOther ? this.other : this.client, 17, SHARED, 5001, remote, 53);
+      if (made > 0) entries.set(remote, made); // else it was claimed by a frame
+    } else {
+      world.table.remove(entry);
+      entries.delete(remote);
+    }
+  }
+
   /** All that came out, by who got it. */
   got(): Uint8Array[][] {
     return [this.world.run(), this.ring.receive(), this.second.receive(), this.other.receive()];
@@ -141,7 +159,7 @@ function frame(random: Random, n: number): Uint8Array {
       usual || random.chance(80) ? CARD : random.pick([MAC, "02:00:00:00:00:02", "01:00:5e:00:00:fb"]),
     )!,
     srcMac: parseLladdr(usual || random.chance(80) ? MAC : CARD)!,
-    src: parseIPv4(usual ? random.pick(SOURCES.slice(0, 2)) : random.pick(SOURCES))!,
+    src: parseIPv4(usual ? random.pick([...SOURCES.slice(0, 2), SHARED]) : random.pick(SOURCES))!,
     dst: parseIPv4(usual ? random.pick(USUAL) : random.pick(TARGETS))!,
     sport: random.pick([5000, 5001]),
     dport: random.pick([53, 80]),
@@ -210,6 +228,10 @@ function changes(random: Random): ((side: Side) => void)[] {
     return ({ world }) => world.sim.route(prefix, type === 1 ? via : undefined, { mtu, type, priority });
   });
   now(10, () => (side) => side.widen());
+  now(20, () => {
+    const [remote, isOther] = [random.pick(USUAL), random.chance(50)];
+    return (side) => side.connect(remote, isOther);
+  });
   now(5, () => {
     const mtu = random.pick([0, 1000, 1500]);
     return ({ world }) => {
@@ -253,6 +275,30 @@ test.each([
     }
   },
 );
+
+test("a claim is touched in each second that a frame of its flow is sent in", () => {
+  const { world, ring, slot } = new Side(true, MODE_ETHERNET);
+  const match: Match = {
+    ...{ family: 2, protocol: 17, dst: Int32Array.of(parseIPv4(SHARED)!, 0, 0, 0), dstPrefix: 32 },
+    ...{ dport: 5001, src: Int32Array.of(parseIPv4("10.77.0.2")!, 0, 0, 0), srcPrefix: 32, sport: 53 },
+  };
+  const entry = world.table.add(match, slot, "claim") as number;
+  expect(entry).toBeGreaterThan(0);
+  for (let second = 1; second < 4; second++) {
+    world.table.setNow(second);
+    world.tick(second * 1000);
+    for (let i = 0; i < 3; i++)
+      ring.send(
+        udpFrame({
+          ...{ dstMac: parseLladdr(CARD)!, srcMac: parseLladdr(MAC)!, sport: 5001, dport: 53, ttl: 64 },
+          ...{ src: parseIPv4(SHARED)!, dst: parseIPv4("10.77.0.2")!, payload: new Uint8Array(22) },
+        }),
+      );
+    expect(world.run().length).toBe(3);
+    expect(world.own.touches[entry]).toBe(second);
+  }
+  expect(world.close()).toBe(0);
+});
 
 test("a hop less: the checksum is what adding up gives, where it would be -0 too", () => {
   const sides = [new Side(true, MODE_ETHERNET), new Side(false, MODE_ETHERNET)];

@@ -1,7 +1,7 @@
 // Batches of frames from a ring, and to one: the usual frames, which are one part in the ring's first region, all at once
 // (copies.ts); what is anything else, and what follows it, by the ring's own `rest` (ring.ts).
 import { scratch } from "../../mem/frames.ts";
-import { BATCH, Batch } from "../link.ts";
+import { Batch, VECTOR } from "../link.ts";
 import { type Copies, LENS, makeGive, makeTake } from "./copies.ts";
 import { DESCRIPTORS, type FromClient, type Side, type ToClient } from "./ring.ts";
 
@@ -60,9 +60,9 @@ export function makeTransmit(memory: WebAssembly.Memory): Transmit {
   };
 }
 
-/** A batch in the scratch of a link's memory (mem/frames.ts), its lengths behind its offsets. @param more words behind those */
+/** A batch of VECTOR frames in the scratch of a link's memory (mem/frames.ts), its lengths behind its offsets. @param more words behind those */
 export function frameBatch(memory: WebAssembly.Memory, more = 0): Batch {
-  const at = scratch(memory, (2 * BATCH + more) * 4);
+  const at = scratch(memory, (2 * VECTOR + more) * 4);
   const { buffer } = memory;
-  return new Batch(BATCH, new Int32Array(buffer, at, BATCH), new Int32Array(buffer, at + LENS, BATCH));
+  return new Batch(VECTOR, new Int32Array(buffer, at, VECTOR), new Int32Array(buffer, at + LENS, VECTOR));
 }

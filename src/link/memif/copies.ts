@@ -4,7 +4,7 @@
 // Both end before the first frame that is not the usual one: whose descriptor (ring.ts) is of another region or one part of
 // several, that has less than LEAST bytes or too many, or that is not within the region. Every word of the client's is loaded
 // once. 32 bytes are copied at a time, and a frame's last 32 once more, so that nothing behind its end is read or written.
-import { BATCH } from "../link.ts";
+import { VECTOR } from "../link.ts";
 import {
   add,
   all,
@@ -34,7 +34,7 @@ const LEAST = 32;
 const LONG = 1000;
 const DESCRIPTOR = 16;
 /** From a batch's offsets to its lengths, in bytes: frameBatch's. */
-export const LENS: number = BATCH * 4;
+export const LENS: number = VECTOR * 4;
 
 /**
  * @param descriptors where the first is; `n` of them, one behind the other @param batch where its offsets are

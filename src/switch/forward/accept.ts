@@ -2,8 +2,8 @@
 // way out, so that those of a whole batch come from memory at a time.
 //
 // A flow is kept under what the table's patterns look at, all of them together, as Open vSwitch's megaflows are: one entry for
-// all flows of a listening port. Where a client may have the destination, it is kept whole; and so are all once a match or a
-// claim with source and port is in the table, a connection that a client has opened: a million flows are searches then.
+// all flows of a listening port. It is kept whole where a client may have the destination, and where a match may be about its
+// two addresses, as a connection's is (table/destinations.ts): those patterns do not count for all other flows.
 // Sources: RFC 791 section 3.1, RFC 1812 section 5.2; The Design and Implementation of Open vSwitch (2015), section 4.2.
 import { cellCode } from "../../netbase/code.ts";
 import type { Layout as NetbaseLayout } from "../../netbase/layout.ts";
@@ -23,6 +23,7 @@ import {
   isZero,
   load,
   mul,
+  type Operand,
   or,
   repeat,
   shl,
@@ -41,6 +42,7 @@ import {
   ARG_KEYS,
   ARG_LINK,
   ARG_LONGEST,
+  ARG_MEETS,
   ASK,
   CELLS,
   ENTRIES,
@@ -79,8 +81,8 @@ export function makeAccept(
   const { p, end, ip, len, w0, w2, dst, total, longest } = f.locals(
     ...(["p", "end", "ip", "len", "w0", "w2", "dst", "total", "longest"] as const),
   );
-  const { may, open, hash, keys, flow, way, asked } = f.locals(
-    ...(["may", "open", "hash", "keys", "flow", "way", "asked"] as const),
+  const { may, open, meets, hash, keys, flow, way, asked } = f.locals(
+    ...(["may", "open", "meets", "hash", "keys", "flow", "way", "asked"] as const),
   );
   const head = f.wide();
   const tail = f.wide();
@@ -106,9 +108,16 @@ export function makeAccept(
     isUnlike(load(ip, 12), alias4), // nobody but us says that
   ];
 
-  const spread = mul(xor(dst, seed), 0x9e3779b1); // table/hash.ts: hashDestination
+  // table/hash.ts: hashDestination, meet; table/destinations.ts
+  const met = xor(mul(xor(dst, seed), 0xc2b2ae35), load(ip, 12));
   const bit = shr(mul(xor(hash, shr(hash, 15)), 0x85ebca6b), destinationShift);
   const bits = load(add(at.table + destinations * 4, and(shr(hash, 3), 0x1ffffffc)));
+  const look = (address: Operand) =>
+    all(
+      hash.set(mul(xor(address, seed), 0x9e3779b1)),
+      hash.set(bit),
+      may.set(or(may, and(shr(bits, hash), 1))),
+    );
   const mixed = wide.xor(
     wide.mul(vector.half(key, 0), wide.constant(0x9e3779b97f4a7c15n)),
     wide.mul(vector.half(key, 1), wide.constant(0xc2b2ae3d27d4eb4fn)),
@@ -116,9 +125,9 @@ export function makeAccept(
   const place = wide.low(wide.shr(mixed, wide.constant(BigInt(64 - FLOWS_LOG2))));
   const find = all(
     store(p, load(cellCode(netbase, at.netbase, dst)), CELLS),
-    hash.set(spread),
-    hash.set(bit),
-    may.set(or(open, and(shr(bits, hash), 1))),
+    may.set(open),
+    look(dst),
+    when(meets, look(met)),
     keys.set(add(at.args + ARG_KEYS * 4, mul(may, KEYS_WORDS * 4))),
     key.set(vector.and(vector.load(ip, 8), vector.load(keys))),
     flow.set(add(at.flows, mul(place, FLOW_WORDS * 4))),
@@ -157,6 +166,7 @@ export function makeAccept(
   );
   const body = all(
     open.set(isUnlike(load(at.table + H_OPEN * 4), 0)),
+    meets.set(load(at.args + ARG_MEETS * 4)),
     longest.set(load(at.args + ARG_LONGEST * 4)),
     link.set(vector.load(at.args + ARG_LINK * 4)),
     linkMask.set(vector.of(bytesOf(0xffff << 16, -1, -1, -1))),

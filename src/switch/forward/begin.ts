@@ -1,6 +1,7 @@
 // What the two loops are told before each batch of a client's: the card, the client, and with what flows and next hops are kept.
-// Whatever is kept goes with its stamp: flows have another one for each client and each version of the switch table, next hops
-// for each epoch of netbase, and whenever its neighbours move to another table.
+// Whatever is kept goes with its stamp: flows have another one for each client, each version of the switch table and each second,
+// so that the first frame of a flow in each is looked for and keeps a claim from expiring; next hops for each epoch of netbase,
+// and whenever its neighbours move to another table.
 import { H_EPOCH, H_NEIGH4 } from "../../netbase/layout.ts";
 import { ETHERNET } from "../../wire/ether.ts";
 import { swapPorts } from "../../wire/packet.ts";
@@ -15,6 +16,7 @@ import {
   PATTERN_SRC,
   PATTERN_WORDS,
 } from "../table/layout.ts";
+import { isMeeting } from "../table/pattern.ts";
 import { PORT_LONGEST, PORT_SRC_HEAD, PORT_SRC_TAIL } from "../transmit.ts";
 import {
   ARG_CARD,
@@ -23,6 +25,7 @@ import {
   ARG_LESS,
   ARG_LINK,
   ARG_LONGEST,
+  ARG_MEETS,
   ARG_WHOLE,
   FLOW_WORDS,
   FLOWS_LOG2,
@@ -47,29 +50,38 @@ export function makeBegin(core: Core, at: Places, args: Int32Array): Begin {
   args.set([PROTOCOL, -1, -1, -1], ARG_WHOLE);
   const { clients } = table.layout.capacity;
   const stamps = new Int32Array(clients);
-  /** Versions of the table that they are for. */
+  /** Versions of the table that they are for, and seconds. */
   const versions = new Int32Array(clients);
+  const seconds = new Int32Array(clients);
   /** netbase's epoch, and which of its tables of neighbours it was, for what is kept of next hops. */
   const epochs = new Int32Array(2);
   let stamp = 0;
   let version = shared[H_VERSION]! - 1;
   const clear = (at: number, bytes: number): void => void words.fill(0, at >>> 2, (at + bytes) >>> 2);
 
-  /** Another version: what all patterns together look at of a flow; searches are for whose the answers are. */
+  /**
+   * Another version: what all patterns together look at of a flow, but those that are about two addresses; searches are for whose
+   * the answers are.
+   */
   const follow = (): void => {
     version = shared[H_VERSION]!;
-    let [src, dst, ports] = [0, 0, 0];
+    let [src, dst, ports, meets] = [0, 0, 0, 0];
     for (let p = shared[H_PATTERNS]!; shared[p + PATTERN_META] !== 0; p += PATTERN_WORDS) {
+      if (isMeeting(shared[p + PATTERN_META]!)) {
+        meets = 1;
+        continue;
+      }
       src |= shared[p + PATTERN_DST]!;
       dst |= shared[p + PATTERN_SRC]!;
       ports |= swapPorts(shared[p + PATTERN_PORTS]!);
     }
     args.set([PROTOCOL, src, dst, ports], ARG_KEYS);
+    args[ARG_MEETS] = meets;
   };
 
   return (slot) => {
     if (shared[H_VERSION] !== version) follow();
-    if (versions[slot] !== version || stamps[slot] === 0) {
+    if (versions[slot] !== version || seconds[slot] !== core.now || stamps[slot] === 0) {
       if (stamp === LAST_STAMP) {
         stamp = 0;
         stamps.fill(0);
@@ -78,6 +90,7 @@ export function makeBegin(core: Core, at: Places, args: Int32Array): Begin {
       stamp += 2;
       stamps[slot] = stamp;
       versions[slot] = version;
+      seconds[slot] = core.now;
     }
     args[ARG_KEYS + KEYS_STAMP] = stamps[slot]!;
     args[ARG_WHOLE + KEYS_STAMP] = stamps[slot]! + 1;

@@ -8,7 +8,7 @@
 //   (ask)       searches of the switch table, where that is not known   is 300 instructions, most of them checks of bounds
 //   depart.ts   route, next hop, neighbour, rewrite
 //
-// What the table said of flows is kept as long as its version is the same: any change of it, and all is asked anew.
+// What the table said of flows is kept as long as its version is the same, and for a second: then it is asked anew.
 // forward.test.ts holds this to the general way, byte by byte.
 import { Batch } from "../../link/link.ts";
 import { mapRegions } from "../../mem/views.ts";
@@ -26,6 +26,7 @@ import { makeDepart } from "./depart.ts";
 import {
   ARG_BYTES,
   ARG_KEYS,
+  ARG_MEETS,
   ARG_WHOLE,
   ARG_WORDS,
   ASK,
@@ -94,19 +95,13 @@ export function makeForward(
     if (dst === src || core.find4(protocol, src, dst, swapPorts(ports)) !== slot) return OTHER;
     if (core.foundPrefix() === 0) return OTHER;
     core.touch();
-    let isKept = core.isLasting; // one that lives by being touched is looked for each time
     const may = table.mayHave4(dst);
     const target = may ? table.find4(protocol, dst, src, ports) : -1;
-    if (target >= 0) {
-      core.touch();
-      isKept &&= core.isLasting;
-    }
-    if (isKept) {
-      const keys = may ? ARG_WHOLE : ARG_KEYS;
-      for (let i = 0; i < 4; i++) words[flow + i] = words[ip + 2 + i]! & args[keys + i]!;
-      words[flow + FLOW_STAMP] = args[keys + KEYS_STAMP]!;
-      words[flow + FLOW_WAY] = target + 1;
-    }
+    if (target >= 0) core.touch();
+    const keys = may || (args[ARG_MEETS] !== 0 && table.mayMeet4(src, dst)) ? ARG_WHOLE : ARG_KEYS;
+    for (let i = 0; i < 4; i++) words[flow + i] = words[ip + 2 + i]! & args[keys + i]!;
+    words[flow + FLOW_STAMP] = args[keys + KEYS_STAMP]!;
+    words[flow + FLOW_WAY] = target + 1;
     return target + 1;
   };
 

@@ -1,9 +1,9 @@
 // Where the pass over clients' frames (forward.ts) has what it works with: in the frame memory, where its two loops of
 // WebAssembly see it too. All in bytes; `args` is words, written before each batch.
 //
-//   batch    words, BATCH of each: offsets | lengths | ways | where the flow of one to be asked about is kept | cells of the FIB
+//   batch    words, VECTOR of each: offsets | lengths | ways | where the flow of one to be asked about is kept | cells of the FIB
 //   least    a word a protocol: bytes of a packet of it at least
-import { BATCH } from "../../link/link.ts";
+import { VECTOR } from "../../link/link.ts";
 import { LENS } from "../../link/memif/copies.ts";
 import { scratch } from "../../mem/frames.ts";
 import { IPPROTO_TCP, IPPROTO_UDP } from "../../wire/packet.ts";
@@ -13,7 +13,7 @@ export const WAYS: number = 2 * LENS;
 export const ENTRIES: number = 3 * LENS;
 export const CELLS: number = 4 * LENS;
 /** Words behind a batch's offsets and lengths. */
-export const MORE: number = BATCH * 3;
+export const MORE: number = VECTOR * 3;
 
 /** Where a frame goes: to the wire, to client WAY - 1, or not known: to be asked about, or for the general way. */
 export const WIRE = 0;
@@ -27,12 +27,13 @@ export const ARG_HOPS = 5; // stamp of what is kept of next hops
 export const ARG_CARD = 6; // words -2 and -1 of a frame from the card
 export const ARG_LESS = 8; // hops that a packet loses: 1, or 0 if it is this host's own
 export const ARG_BYTES = 9; // told: of all frames
+export const ARG_MEETS = 10; // not 0: there are matches of one source and one destination
 export const ARG_KEYS = 16; // KEYS_WORDS
-export const ARG_WHOLE = 24; // the same of flows whose destination a client may have: the next KEYS_WORDS
+export const ARG_WHOLE = 24; // the same of flows whose addresses a match may be about: the next KEYS_WORDS
 export const ARG_WORDS = 32;
 
 // How flows are kept: what of words 2 to 5 of an IPv4 header with ports, which are TTL, protocol and checksum, source,
-// destination, ports; and a stamp, which is another one for each client and each version of the table.
+// destination, ports; and a stamp, which is another one for each client, each version of the table and each second.
 export const KEYS_WORDS = 8;
 export const KEYS_STAMP = 4;
 

@@ -1,9 +1,11 @@
 // Which destinations matches have, as bits by their hash: a packet to anywhere else is nobody's, and needs no search. That is
-// most of what clients send. Written by the control Worker: a match's bit is there before the match is, and longer. Matches
-// of more than one destination are only counted; while there is one, every destination may have a match.
-import { fold, hashDestination } from "./hash.ts";
-import { ENTRY_DST, ENTRY_META, H_OPEN, H_SEED, type Layout } from "./layout.ts";
-import { dstPrefixOf, META_SIX } from "./pattern.ts";
+// most of what clients send. IPv4 matches with one source as well, which connections are, have another bit for the two
+// addresses: a flow between any other two does not depend on them (forward/accept.ts).
+// Written by the control Worker: a match's bits are there before the match is, and longer. Matches of more than one destination
+// are only counted; while there is one, every destination may have a match.
+import { fold, hashDestination, meet } from "./hash.ts";
+import { ENTRY_DST, ENTRY_META, H_OPEN, H_SEED, KEY_SRC, type Layout } from "./layout.ts";
+import { dstPrefixOf, isMeeting, META_SIX } from "./pattern.ts";
 
 /** Whether somebody may have packets to an address: a memory word, or four of `header` at `at`, folded. */
 export type MayHave = (dst: number) => boolean;
@@ -29,6 +31,15 @@ export const makeMayHave6 = (
     mayHave(fold(seed, header[dst]!, header[dst + 1]!, header[dst + 2]!, header[dst + 3]!));
 };
 
+/** Whether a match may have both an IPv4 destination and a source. */
+export const makeMayMeet4 = (words: Int32Array, { destinations, destinationShift }: Layout) => {
+  const seed = words[H_SEED]!;
+  return (dst: number, src: number): boolean => {
+    const bit = hashDestination(seed, meet(seed, dst, src)) >>> destinationShift;
+    return ((words[destinations + (bit >>> 5)]! >>> bit) & 1) !== 0;
+  };
+};
+
 export class Destinations {
   private readonly words: Int32Array;
   private readonly at: Layout;
@@ -43,31 +54,30 @@ export class Destinations {
 
   /** A match with this key is about to be one more. */
   hold(key: Int32Array): void {
-    const bit = this.bitOf(key);
-    if (bit < 0) Atomics.add(this.words, this.openOf(key), 1);
-    else if (this.counts[bit]!++ === 0) Atomics.or(this.words, this.at.destinations + (bit >>> 5), 1 << bit);
+    if (isOpen(key)) Atomics.add(this.words, openOf(key), 1);
+    for (const bit of this.bitsOf(key))
+      if (this.counts[bit]!++ === 0) Atomics.or(this.words, this.at.destinations + (bit >>> 5), 1 << bit);
   }
 
   /** It is one less. */
   release(key: Int32Array): void {
-    const bit = this.bitOf(key);
-    if (bit < 0) Atomics.sub(this.words, this.openOf(key), 1);
-    else if (--this.counts[bit]! === 0)
-      Atomics.and(this.words, this.at.destinations + (bit >>> 5), ~(1 << bit));
+    if (isOpen(key)) Atomics.sub(this.words, openOf(key), 1);
+    for (const bit of this.bitsOf(key))
+      if (--this.counts[bit]! === 0) Atomics.and(this.words, this.at.destinations + (bit >>> 5), ~(1 << bit));
   }
 
-  private openOf(key: Int32Array): number {
-    return (key[ENTRY_META]! & META_SIX) === 0 ? H_OPEN : H_OPEN + 1;
-  }
-
-  /** -1: of more than one destination. */
-  private bitOf(key: Int32Array): number {
-    const meta = key[ENTRY_META]!;
-    const six = (meta & META_SIX) !== 0;
-    if (dstPrefixOf(meta) !== (six ? 128 : 32)) return -1;
+  private bitsOf(key: Int32Array): number[] {
     const seed = this.words[H_SEED]!;
     const d = ENTRY_DST;
-    const dst = six ? fold(seed, key[d]!, key[d + 1]!, key[d + 2]!, key[d + 3]!) : key[d]!;
-    return hashDestination(seed, dst) >>> this.at.destinationShift;
+    const addresses: number[] = [];
+    if (!isOpen(key))
+      addresses.push(isSix(key) ? fold(seed, key[d]!, key[d + 1]!, key[d + 2]!, key[d + 3]!) : key[d]!);
+    if (isMeeting(key[ENTRY_META]!)) addresses.push(meet(seed, key[d]!, key[KEY_SRC]!));
+    return addresses.map((address) => hashDestination(seed, address) >>> this.at.destinationShift);
   }
 }
+
+const isSix = (key: Int32Array): boolean => (key[ENTRY_META]! & META_SIX) !== 0;
+/** Of more than one destination. */
+const isOpen = (key: Int32Array): boolean => dstPrefixOf(key[ENTRY_META]!) !== (isSix(key) ? 128 : 32);
+const openOf = (key: Int32Array): number => H_OPEN + Number(isSix(key));

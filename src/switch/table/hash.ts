@@ -18,6 +18,10 @@ export function fold(seed: number, a0: number, a1: number, a2: number, a3: numbe
   return a ^ (a >>> 16) ^ a3;
 }
 
+/** Two IPv4 addresses as one word. */
+export const meet = (seed: number, dst: number, src: number): number =>
+  Math.imul(src ^ seed, 0xc2b2ae35) ^ dst;
+
 /** Of a destination alone, its high bits: an IPv4 address, or a folded one. */
 export function hashDestination(seed: number, dst: number): number {
   const h = Math.imul(dst ^ seed, 0x9e3779b1);

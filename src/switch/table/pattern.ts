@@ -50,6 +50,10 @@ export const familyOf = (meta: number): 2 | 10 => ((meta & META_SIX) === 0 ? AF_
 export const dstPrefixOf = (meta: number): number => (meta >>> DST_PREFIX_SHIFT) & 0xff;
 export const srcPrefixOf = (meta: number): number => (meta >>> SRC_PREFIX_SHIFT) & 0xff;
 
+/** Whether it gives an IPv4 destination and a source, whole: destinations.ts knows which two. */
+export const isMeeting = (meta: number): boolean =>
+  (meta & META_SIX) === 0 && dstPrefixOf(meta) === 32 && srcPrefixOf(meta) === 32;
+
 /** Of addresses that a client alone has. */
 export const META_OWNED: number = META_GROUP | META_DHCP;
 
