@@ -46,7 +46,7 @@ import { Tap } from "./xdp/tap.ts";
 const EPOLL_CLOEXEC = 0o2000000;
 const SAMPLE_MS = 1000;
 /** Of sockets whose users have what the configuration gives them. */
-const CHANNEL_MODE = 0o770;
+const CHANNEL_MODE = 0o660;
 
 /** usnetd's own path: whoever asks there may be one of its clients, which read few bytes. */
 const isUsnetd = (path: string): boolean => path.endsWith("/usnetd.socket");

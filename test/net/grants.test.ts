@@ -146,7 +146,7 @@ describe("without a grant", () => {
   test("the control sockets have the configured mode, the channels' have theirs", () => {
     const mode = (path: string) => statSync(path).mode & 0o7777;
     expect([control, usnetd, file("udp-7777.sock"), file("memif.sock")].map(mode)).toEqual([
-      0o777, 0o777, 0o770, 0o770,
+      0o777, 0o777, 0o660, 0o660,
     ]);
   });
 
