@@ -13,7 +13,7 @@ import { FromClient, type Mapped, ToClient } from "../link/memif/ring.ts";
 import { etherType, ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6 } from "../wire/ether.ts";
 
 const LOCK_WORDS = 16;
-/** Whoever has a lock copies 64 frames at most, which these many tries outlast; or it has lost its CPU: it is given ours. */
+/** Whoever has a lock copies VECTOR frames at most, which these many tries outlast; or it has lost its CPU: it is given ours. */
 const TRIES = 1000;
 const YIELDS = 1000;
 const SYS_SCHED_YIELD = process.arch === "x64" ? 24 : 124;
