@@ -5,11 +5,9 @@ import { AF_INET, AF_INET6 } from "../wire/address.ts";
 import type { Flow, Open, SteerMaps } from "../xdp/maps.ts";
 import type { Local } from "./local.ts";
 import type { SwitchSettings } from "./settings.ts";
-import type { SockDiag } from "./sockdiag.ts";
+import { PROTOCOLS, type SockDiag } from "./sockdiag.ts";
 import { readEndpoint } from "./wants.ts";
 
-const IPPROTO_TCP = 6;
-const IPPROTO_UDP = 17;
 const IPPROTO_ICMP = 1;
 const IPPROTO_ICMPV6 = 58;
 
@@ -43,7 +41,7 @@ export function setFirewall(
   maps.setOpen(settings.open.flatMap(openOf));
   maps.setFirewall("learn");
   const flows: Flow[] = [];
-  for (const protocol of [IPPROTO_TCP, IPPROTO_UDP])
+  for (const protocol of PROTOCOLS)
     for (const { family, local: dst, localPort, remote, remotePort, listening } of sockets.holders(
       protocol,
       0,

@@ -7,7 +7,7 @@ import type { Match } from "../switch/table/pattern.ts";
 import type { Peer } from "./peer.ts";
 import { Refusal } from "./protocol.ts";
 import type { SwitchSettings } from "./settings.ts";
-import { type KernelSocket, SockDiag, socketText } from "./sockdiag.ts";
+import { type KernelSocket, PROTOCOLS, SockDiag, socketText } from "./sockdiag.ts";
 import { type Endpoint, readEndpoint } from "./wants.ts";
 
 const IPPROTO_UDP = 17;
@@ -86,7 +86,7 @@ export class Guard {
 
   /** The kernel's ports on the card's own addresses, as QueryUsedPorts lists them. */
   *kernelPorts(): Generator<{ socket: KernelSocket; family: 2 | 10; words: Int32Array }> {
-    for (const protocol of [6, IPPROTO_UDP])
+    for (const protocol of PROTOCOLS)
       for (const socket of this.sockets.holders(protocol, 0))
         for (const { family, words } of this.local.own) {
           const any = socket.local.every((word) => word === 0);
@@ -111,6 +111,6 @@ function overlaps(socket: KernelSocket, match: Match): boolean {
   if (socket.family !== family || Local.isLoopback(family, socket.local)) return false;
   const any = socket.local.every((word) => word === 0);
   if (!any && !samePrefix(socket.local, dst, dstPrefix)) return false;
-  if (socket.listening) return true;
+  if (socket.anyPeer) return true;
   return samePrefix(socket.remote, src, srcPrefix) && (sport < 0 || sport === socket.remotePort);
 }

@@ -8,9 +8,8 @@ import { AF_INET, formatAddress } from "../wire/address.ts";
 import type { Guard } from "./guard.ts";
 import type { Local } from "./local.ts";
 import type { Roster } from "./roster.ts";
-import { type KernelSocket, type SockDiag, socketText, takes } from "./sockdiag.ts";
+import { type KernelSocket, PROTOCOLS, type SockDiag, socketText, takes } from "./sockdiag.ts";
 
-const PROTOCOLS = [6, 17, 136];
 const EVERY_MS = 2000;
 const TOLD = 16;
 

@@ -1,13 +1,18 @@
 // What the card's own kernel has: its sockets, asked for through sock_diag in the card's namespace. Two questions: who
-// holds a port that somebody wants to match, and who would get the answer of a flow that a client begins. TCP, UDP and
-// UDP-Lite; of both families, because a socket on :: takes IPv4 too, unless it is IPV6_V6ONLY.
+// holds a port that somebody wants to match, and who would get the answer of a flow that a client begins. All protocols
+// with ports; of both families, because a socket on :: takes IPv4 too, unless it is IPV6_V6ONLY. A protocol that this
+// kernel has not (SCTP's and DCCP's modules are seldom loaded) has no socket either: it is asked anew each time, since
+// the module may come, which costs no more than the answer "no such protocol".
+//
+// An SCTP socket may have many addresses, and each of its peers too: it is one KernelSocket for each of its own, and has its
+// port whoever sends.
 //
 //   nlmsghdr (16) | inet_diag_req_v2: family, protocol, ext, pad | states (32 bits) | id
 //   id: local port, remote port (be16) | local address (16) | remote address (16) | ifindex | cookie (8)
 //   answer: family, state, timer, retrans | id | expires, rqueue, wqueue, uid, inode | attributes
 //
 // In a request for one UDP socket the kernel takes local and remote the other way round ("for historical reasons").
-// Sources: linux/sock_diag.h, linux/inet_diag.h; net/ipv4/inet_diag.c, net/ipv4/udp_diag.c.
+// Sources: linux/sock_diag.h, linux/inet_diag.h; net/ipv4/inet_diag.c, net/ipv4/udp_diag.c, net/sctp/diag.c.
 import { SysError } from "../../ffi/errno.ts";
 import { NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR } from "../netlink/constants.ts";
 import type { Netns } from "../netlink/netns.ts";
@@ -17,13 +22,17 @@ import { AF_INET, AF_INET6, formatAddress } from "../wire/address.ts";
 const NETLINK_SOCK_DIAG = 4;
 const SOCK_DIAG_BY_FAMILY = 20;
 const INET_DIAG_SKV6ONLY = 11;
+const INET_DIAG_LOCALS = 17; // of SCTP: each a sockaddr_storage
+const SOCKADDR_BYTES = 128;
 const TCP_TIME_WAIT = 6;
 const TCP_CLOSE = 7; // of UDP: not connected
 const TCP_LISTEN = 10;
 const ALL_BUT_TIME_WAIT = 0xffff & ~(1 << TCP_TIME_WAIT);
 const CONNECTED = ALL_BUT_TIME_WAIT & ~(1 << TCP_LISTEN);
 const REQUEST_BYTES = 16 + 56;
+const MESSAGE_BYTES = 72; // of an answer, before its attributes
 const ENOENT = 2;
+const EOPNOTSUPP = 95;
 const ETIMEDOUT = 110;
 const REPLY_MS = 2000;
 // Whatever port it is asked about, the kernel goes over its whole table of TCP connections, 300 us here. So all of them are
@@ -36,12 +45,20 @@ const MANY_MS = 60_000;
 
 const IPPROTO_TCP = 6;
 const IPPROTO_UDP = 17;
+const IPPROTO_DCCP = 33;
+const IPPROTO_SCTP = 132;
 const IPPROTO_UDPLITE = 136;
 const NAMES: Readonly<Record<number, string>> = {
   [IPPROTO_TCP]: "tcp",
   [IPPROTO_UDP]: "udp",
+  [IPPROTO_DCCP]: "dccp",
+  [IPPROTO_SCTP]: "sctp",
   [IPPROTO_UDPLITE]: "udplite",
 };
+/** All that have ports, and so sockets that hold them. */
+export const PROTOCOLS: readonly number[] = Object.keys(NAMES).map(Number);
+/** Whether its sockets listen in no state of their own: one without a peer takes what comes from anywhere. */
+const isDatagrams = (protocol: number): boolean => protocol === IPPROTO_UDP || protocol === IPPROTO_UDPLITE;
 
 /** A socket of the kernel's. IPv4 on an IPv6 socket is family AF_INET here. */
 export interface KernelSocket {
@@ -53,6 +70,8 @@ export interface KernelSocket {
   readonly remote: Int32Array<ArrayBuffer>;
   readonly remotePort: number;
   readonly listening: boolean;
+  /** takes what comes from anywhere: it listens, or may have peers that it does not name */
+  readonly anyPeer: boolean;
   /** on ::, and taking IPv4 too */
   readonly both: boolean;
   /** only waits for its end (TIME_WAIT): it holds nothing */
@@ -71,7 +90,8 @@ export const socketText = (socket: KernelSocket): string => {
 };
 
 const any = (words: Int32Array): boolean => words.every((word) => word === 0);
-const mapped = (words: Int32Array): boolean => words[0] === 0 && words[1] === 0 && words[2] === -65536;
+const isMapped = (words: Int32Array): boolean => words[0] === 0 && words[1] === 0 && words[2] === -65536;
+const mapped4 = (words: Int32Array) => Int32Array.of(0, 0, -65536, words[0]!);
 
 /** Whether a frame to this address can be for the socket. */
 export const takes = (socket: KernelSocket, family: number, address: Int32Array): boolean => {
@@ -84,8 +104,6 @@ export class SockDiag {
   private readonly socket: NetlinkSocket;
   private readonly request = new Uint8Array(new ArrayBuffer(REQUEST_BYTES));
   private readonly view = new DataView(this.request.buffer);
-  /** protocols that this kernel can be asked about */
-  private readonly blind = new Set<number>();
   private sequence = 0;
   /** TCP's connections, and until when that is believed; until when there are too many to be told all of them. */
   private heard: readonly KernelSocket[] = [];
@@ -136,13 +154,13 @@ export class SockDiag {
 
   /** The kernel's sockets that take what comes from anywhere. @throws SysError */
   listeners(protocol: number): KernelSocket[] {
-    return this.dump(protocol, 0, protocol === IPPROTO_TCP ? 1 << TCP_LISTEN : 1 << TCP_CLOSE);
+    return this.dump(protocol, 0, 1 << (isDatagrams(protocol) ? TCP_CLOSE : TCP_LISTEN));
   }
 
   /** The kernel's sockets that have a peer; not TCP's where there are many. @throws SysError */
   connections(protocol: number): readonly KernelSocket[] {
     if (protocol === IPPROTO_TCP) return performance.now() < this.manyUntil ? [] : this.connected(0);
-    return this.dump(protocol, 0, 0xffff & ~(1 << TCP_CLOSE));
+    return this.dump(protocol, 0, isDatagrams(protocol) ? 0xffff & ~(1 << TCP_CLOSE) : CONNECTED);
   }
 
   private dump(protocol: number, port: number, states: number): KernelSocket[] {
@@ -167,8 +185,11 @@ export class SockDiag {
     remote: Int32Array,
     remotePort: number,
   ): KernelSocket | undefined {
+    if (protocol === IPPROTO_SCTP)
+      // which is asked by an association alone
+      return this.dump(protocol, localPort, ALL_BUT_TIME_WAIT).find((one) => takes(one, family, local));
     this.fill(family, protocol, NLM_F_REQUEST, 0xffff);
-    const near = protocol === IPPROTO_TCP;
+    const near = !isDatagrams(protocol);
     this.view.setUint16(24, near ? localPort : remotePort);
     this.view.setUint16(26, near ? remotePort : localPort);
     this.view.setUint32(60, this.ifindex, true);
@@ -198,7 +219,6 @@ export class SockDiag {
   }
 
   private ask(protocol: number, each: (socket: KernelSocket) => void): void {
-    if (this.blind.has(protocol)) return;
     const op = `ask sock_diag about ${NAMES[protocol]}`;
     const dump = (this.view.getUint16(6, true) & NLM_F_DUMP) === NLM_F_DUMP;
     const sent = this.socket.send(this.request, 0, REQUEST_BYTES);
@@ -214,51 +234,59 @@ export class SockDiag {
           if (length < 16 || at + length > end) break;
           if (words[(at >> 2) + 2] !== this.sequence) continue; // of a question that was given up
           const type = words[(at >> 2) + 1]! & 0xffff;
-          if (type === NLMSG_DONE) return;
-          if (type === NLMSG_ERROR) {
+          if (type === NLMSG_ERROR || type === NLMSG_DONE) {
             const error = -words[(at >> 2) + 4]!;
-            // Not found; or, of a dump, no such protocol in this kernel: then it has no socket of it either.
-            if (dump && error === ENOENT) this.blind.add(protocol);
-            if (error === 0 || error === ENOENT) return;
+            // Not found; or no such protocol in this kernel.
+            if (error === 0 || error === ENOENT || error === EOPNOTSUPP) return;
             throw new SysError(op, error);
           }
-          each(this.read(at + 16, at + length, protocol));
+          const answer = new DataView(this.socket.bytes.buffer, at + 16, length - 16);
+          for (const one of readSockets(answer, protocol)) each(one);
           if (!dump) return;
         }
       }
     }
   }
+}
 
-  private read(at: number, end: number, protocol: number): KernelSocket {
-    const view = new DataView(this.socket.bytes.buffer, at, end - at);
-    const six = view.getUint8(0) === AF_INET6;
-    const words = (off: number) =>
-      Int32Array.from({ length: 4 }, (_, i) => (i === 0 || six ? view.getInt32(off + 4 * i, true) : 0));
-    let local = words(8);
-    let remote = words(24);
-    let v6only = false;
-    for (let off = 72; off + 4 <= view.byteLength; off += (view.getUint16(off, true) + 3) & ~3) {
-      if (view.getUint16(off, true) < 4) break;
-      if (view.getUint16(off + 2, true) === INET_DIAG_SKV6ONLY) v6only = view.getUint8(off + 4) !== 0;
+/** What an answer tells of, without its netlink header. */
+export function readSockets(view: DataView, protocol: number): KernelSocket[] {
+  const six = view.getUint8(0) === AF_INET6;
+  const wordsAt = (at: number, count: number) =>
+    Int32Array.from({ length: 4 }, (_, i) => (i < count ? view.getInt32(at + 4 * i, true) : 0));
+  const locals: Int32Array<ArrayBuffer>[] = [];
+  let v6only = false;
+  for (let off = MESSAGE_BYTES; off + 4 <= view.byteLength; off += (view.getUint16(off, true) + 3) & ~3) {
+    const end = off + view.getUint16(off, true);
+    if (end < off + 4 || end > view.byteLength) break;
+    const type = view.getUint16(off + 2, true);
+    if (type === INET_DIAG_SKV6ONLY) v6only = view.getUint8(off + 4) !== 0;
+    if (type !== INET_DIAG_LOCALS) continue;
+    for (let at = off + 4; at + SOCKADDR_BYTES <= end; at += SOCKADDR_BYTES) {
+      const isSix = view.getUint16(at, true) === AF_INET6;
+      locals.push(isSix ? wordsAt(at + 8, 4) : six ? mapped4(wordsAt(at + 4, 1)) : wordsAt(at + 4, 1));
     }
-    const state = view.getUint8(1);
-    const listening = state === TCP_LISTEN || any(remote);
-    const both = six && any(local) && !v6only && listening;
-    const four = !six || mapped(local);
+  }
+  const state = view.getUint8(1);
+  const size = six ? 4 : 1;
+  const remote = wordsAt(24, size);
+  const listening = state === TCP_LISTEN || any(remote);
+  if (locals.length === 0) locals.push(wordsAt(8, size));
+  return locals.map((local) => {
+    const four = !six || isMapped(local);
     const unmap = (address: typeof local) => (six && four ? Int32Array.of(address[3]!, 0, 0, 0) : address);
-    local = unmap(local);
-    remote = unmap(remote);
     return {
       family: four ? AF_INET : AF_INET6,
       protocol,
-      local,
+      local: unmap(local),
       localPort: view.getUint16(4),
-      remote,
+      remote: unmap(remote),
       remotePort: view.getUint16(6),
       listening,
-      both,
+      anyPeer: listening || protocol === IPPROTO_SCTP,
+      both: six && any(local) && !v6only && listening,
       ending: state === TCP_TIME_WAIT && protocol === IPPROTO_TCP,
       uid: view.getUint32(64, true),
     };
-  }
+  });
 }

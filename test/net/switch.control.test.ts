@@ -420,8 +420,6 @@ test("a program that binds a client's port later is told of, until one of them g
   for (const one of server) one.stop(true);
   await until("two warnings", () => told().length === 2);
   // So is one that connects from it: the answer to its SYN goes to the client.
-  const inet = (address: string, port: number) =>
-    Uint8Array.of(2, 0, port >> 8, port & 255, ...address.split(".").map(Number), ...Array(8).fill(0));
   const from = rig.lab.daemon.run(() => libc.socket(2, SOCK_STREAM_NONBLOCK, 0));
   expect(libc.bind(from, ptr(inet(OWN, 7001)), 16)).toBe(0);
   libc.connect(from, ptr(inet("10.77.0.2", 9)), 16);
@@ -432,6 +430,64 @@ test("a program that binds a client's port later is told of, until one of them g
   await empty();
   await until("no warning", () => told().length === 0);
   udp.close();
+});
+
+const inet = (address: string, port: number) =>
+  Uint8Array.of(2, 0, port >> 8, port & 255, ...address.split(".").map(Number), ...Array(8).fill(0));
+
+/** Socket types, and what listens in a state of its own; the kernel may lack any but TCP and UDP. */
+const KINDS = [
+  ["udplite", 136, 2, false],
+  ["sctp", 132, 5, true],
+  ["dccp", 33, 6, true],
+] as const;
+const has = (protocol: number, type: number): boolean => {
+  const fd = libc.socket(2, type, protocol);
+  if (fd >= 0) libc.close(fd);
+  return fd >= 0;
+};
+
+describe.each(KINDS)("the kernel's own ports: %s", (name, protocol, type, listens) => {
+  const bind = (port: number): number =>
+    rig.lab.daemon.run(() => {
+      const fd = libc.socket(2, type, protocol);
+      expect(libc.bind(fd, ptr(inet(OWN, port)), 16)).toBe(0);
+      if (listens) expect(libc.listen(fd, 1)).toBe(0);
+      return fd;
+    });
+
+  test("where the kernel has none, whoever asks first has them", async () => {
+    const one = client(control);
+    expect(code(one, addMatch(OWN, 6000, { protocol }))).toBe("OK");
+    expect(code(one, addMatch(OWN, 6000, { protocol, src: "10.77.0.2", srcPort: 9 }))).toBe("OK");
+    expect(code(one, addMatch("0.0.0.0", null, { protocol }))).toBe("OK");
+    await empty();
+  });
+
+  test.skipIf(!has(protocol, type))(
+    "a match that would take one is refused, and one bound later told of",
+    async () => {
+      const fd = bind(6001);
+      const one = client(control);
+      expect(code(one, addMatch(OWN, 6001, { protocol }))).toBe("kernel_port");
+      expect(code(one, addMatch(OWN, 6001, { protocol, src: "10.77.0.2", srcPort: 9 }))).toBe("kernel_port");
+      expect(code(one, addMatch("0.0.0.0", null, { protocol }))).toBe("kernel_port");
+      expect(code(one, addMatch(OWN, 6001, { protocol: 6 }))).toBe("OK");
+      const listed = JSON.parse(text(one, control, '"QueryUsedPorts"')!).QueryUsedPortsAnswer.listening;
+      expect(listed).toContainEqual([protocol, { Ipv4: OWN }, 6001]);
+      libc.close(fd);
+      expect(code(one, addMatch(OWN, 6001, { protocol }))).toBe("OK");
+      const later = bind(6001);
+      const told = () => rig.daemon.views.summary().warnings;
+      await until("it to be told of", () =>
+        told().some((text) =>
+          text.startsWith(`the ${name} socket of uid 0 on ${OWN}:6001 gets nothing to ${OWN}`),
+        ),
+      );
+      libc.close(later);
+      await empty();
+    },
+  );
 });
 
 describe("usnetd's weaknesses", () => {

@@ -93,6 +93,7 @@ const socket = (text: string, port: number, both = false): KernelSocket => ({
   remote: new Int32Array(4),
   remotePort: 0,
   listening: true,
+  anyPeer: true,
   both,
   ending: false,
   uid: 0,
