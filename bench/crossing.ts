@@ -29,6 +29,7 @@ import { Held } from "../src/switch/held.ts";
 import { Drop, dropNames } from "../src/switch/drops.ts";
 import { FROM_WIRE, Host } from "../src/switch/host.ts";
 import { Inbound } from "../src/switch/inbound.ts";
+import { Members } from "../src/switch/members.ts";
 import { Own, ownBytes } from "../src/switch/own.ts";
 import { FIRST_TIME, Outbound } from "../src/switch/outbound.ts";
 import { Requests } from "../src/switch/request.ts";
@@ -36,6 +37,7 @@ import { Solicitor } from "../src/switch/solicit.ts";
 import { Stock } from "../src/switch/stock.ts";
 import { Transmit } from "../src/switch/transmit.ts";
 import { Waiting } from "../src/switch/waiting.ts";
+import { Wire } from "../src/switch/wire.ts";
 import { AF_INET, formatAddress, swap32 } from "../src/wire/address.ts";
 import { FOUND_ENTRY } from "../src/switch/table/search.ts";
 import { portsWord } from "../src/switch/table/pattern.ts";
@@ -151,14 +153,28 @@ class Crossing {
     const stock = new Stock(link, deliver);
     const tally = new Int32Array(dropNames.length);
     const fragments = new Fragments([new ArrayBuffer(fragmentBytes)], 0, 1);
-    this.inbound = new Inbound(core, host, arp, discovery, stock, recorder, true, tally, fragments);
+    const members = new Members(core, host, tally);
+    const wire = new Wire(link, stock, deliver, own.accounts, core.acks, transmit.port);
+    this.inbound = new Inbound(
+      core,
+      host,
+      arp,
+      discovery,
+      members,
+      stock,
+      wire,
+      recorder,
+      true,
+      tally,
+      fragments,
+    );
     const held = new Held(new Requests(own, table, 0), CAPACITY.clients);
     const waiting = new Waiting(FRAMES, CAPACITY.clients);
     const { bytes } = link;
     this.outbound = new Outbound(
       core,
       host,
-      this.inbound,
+      members,
       arp,
       discovery,
       held,
@@ -167,6 +183,7 @@ class Crossing {
       bytes,
       alias4,
       alias6,
+      true,
     );
     core.tick();
     if (filtered > 0) core.judge = this.filter(core, filtered);

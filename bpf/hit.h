@@ -75,25 +75,6 @@ INLINE int hits(struct tuple *t, const struct steer_policy *rules, int patterns_
 	return hits_exactly(t) || (rules->patterns && patterns_too && hits_pattern(t));
 }
 
-/* Whether user space answers such a packet to an address in `owned` that is no client's: echo and what is about it, and
- * closed ports, which are silent with the firewall on. */
-INLINE int is_answered(const struct packet *p, const struct steer_policy *rules)
-{
-	if (p->t.proto == IPPROTO_ICMP || p->t.proto == IPPROTO_ICMPV6)
-		return 1;
-	return (p->t.proto == IPPROTO_TCP || p->t.proto == IPPROTO_UDP) && !(rules->flags & STEER_DROP);
-}
-
-/* ARP and neighbour discovery about or for an address that only clients have. */
-INLINE int neighbour_owned(const struct packet *p)
-{
-	if (p->kind == ARP)
-		return is_owned(p->t.daddr, AF_INET) || is_owned(p->t.saddr, AF_INET);
-	if (p->kind == SOLICITATION)
-		return is_owned(p->extra, AF_INET6);
-	return p->kind == ADVERTISEMENT && (is_owned(p->extra, AF_INET6) || is_owned(p->t.daddr, AF_INET6));
-}
-
 /* As in src/xdp/maps.ts. What comes behind an IPv6 extension header in a later fragment cannot be known. */
 INLINE __u32 protocol_bit(__u8 proto)
 {
@@ -119,6 +100,25 @@ INLINE __u32 protocol_bit(__u8 proto)
 	default:
 		return 0;
 	}
+}
+
+/* Whether user space answers such a packet to an address in `owned` that is no client's: echo and what is about it, and
+ * closed ports, which are silent with the firewall on. */
+INLINE int is_answered(const struct packet *p, const struct steer_policy *rules)
+{
+	if (p->t.proto == IPPROTO_ICMP || p->t.proto == IPPROTO_ICMPV6)
+		return 1;
+	return protocol_bit(p->t.proto) && !(rules->flags & STEER_DROP);
+}
+
+/* ARP and neighbour discovery about or for an address that only clients have. */
+INLINE int neighbour_owned(const struct packet *p)
+{
+	if (p->kind == ARP)
+		return is_owned(p->t.daddr, AF_INET) || is_owned(p->t.saddr, AF_INET);
+	if (p->kind == SOLICITATION)
+		return is_owned(p->extra, AF_INET6);
+	return p->kind == ADVERTISEMENT && (is_owned(p->extra, AF_INET6) || is_owned(p->t.daddr, AF_INET6));
 }
 
 /* Whether this protocol and destination has any match at all. */

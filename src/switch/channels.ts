@@ -279,12 +279,14 @@ export class Channels {
       const len = tap.read(off, stock.longest);
       if (len === 0) break;
       const result = inbound.frame(off, len, FROM_KERNEL);
-      if (result > 0) tally[result] = tally[result]! + 1;
+      if (result === HELD) frames.off[n] = -1;
+      else if (result > 0) tally[result] = tally[result]! + 1;
       else if (result === SEND && !tap.write(off, inbound.answerBytes))
         tally[Drop.kernel_full] = tally[Drop.kernel_full]! + 1;
     }
     this.fromKernel += n;
     core.deliver.flush();
+    this.refill();
     return n;
   }
 

@@ -154,6 +154,11 @@ export class Core {
     return dstPrefixOf(this.table.found[FOUND_META]!);
   }
 
+  /** Whether the entry found last, for packet `p`, gives all of the destination. */
+  isFoundWhole(p: Int32Array): boolean {
+    return this.foundPrefix() === (p[P_FAMILY] === AF_INET ? 32 : 128);
+  }
+
   /** Whose alone the address at word `at` is: a client's slot, or -1. */
   ownerOf(four: boolean, words: Int32Array, at: number): number {
     return four ? this.table.owner4(words[at]!) : this.table.owner6(words, at);

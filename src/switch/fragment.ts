@@ -5,7 +5,7 @@
 // A card may put the first one in another queue than the others: they have no ports to be told apart by. So what a net
 // Worker remembers is in a region of its own, which it alone writes and the others look at, for what they do not know.
 //
-// Memory is bounded: RECORDS decisions, in sets of WAYS of which the oldest makes room, and WAITING frames in all, EACH
+// Memory is bounded: RECORDS decisions, in sets of WAYS of which the sender's oldest makes room, and WAITING frames in all, EACH
 // of one sender at most. A key is 11 words: source 4, destination 4, id, protocol | family << 8, sender.
 import { fence } from "../netbase/fence.ts";
 import { AF_INET } from "../wire/address.ts";
@@ -14,6 +14,8 @@ import { P_DST, P_FAMILY, P_ID, P_PROTOCOL, P_SRC } from "../wire/packet.ts";
 const RECORDS = 512;
 const WAYS = 4;
 const KEY = 11;
+const FORM = 9; // of a key: its protocol and family
+const SENDER = 10;
 const RECORD = 16; // words: key, then
 const VALUE = 11;
 const SINCE = 12; // when it was decided: milliseconds, wrapping, by its Worker's clock
@@ -24,7 +26,7 @@ const LIFE_MS = 10_000; // the last fragment comes after the first within this, 
 const WAIT_MS = 250;
 export const WAITING = 32;
 const EACH = 8;
-/** A value of what is not decided yet. */
+/** A value of what is not decided yet. Those below it mean something to their own net Worker alone. */
 export const PENDING = -100;
 
 export const fragmentBytes: number = RECORDS * RECORD * 4;
@@ -36,7 +38,8 @@ export class Fragments {
   /** Milliseconds of any clock, and seconds of one that all Workers have: kept by `tick`. */
   now = 0;
   second = 0;
-  // Frames that wait: their offset (-1: none here), length, what their key is, whose they are, when they came.
+  // Frames that wait: their offset (-1: none here), length, what their key is, whose they are (with the sender's generation,
+  // or where the frame is from), when they came.
   readonly off: Int32Array = new Int32Array(WAITING).fill(-1);
   readonly len: Int32Array = new Int32Array(WAITING);
   readonly sender: Int32Array = new Int32Array(WAITING);
@@ -80,14 +83,7 @@ export class Fragments {
     const { records, key, now } = this;
     this.take(p, words, sender);
     let at = this.record();
-    if (at < 0) {
-      const set = this.set();
-      at = set;
-      for (let i = 1; i < WAYS; i++) {
-        const other = set + i * RECORD;
-        if (((records[other + SINCE]! - records[at + SINCE]!) | 0) < 0) at = other;
-      }
-    }
+    if (at < 0) at = this.room(sender);
     const sequence = records[at + SEQUENCE]! | 1;
     Atomics.store(records, at + SEQUENCE, sequence);
     for (let i = 0; i < KEY; i++) records[at + i] = key[i]!;
@@ -165,8 +161,8 @@ export class Fragments {
       key[4 + i] = four && i > 0 ? 0 : words[p[P_DST]! + i]!;
     }
     key[8] = p[P_ID]!;
-    key[9] = (four ? p[P_PROTOCOL]! : 0) | (p[P_FAMILY]! << 8); // in IPv6 each fragment may name another header
-    key[10] = sender;
+    key[FORM] = (four ? p[P_PROTOCOL]! : 0) | (p[P_FAMILY]! << 8); // in IPv6 each fragment may name another header
+    key[SENDER] = sender;
   }
 
   private set(): number {
@@ -176,6 +172,25 @@ export class Fragments {
       h ^= h >>> 15;
     }
     return ((h & (RECORDS / WAYS - 1)) * WAYS * RECORD) | 0;
+  }
+
+  /**
+   * Which of its set makes room for a record of `sender`: one that is over; or the sender's own oldest, if there is one, so
+   * that who begins many packets forgets but its own; or the oldest.
+   */
+  private room(sender: number): number {
+    const { records, now } = this;
+    const set = this.set();
+    let oldest = -1;
+    let isOwn = false;
+    for (let at = set; at < set + WAYS * RECORD; at += RECORD) {
+      if (records[at + FORM] === 0 || ((now - records[at + SINCE]!) | 0) > LIFE_MS) return at;
+      const isIts = records[at + SENDER] === sender;
+      const isOlder = oldest < 0 || ((records[at + SINCE]! - records[oldest + SINCE]!) | 0) < 0;
+      if (isIts === isOwn ? isOlder : isIts) oldest = at;
+      isOwn ||= isIts;
+    }
+    return oldest;
   }
 
   /** Whether it is known where the packet of `key` goes, here or by another Worker. */
@@ -200,7 +215,7 @@ export class Fragments {
         this.more = records[at + MORE]!;
         const isIt = this.isKey(records, at) && (second - records[at + SECOND]!) * 1000 <= LIFE_MS;
         fence();
-        if ((sequence & 1) === 0 && records[at + SEQUENCE] === sequence && isIt && this.value !== PENDING)
+        if ((sequence & 1) === 0 && records[at + SEQUENCE] === sequence && isIt && this.value > PENDING)
           return true;
       }
     }

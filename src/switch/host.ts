@@ -74,7 +74,7 @@ export class Host {
       const alias = four ? this.alias4 : this.alias6;
       // The packet that an error quotes was to the alias when the client sent it.
       if (p[P_KIND] === ERROR && this.isToItself(core.quoted))
-        setQuotedAddress(words, p, core.quoted, core.quoted[P_DST]!, alias);
+        setQuotedAddress(words, p, core.quoted, core.quoted[P_DST]!, alias, 0);
       setAddress(words, p, p[P_SRC]!, alias, 0);
     }
     if (origin === FROM_KERNEL && !isGroupMac(words, ip)) {
@@ -119,6 +119,13 @@ export class Host {
     if (!this.isAlias(p, p[P_DST]!)) return false;
     setAddress(this.core.words, p, p[P_DST]!, this.core.words, p[P_SRC]!);
     return true;
+  }
+
+  /** If a client's error `p` is about a packet `q` from the alias, it is about one from the client's own address from now on. */
+  quoteItself(p: Int32Array, q: Int32Array): void {
+    const { words } = this.core;
+    if (q[P_FAMILY] === p[P_FAMILY] && this.isFromAlias(q))
+      setQuotedAddress(words, p, q, q[P_SRC]!, words, p[P_SRC]!);
   }
 
   /** Whether somebody claims to be who a client knows by the alias. */

@@ -39,8 +39,8 @@ export function turnBack(words: Int32Array, ip: number): void {
   setDst(words, ip, mac0, mac1);
 }
 
-/** Makes an echo request its answer, link-layer addresses included. */
-export function answerEcho(words: Int32Array, p: Int32Array): void {
+/** Sends a packet back as from whom it was for, link-layer addresses included. L4's checksum stays right. */
+export function turnPacket(words: Int32Array, p: Int32Array): void {
   const ip = p[P_IP]!;
   const four = p[P_FAMILY] === AF_INET;
   for (let i = 0, n = four ? 1 : 4; i < n; i++) {
@@ -48,15 +48,20 @@ export function answerEcho(words: Int32Array, p: Int32Array): void {
     words[p[P_SRC]! + i] = words[p[P_DST]! + i]!;
     words[p[P_DST]! + i] = src;
   }
-  const at = p[P_L4]!;
-  const before = words[at]! & 0xffff;
-  words[at] = (words[at]! & ~0xff) | (four ? ECHO_REPLY4 : ECHO_REPLY6);
-  adjust(words, (at << 2) + 2, (~before & 0xffff) + (words[at]! & 0xffff));
   if (four) {
     words[ip + 2] = (words[ip + 2]! & ~0xff) | TTL;
     sumHeader(words, ip);
   } else words[ip + 1] = (words[ip + 1]! & 0xffffff) | (TTL << 24);
   turnBack(words, ip);
+}
+
+/** Makes an echo request, or its first fragment, its answer. */
+export function answerEcho(words: Int32Array, p: Int32Array): void {
+  const at = p[P_L4]!;
+  const before = words[at]! & 0xffff;
+  words[at] = (words[at]! & ~0xff) | (p[P_FAMILY] === AF_INET ? ECHO_REPLY4 : ECHO_REPLY6);
+  adjust(words, (at << 2) + 2, (~before & 0xffff) + (words[at]! & 0xffff));
+  turnPacket(words, p);
 }
 
 /** Makes a packet that is too long the error about it, which says how long one may be; as makeError. */
@@ -74,8 +79,8 @@ export function makeTooLong(
 
 /**
  * Makes a packet the error about it, addressed to its sender; returns the frame's length. Link-layer addresses are
- * swapped. @param there bytes of the packet that are in the frame; @param kind type | code << 8; @param mtu 0 where the error
- * has none; @param from the address that sends the error: one word, or four
+ * swapped. @param there bytes of the packet that are in the frame; @param kind type | code << 8; @param mtu or where in the
+ * packet the fault is, 0 where the error has neither; @param from the address that sends the error: one word, or four
  */
 export function makeError(
   words: Int32Array,

@@ -13,13 +13,11 @@ import {
 } from "../wire/ether.ts";
 import { AF_INET } from "../wire/address.ts";
 import {
-  ECHO_REQUEST,
   ERROR,
   FIRST,
   IPPROTO_UDP,
   LATER,
   NEIGHBOUR,
-  P_DST,
   P_FAMILY,
   P_FRAGMENT,
   P_KIND,
@@ -27,27 +25,29 @@ import {
   P_L4_BYTES,
   P_PORTS,
   P_PROTOCOL,
-  P_BYTES,
   parseIp,
-  PLAIN,
   WHOLE,
 } from "../wire/packet.ts";
+import { Answers } from "./answer.ts";
 import type { Arp } from "./arp.ts";
 import { type Core, DONE, HELD, SEND } from "./core.ts";
 import type { Discovery } from "./discovery.ts";
 import { Drop } from "./drops.ts";
+import { Followers } from "./followers.ts";
 import { type Fragments, PENDING } from "./fragment.ts";
 import { FROM_KERNEL, FROM_WIRE, type Host } from "./host.ts";
-import { answerEcho } from "./icmp.ts";
-import { Refuser } from "./refuse.ts";
+import type { Members } from "./members.ts";
 import type { Stock } from "./stock.ts";
-import { FOUND_ENTRY, FOUND_TOUCH } from "./table/search.ts";
+import type { Wire } from "./wire.ts";
 
 const DHCP_ANSWER = 0x4400_4300; // ports' word: from 67 to 68
 const DHCP_XID = 3; // words after the UDP header's begin
-const MEMBERS = 4096;
 const NOBODY = -1;
-const REFUSED = -2; // where the fragments of a packet go whose first one was
+// Where else the fragments of a packet go: nowhere, if the first one was refused; back, as an echo's answer; or to those of
+// a group who got the first one, which this net Worker alone knows.
+const REFUSED = -2;
+const ECHOED = -3;
+const GROUP = PENDING - 1;
 
 export class Inbound {
   /** Length of the frame that the last SEND is about. */
@@ -62,9 +62,10 @@ export class Inbound {
   private readonly recorder: Recorder;
   private readonly firewall: boolean;
   private readonly tally: Int32Array;
-  private readonly refuser: Refuser;
-  private readonly members = new Int32Array(MEMBERS);
-  private readonly entries = new Int32Array(MEMBERS);
+  private readonly answers: Answers;
+  private readonly members: Members;
+  private readonly got = new Followers();
+  private readonly wire: Wire;
   /** What became of the last frame, for captures: a Verdict or a drop reason; and the client that got it, or -1. */
   verdict = 0;
   to: number = NOBODY;
@@ -75,12 +76,16 @@ export class Inbound {
     host: Host,
     arp: Arp,
     discovery: Discovery,
+    members: Members,
     stock: Stock,
+    wire: Wire,
     recorder: Recorder,
     firewall: boolean,
     tally: Int32Array,
     fragments: Fragments,
   ) {
+    this.members = members;
+    this.wire = wire;
     this.fragments = fragments;
     this.core = core;
     this.host = host;
@@ -90,7 +95,7 @@ export class Inbound {
     this.recorder = recorder;
     this.firewall = firewall;
     this.tally = tally;
-    this.refuser = new Refuser(core.words);
+    this.answers = new Answers(core, firewall);
   }
 
   /**
@@ -116,7 +121,7 @@ export class Inbound {
   tick(milliseconds: number): void {
     const { fragments, core } = this;
     fragments.tick(milliseconds, core.table.now);
-    this.refuser.tick(milliseconds);
+    this.answers.tick(milliseconds);
     if (fragments.waiting > 0) this.follow();
     for (let i = fragments.late(); i >= 0; i = fragments.late()) {
       const off = fragments.off[i]!;
@@ -125,7 +130,8 @@ export class Inbound {
       const four = etherType(core.words, ip) === ETHERTYPE_IPV4;
       core.packet[P_FRAGMENT] = LATER;
       const isKernels = core.isLocal(four, core.words, four ? ip + 4 : ip + 6);
-      const result = isKernels ? this.kernel(off, fragments.len[i]!, ip, FROM_WIRE) : Drop.bad_fragment;
+      const origin = fragments.generation[i]!;
+      const result = isKernels ? this.kernel(off, fragments.len[i]!, ip, origin) : Drop.bad_fragment;
       if (result > 0) this.tally[result] = this.tally[result]! + 1;
       this.stock.give(off);
     }
@@ -152,45 +158,31 @@ export class Inbound {
       if (result === SEND) this.answerBytes = this.discovery.answerBytes;
       if (result !== 0) return result;
     }
-    const slot = this.owner(p);
+    const slot = this.owner(p, ip);
+    const isFirst = p[P_FRAGMENT] === FIRST;
     if (slot >= 0) {
       if (origin === FROM_WIRE && !isGroupMac(words, ip) && !core.isToCard(ip) && !core.isOurs(ip, slot))
         return Drop.other_host;
-      if (p[P_FRAGMENT] === FIRST) this.fragments.remember(p, words, NOBODY, PENDING, core.generation(slot));
+      if (isFirst) this.fragments.remember(p, words, NOBODY, PENDING, core.generation(slot));
       this.to = slot;
       const result = this.deliver(slot, p, off, len, origin);
-      if (p[P_FRAGMENT] === FIRST) this.fragments.change(result > 0 ? REFUSED : slot);
+      if (isFirst) this.fragments.change(result > 0 ? REFUSED : slot);
       return result;
     }
-    if (isGroupMac(words, ip)) return this.group(p, off, len, ip, origin);
-    if (p[P_FRAGMENT] === FIRST) this.fragments.remember(p, words, NOBODY, NOBODY, 0);
-    if (p[P_FRAGMENT] === WHOLE) {
-      const answer = this.answer(p, len, ip);
-      if (answer !== 0) return answer;
+    if (isGroupMac(words, ip)) {
+      if (isFirst) this.fragments.remember(p, words, NOBODY, GROUP, this.got.begin());
+      return this.group(this.members.deliver(NOBODY, p, off, len, origin, this.got), off, len, ip, origin);
     }
-    return this.kernel(off, len, ip, origin);
-  }
-
-  /**
-   * What nobody asked for at an address that a client alone has: an echo is answered; another is refused, unless the firewall
-   * is on, with which closed ports are silent. SEND, or 0: it is at another address, or there is nothing to say.
-   */
-  private answer(p: Int32Array, len: number, ip: number): number {
-    const { core, refuser } = this;
-    const isEcho = p[P_KIND] === ECHO_REQUEST;
-    if (!isEcho && (this.firewall || p[P_KIND] !== PLAIN)) return 0;
-    const owner = core.ownerOf(p[P_FAMILY] === AF_INET, core.words, p[P_DST]!);
-    if (owner < 0 || (!core.isToCard(ip) && !core.isOurs(ip, owner))) return 0;
-    const bytes = isEcho ? p[P_BYTES]! + ETHERNET : refuser.make(p, len - ETHERNET);
-    if (bytes === 0) return 0;
-    if (isEcho) answerEcho(core.words, p);
-    this.to = owner;
-    this.answerBytes = bytes;
-    return SEND;
+    if (isFirst) this.fragments.remember(p, words, NOBODY, NOBODY, 0);
+    const { answers } = this;
+    const bytes = answers.make(p, ip, len);
+    if (bytes === 0) return this.kernel(off, len, ip, origin);
+    if (isFirst) this.fragments.change(answers.isEcho ? ECHOED : REFUSED);
+    return this.answered(bytes);
   }
 
   /** Whose packet it is: a client's slot, or -1. */
-  private owner(p: Int32Array): number {
+  private owner(p: Int32Array, ip: number): number {
     const { core } = this;
     const { words, quoted: q } = core;
     let slot = -1;
@@ -200,44 +192,18 @@ export class Inbound {
         parseIp(words, q, p[P_FAMILY] !== AF_INET, p[P_L4]! + 2, p[P_L4_BYTES]! - 8, true);
       if (isWhole && q[P_FRAGMENT] !== LATER) slot = core.findAnswers(q);
     } else slot = core.find(p);
+    // A pattern that leaves bits of the destination out means this host's addresses: no group's.
+    if (slot >= 0 && p[P_KIND] !== ERROR && isGroupMac(words, ip) && !core.isFoundWhole(p)) slot = -1;
     if (slot < 0 && p[P_PROTOCOL] === IPPROTO_UDP && p[P_PORTS] === DHCP_ANSWER && p[P_L4_BYTES]! >= 16)
       slot = core.table.findDhcp(words[p[P_L4]! + DHCP_XID]!);
     if (slot >= 0) core.touch();
     return slot;
   }
 
-  /** To every client that asked for the group. The kernel has its own copy, unless the XDP program sent this here alone. */
-  private group(p: Int32Array, off: number, len: number, ip: number, origin: number): number {
-    const n = this.toMembers(NOBODY, p, off, len, origin);
+  /** A packet to a group of `n` clients, who have it. The kernel has its own copy, unless the XDP program sent this here alone. */
+  private group(n: number, off: number, len: number, ip: number, origin: number): number {
     this.verdict = Verdict.toGroup;
     return n > 0 ? DONE : this.kernel(off, len, ip, origin);
-  }
-
-  /** Delivers to the clients in the packet's group, but for one that sent it. Returns how many are in the group. */
-  private toMembers(sender: number, p: Int32Array, off: number, len: number, origin: number): number {
-    const { members, entries, tally } = this;
-    const { table, judge } = this.core;
-    let n = judge === undefined ? -1 : judge.plans.find(p, off, len, members, entries);
-    const ruledOut = n < 0 ? 0 : judge!.plans.ruledOut;
-    tally[Drop.rx_filtered_client] = tally[Drop.rx_filtered_client]! + ruledOut;
-    if (n < 0) n = this.everyMember(p);
-    for (let i = 0; i < n; i++) {
-      if (members[i] === sender) continue;
-      table.found[FOUND_ENTRY] = entries[i]!;
-      table.found[FOUND_TOUCH] = 0;
-      const result = this.deliver(members[i]!, p, off, len, origin);
-      if (result > 0) tally[result] = tally[result]! + 1;
-    }
-    return n + ruledOut;
-  }
-
-  private everyMember(p: Int32Array): number {
-    const { members, entries } = this;
-    const { table, words } = this.core;
-    const dst = p[P_DST]!;
-    if (p[P_FAMILY] === AF_INET)
-      return table.groups4(p[P_PROTOCOL]!, words[dst]!, p[P_PORTS]!, members, entries);
-    return table.groups6(words, dst, p[P_PROTOCOL]!, p[P_PORTS]!, members, entries);
   }
 
   private deliver(slot: number, p: Int32Array, off: number, len: number, origin: number): number {
@@ -246,24 +212,31 @@ export class Inbound {
     return result;
   }
 
-  /** A client's packet to a group: the other clients that asked for it have it too. */
-  groupFrom(slot: number, p: Int32Array, off: number, len: number, origin: number): void {
-    this.toMembers(slot, p, off, len, origin);
-  }
-
-  /** A fragment without ports: follows its first one, or waits for it. */
+  /** A fragment without ports: follows its first one, or waits for it. The kernel sends its own in order. */
   private later(p: Int32Array, off: number, len: number, ip: number, origin: number): number {
     const { core, fragments } = this;
     if (fragments.find(p, core.words, NOBODY)) {
       const slot = fragments.value;
       if (slot === REFUSED) return Drop.bad_fragment;
+      if (slot === ECHOED) return this.answered(this.answers.turn(p));
+      if (slot === GROUP) {
+        const n = this.members.follow(p, off, len, origin, this.got, fragments.more);
+        return n < 0 ? Drop.bad_fragment : this.group(n, off, len, ip, origin);
+      }
       if (slot < 0) return this.kernel(off, len, ip, origin);
       if (!core.isLive(slot, fragments.more)) return Drop.client_gone;
       this.to = slot;
       return this.deliver(slot, p, off, len, origin);
     }
-    if (origin === FROM_WIRE && fragments.wait(p, core.words, NOBODY, 0, off, len)) return HELD;
-    return Drop.bad_fragment;
+    const mayWait = origin === FROM_WIRE || isGroupMac(core.words, ip);
+    return mayWait && fragments.wait(p, core.words, NOBODY, origin, off, len) ? HELD : Drop.bad_fragment;
+  }
+
+  /** Answered for a client, by a frame so long. */
+  private answered(bytes: number): number {
+    this.to = this.answers.owner;
+    this.answerBytes = bytes;
+    return SEND;
   }
 
   /** Fragments that waited for the packet just decided about. */
@@ -276,9 +249,10 @@ export class Inbound {
       const ip = (off + ETHERNET) >>> 2;
       const six = etherType(core.words, ip) === ETHERTYPE_IPV6;
       parseIp(core.words, core.packet, six, ip, len - ETHERNET, false); // as it did before
-      const result = this.later(core.packet, off, len, ip, FROM_WIRE);
+      let result = this.later(core.packet, off, len, ip, fragments.generation[i]!);
+      if (result === SEND) result = this.wire.send(NOBODY, off, this.answerBytes) || HELD;
       if (result > 0) this.tally[result] = this.tally[result]! + 1;
-      stock.give(off);
+      if (result !== HELD) stock.give(off);
     }
   }
 

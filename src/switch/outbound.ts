@@ -38,15 +38,17 @@ import {
   PLAIN,
   WHOLE,
 } from "../wire/packet.ts";
+import { Answers } from "./answer.ts";
 import { type Arp, ASKED } from "./arp.ts";
-import { type Core, HELD, WIRE } from "./core.ts";
+import { type Core, DONE, HELD, WIRE } from "./core.ts";
 import type { Discovery } from "./discovery.ts";
 import { Drop } from "./drops.ts";
+import { Followers } from "./followers.ts";
 import { fragmentBytes, Fragments } from "./fragment.ts";
 import type { Held } from "./held.ts";
 import { FROM_CLIENT, type Host } from "./host.ts";
 import { makeTooLong } from "./icmp.ts";
-import type { Inbound } from "./inbound.ts";
+import type { Members } from "./members.ts";
 import { CLIENT_FLAGS, CLIENT_MTU, FILTERS_FROM } from "./table/layout.ts";
 import { fold } from "./table/hash.ts";
 import { Router } from "./route.ts";
@@ -67,6 +69,7 @@ const TO_WIRE = -1;
 const TO_KERNEL = -2;
 const TO_NOBODY = -3;
 const TO_ROUTE = -4;
+const ECHOED = -5; // back to the client, as the answer of another's address
 
 /** How often a frame was looked at: it asks for a claim once, and waits for a neighbour in one place. */
 export const FIRST_TIME = 0;
@@ -80,7 +83,10 @@ export class Outbound {
   private readonly core: Core;
   private readonly router: Router;
   private readonly host: Host;
-  private readonly inbound: Inbound;
+  private readonly members: Members;
+  private readonly answers: Answers;
+  /** Of clients' own packets to groups: for each that goes out of the card. */
+  private readonly got = new Followers();
   private readonly arp: Arp;
   private readonly discovery: Discovery;
   private readonly held: Held;
@@ -98,7 +104,7 @@ export class Outbound {
   constructor(
     core: Core,
     host: Host,
-    inbound: Inbound,
+    members: Members,
     arp: Arp,
     discovery: Discovery,
     held: Held,
@@ -107,12 +113,14 @@ export class Outbound {
     bytes: Uint8Array,
     alias4: Int32Array,
     alias6: Int32Array,
+    firewall: boolean,
   ) {
     this.fragments = new Fragments([new ArrayBuffer(fragmentBytes)], 0, this.seed);
     this.router = new Router(core, bytes, alias4, alias6);
     this.core = core;
     this.host = host;
-    this.inbound = inbound;
+    this.members = members;
+    this.answers = new Answers(core, firewall);
     this.arp = arp;
     this.discovery = discovery;
     this.held = held;
@@ -180,14 +188,15 @@ export class Outbound {
     if (p[P_FRAGMENT] === LATER) return this.later(slot, p, off, len, time);
     const reason = this.isOwn(slot, p, off, len, time);
     if (reason !== 0) return reason;
-    if (isGroupMac(words, ip)) {
-      this.inbound.groupFrom(slot, p, off, len, FROM_CLIENT);
-      this.remember(slot, p, TO_WIRE, 0);
-      return WIRE;
-    }
     const toCard = core.isToUs(ip);
-    if (toCard && isGroup(words, p)) this.inbound.groupFrom(slot, p, off, len, FROM_CLIENT);
-    const target = core.findTarget(p);
+    if (isGroupMac(words, ip) || (toCard && isGroup(words, p))) {
+      if (time !== WAITS) {
+        this.leaves(slot, p, toCard);
+        this.members.deliver(slot, p, off, len, FROM_CLIENT, this.got);
+      }
+      return toCard ? this.route(slot, p, off, len, time) : WIRE;
+    }
+    const target = p[P_KIND] === ERROR ? core.findAnswers(core.quoted) : core.findTarget(p);
     if (target >= 0 && (toAlias || toCard || (target !== slot && core.isToClient(ip, target)))) {
       core.touch();
       this.remember(slot, p, target, core.generation(target));
@@ -197,7 +206,12 @@ export class Outbound {
       this.remember(slot, p, TO_KERNEL, 0);
       return this.toKernel(p, off);
     }
-    this.remember(slot, p, toCard ? TO_ROUTE : TO_WIRE, 0);
+    this.leaves(slot, p, toCard);
+    const bytes = this.answers.make(p, ip, len);
+    if (bytes > 0) {
+      if (p[P_FRAGMENT] === FIRST) this.fragments.change(this.answers.isEcho ? ECHOED : TO_NOBODY);
+      return this.answered(slot, off, bytes);
+    }
     return toCard ? this.route(slot, p, off, len, time) : WIRE;
   }
 
@@ -270,13 +284,14 @@ export class Outbound {
     return p[P_KIND] === PLAIN && protocol !== IPPROTO_ICMP && protocol !== IPPROTO_ICMPV6;
   }
 
-  /** Whether an ICMP error is about a packet that the client has got, and goes to who sent it. */
+  /** Whether an ICMP error is about a packet that the client has got, and goes to who sent it: known by the alias, or not. */
   private isOwnError(slot: number, p: Int32Array): boolean {
     const { core } = this;
     const { words, quoted: q } = core;
     if (p[P_FRAGMENT] !== WHOLE) return false;
     if (!parseIp(words, q, p[P_FAMILY] !== AF_INET, p[P_L4]! + 2, p[P_L4_BYTES]! - 8, true)) return false;
     if (q[P_FRAGMENT] === LATER) return false;
+    if (this.host.isToItself(p)) this.host.quoteItself(p, q);
     for (let i = 0; i < (p[P_FAMILY] === AF_INET ? 1 : 4); i++)
       if (words[p[P_SRC]! + i] !== words[q[P_DST]! + i] || words[p[P_DST]! + i] !== words[q[P_SRC]! + i])
         return false;
@@ -309,6 +324,12 @@ export class Outbound {
     return fold(seed, words[dst]!, words[dst + 1]!, words[dst + 2]!, words[dst + 3]!);
   }
 
+  /** Now and then. */
+  tick(milliseconds: number, second: number): void {
+    this.fragments.tick(milliseconds, second);
+    this.answers.tick(milliseconds);
+  }
+
   /** The neighbour that a client's frame waited for does not answer: the client is told, if it was to be routed. */
   late(slot: number, off: number, len: number): void {
     const { words, packet: p } = this.core;
@@ -322,6 +343,18 @@ export class Outbound {
     if (p[P_FRAGMENT] === FIRST) this.fragments.remember(p, this.core.words, slot, where, more);
   }
 
+  /** The frame is the answer to itself, so long, for the client that sent it. */
+  private answered(slot: number, off: number, bytes: number): number {
+    this.to = this.answers.owner;
+    this.core.deliver.queue(slot, off, bytes);
+    return DONE;
+  }
+
+  /** The packet leaves by the card; of its group, nobody has it yet. */
+  private leaves(slot: number, p: Int32Array, isRouted: boolean): void {
+    if (p[P_FRAGMENT] === FIRST) this.remember(slot, p, isRouted ? TO_ROUTE : TO_WIRE, this.got.begin());
+  }
+
   /** A fragment without ports: where its first one went, if that is known. */
   private later(slot: number, p: Int32Array, off: number, len: number, time: number): number {
     const { core, fragments } = this;
@@ -331,9 +364,12 @@ export class Outbound {
     if (where === TO_NOBODY) return Drop.bad_fragment;
     const refused = this.judge(slot, p, off, len);
     if (refused !== 0) return refused;
-    if (where === TO_WIRE) return WIRE;
     if (where === TO_KERNEL) return this.toKernel(p, off);
-    if (where === TO_ROUTE) return this.route(slot, p, off, len, time);
+    if (where === ECHOED) return this.answered(slot, off, this.answers.turn(p));
+    if (where === TO_WIRE || where === TO_ROUTE) {
+      if (time !== WAITS) this.members.follow(p, off, len, FROM_CLIENT, this.got, fragments.more);
+      return where === TO_WIRE ? WIRE : this.route(slot, p, off, len, time);
+    }
     if (!core.isLive(where, fragments.more)) return Drop.client_gone;
     return this.toClient(where, p, off, len);
   }

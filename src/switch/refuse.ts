@@ -1,14 +1,18 @@
 // What a closed port of an address that a client alone has answers, as the kernel's closed ports do: TCP with a reset (RFC
-// 9293 section 3.10.7.1), UDP with an ICMP error (RFC 1122 section 4.1.3.1, RFC 4443 section 3.1). Both are made in the frame
-// that caused them. A Worker sends so many a second and no more: a scan costs little, and floods nobody with a forged source.
+// 9293 section 3.10.7.1), UDP and UDP-Lite with "port unreachable" (RFC 1122 section 4.1.3.1, RFC 4443 section 3.1), SCTP and
+// DCCP as a host without them (RFC 1122 section 3.2.2.1, RFC 4443 section 3.4). All are made in the frame that caused them. A Worker sends so many a second and no more: a scan costs little, and floods nobody with a forged source.
 import { AF_INET, swap32 } from "../wire/address.ts";
 import { fold, sumBytes } from "../wire/checksum.ts";
 import { ETHERNET } from "../wire/ether.ts";
 import {
+  IPPROTO_DCCP,
+  IPPROTO_SCTP,
   IPPROTO_TCP,
   IPPROTO_UDP,
+  IPPROTO_UDPLITE,
   P_DST,
   P_FAMILY,
+  P_FRAGMENT,
   P_IP,
   P_KIND,
   P_L4,
@@ -18,13 +22,18 @@ import {
   PLAIN,
   swap16,
   swapPorts,
+  WHOLE,
 } from "../wire/packet.ts";
 import { makeError, sumHeader, turnBack } from "./icmp.ts";
 
 export const REFUSALS_A_SECOND = 1000;
 const TTL = 64;
-const PORT_UNREACHABLE4 = 3 | (3 << 8);
-const PORT_UNREACHABLE6 = 1 | (4 << 8);
+// Type | code << 8, of IPv4 and IPv6.
+const PORT = [3 | (3 << 8), 1 | (4 << 8)];
+const PROTOCOL = [3 | (2 << 8), 4 | (1 << 8)];
+/** Where an IPv6 header says what comes next: bytes. */
+const NEXT_HEADER = 6;
+const HEADER6_WORDS = 10;
 // The fourth word of a TCP header: its length in words at bits 4..7, flags from bit 8 on.
 const FIN = 1 << 8;
 const SYN = 2 << 8;
@@ -50,19 +59,27 @@ export class Refuser {
     this.second = second;
   }
 
-  /** Makes packet `p`, all of it, its refusal: the frame's length; 0 if it gets none. @param there its bytes in the frame */
+  /**
+   * Makes packet `p`, or its first fragment, its refusal: the frame's length; 0 if it gets none. @param there its bytes in the
+   * frame
+   */
   make(p: Int32Array, there: number): number {
     const { words, bytes, from } = this;
     if (p[P_KIND] !== PLAIN || this.left === 0) return 0;
     const four = p[P_FAMILY] === AF_INET;
-    if (p[P_PROTOCOL] === IPPROTO_TCP && (words[p[P_L4]! + 3]! & RST) === 0) {
+    if (p[P_PROTOCOL] === IPPROTO_TCP) {
+      if (p[P_FRAGMENT] !== WHOLE || (words[p[P_L4]! + 3]! & RST) !== 0) return 0;
       this.left--;
       return makeReset(words, p);
     }
-    if (p[P_PROTOCOL] !== IPPROTO_UDP) return 0;
+    const hasPorts = p[P_PROTOCOL] === IPPROTO_UDP || p[P_PROTOCOL] === IPPROTO_UDPLITE;
+    const isPlain = four || p[P_L4] === p[P_IP]! + HEADER6_WORDS;
+    if (!hasPorts && (!isPlain || (p[P_PROTOCOL] !== IPPROTO_SCTP && p[P_PROTOCOL] !== IPPROTO_DCCP)))
+      return 0;
     this.left--;
     for (let i = 0; i < (four ? 1 : 4); i++) from[i] = words[p[P_DST]! + i]!;
-    return makeError(words, bytes, p, there, four ? PORT_UNREACHABLE4 : PORT_UNREACHABLE6, 0, from);
+    const kind = (hasPorts ? PORT : PROTOCOL)[four ? 0 : 1]!;
+    return makeError(words, bytes, p, there, kind, hasPorts || four ? 0 : NEXT_HEADER, from);
   }
 }
 

@@ -23,6 +23,7 @@ import type { Views } from "./forward/forward.ts";
 import { FROM_WIRE, Host } from "./host.ts";
 import { Inbound } from "./inbound.ts";
 import type { MatchTable } from "./match.ts";
+import { Members } from "./members.ts";
 import { AGAIN, Outbound, WAITS } from "./outbound.ts";
 import { Ports } from "./ports.ts";
 import type { Requests } from "./request.ts";
@@ -130,12 +131,15 @@ export class Switch {
     const discovery = new Discovery(core, alias6);
     this.held = new Held(requests, clients);
     this.waiting = new Waiting(link.frames, clients);
+    const members = new Members(core, this.host, this.tally);
     this.inbound = new Inbound(
       core,
       this.host,
       arp,
       discovery,
+      members,
       this.stock,
+      this.wire,
       recorder,
       parts.firewall,
       this.tally,
@@ -144,7 +148,7 @@ export class Switch {
     this.outbound = new Outbound(
       core,
       this.host,
-      this.inbound,
+      members,
       arp,
       discovery,
       this.held,
@@ -153,6 +157,7 @@ export class Switch {
       this.bytes,
       alias4,
       alias6,
+      parts.firewall,
     );
     this.channels = new Channels(
       core,
@@ -257,7 +262,7 @@ export class Switch {
     this.channels.tick(milliseconds);
     this.waiting.tick(milliseconds | 0);
     this.inbound.tick(milliseconds | 0);
-    outbound.fragments.tick(milliseconds | 0, this.core.table.now);
+    outbound.tick(milliseconds | 0, this.core.table.now);
     for (let i = outbound.fragments.late(); i >= 0; i = outbound.fragments.late()) {
       const slot = outbound.fragments.sender[i]!;
       this.stock.give(outbound.fragments.off[i]!);

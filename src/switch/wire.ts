@@ -32,12 +32,12 @@ export class Wire {
     this.port = port;
   }
 
-  /** Takes a frame of client `slot`. Returns 0, or the reason why not: then it is still the caller's. */
+  /** Takes a frame of client `slot`, or (-1) of our own. Returns 0, or the reason why not: then it is still the caller's. */
   send(slot: number, off: number, len: number): number {
     const longest = this.port[PORT_LONGEST]!;
     if (len > longest) {
       const reason = longest === 0 ? Drop.link_down : Drop.mtu;
-      if (this.acks.has(slot)) this.acks.end(slot, off, reason);
+      if (slot >= 0 && this.acks.has(slot)) this.acks.end(slot, off, reason);
       return reason;
     }
     const { batch } = this;
@@ -63,7 +63,7 @@ export class Wire {
 
   private lost(slot: number, off: number): void {
     this.full++;
-    this.accounts.drop(slot, Drop.tx_full);
+    if (slot >= 0) this.accounts.drop(slot, Drop.tx_full);
     this.stock.give(off);
   }
 
@@ -83,6 +83,7 @@ export class Wire {
   private acknowledge(sent: number): void {
     const { acks, slots, batch } = this;
     for (let i = 0; i < batch.n; i++)
-      if (acks.has(slots[i]!)) acks.end(slots[i]!, batch.off[i]!, i < sent ? 0 : Drop.tx_full);
+      if (slots[i]! >= 0 && acks.has(slots[i]!))
+        acks.end(slots[i]!, batch.off[i]!, i < sent ? 0 : Drop.tx_full);
   }
 }

@@ -76,7 +76,7 @@ export function setAddress(words: Int32Array, p: Int32Array, at: number, by: Int
 }
 
 /**
- * Puts another address into packet `q` that ICMP error `p` quotes: its IPv4 header's checksum follows, so that the error's
+ * Puts another address, in `by` from `from` on, into packet `q` that ICMP error `p` quotes: its IPv4 header's checksum follows, so that the error's
  * stays right by itself; ICMPv6's is changed. What the quoted packet's own checksum was is its sender's to know.
  */
 export function setQuotedAddress(
@@ -85,11 +85,12 @@ export function setQuotedAddress(
   q: Int32Array,
   at: number,
   by: Int32Array,
+  from: number,
 ): void {
   const four = q[P_FAMILY] === AF_INET;
   const count = four ? 1 : 4;
-  const change = difference(words, at, by, 0, count);
-  for (let i = 0; i < count; i++) words[at + i] = by[i]!;
+  const change = difference(words, at, by, from, count);
+  for (let i = 0; i < count; i++) words[at + i] = by[from + i]!;
   if (four) adjust(words, (q[P_IP]! << 2) + 10, change);
   else adjust(words, (p[P_L4]! << 2) + 2, change);
 }

@@ -5,7 +5,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { formatAddress, parseAddress } from "../../src/wire/address.ts";
 import * as f from "../switch/packets.ts";
 import { ALIAS4, ALIAS6, type TestClient, World } from "../switch/world.ts";
-import { Judge, numberOf, reverse } from "./judge.ts";
+import { Judge, numberOf, reverse, untagged } from "./judge.ts";
 
 const SECONDS = Number(process.env["NETD_FUZZ_SECONDS"] ?? 1);
 const SEED = Number(process.env["NETD_SEED"] ?? Math.trunc(Math.random() * 2 ** 31)) | 1;
@@ -225,9 +225,10 @@ class Fuzz {
     const inward: Uint8Array[] = [];
     for (let n = pick(24); n > 0; n--) {
       const [kind, bytes] = [pick(5), frame([...this.macs, f.PEER, f.CARD])];
-      inward.push(bytes);
+      const isWires = kind > 0 && (kind < 3 || clients.length === 0);
+      inward.push(isWires ? untagged(bytes) : bytes);
       if (kind === 0) world.tap.send(bytes);
-      else if (kind < 3 || clients.length === 0) {
+      else if (isWires) {
         if (bytes.length <= 2048 - 64) world.wire(bytes, pick(8) ? 2 : pick(40));
       } else {
         const at = pick(clients.length);
@@ -299,7 +300,7 @@ class Fuzz {
     // What netd says in place of a client whose port is closed.
     const refuses =
       p.kind === "error"
-        ? bytes[p.l4 + 1] === (p.family === 2 ? 3 : 4)
+        ? (p.family === 2 ? ["3 2", "3 3"] : ["1 4", "4 1"]).includes(`${p.type} ${bytes[p.l4 + 1]}`)
         : p.protocol === 6 && (bytes[p.l4 + 13]! & 4) !== 0;
     if (refuses && own(p.family, p.src)) return;
     if (p.kind === "error") {

@@ -87,6 +87,13 @@ export function parse(frame: Uint8Array, at: number, six: boolean, isQuote = fal
   return out;
 }
 
+/** A frame from the wire without priority tags (VLAN 0), which are no network of their own. */
+export function untagged(frame: Uint8Array): Uint8Array {
+  const type = frame.length < 18 ? 0 : (frame[12]! << 8) | frame[13]!;
+  const isTag = (type === 0x8100 || type === 0x88a8) && (frame[14]! & 15) === 0 && frame[15] === 0;
+  return isTag ? untagged(Uint8Array.of(...frame.slice(0, 12), ...frame.slice(16))) : frame;
+}
+
 export const reverse = (p: Parsed): Packet => ({
   ...p,
   src: p.dst,
@@ -111,7 +118,7 @@ export class Judge {
   groups: Group[] = [];
   owned: Map<string, number> = new Map();
   xids: Map<number, number> = new Map();
-  /** client and generation by fragment: all that its first ones ever were */
+  /** clients by fragment: all whose its first ones ever were, or who were in their group */
   readonly fragments: Map<string, Set<number>> = new Map();
   private readonly firsts: Parsed[] = [];
   private readonly aliases: readonly bigint[];
@@ -150,9 +157,17 @@ export class Judge {
     for (const key of [p, this.beforeAlias(p)]) {
       const owner = this.model.find(key);
       const name = `${key.src},${key.dst},${p.fragment!.split(",").slice(2).join()}`;
-      if (!this.fragments.has(name)) this.fragments.set(name, new Set());
-      this.fragments.get(name)!.add(owner);
+      const owners = this.fragments.getOrInsertComputed(name, () => new Set());
+      owners.add(owner);
+      for (const client of this.members(key)) owners.add(client);
     }
+  }
+
+  /** Who is in the group that a packet is to. */
+  private members(p: Packet): number[] {
+    const isIts = (g: Group) =>
+      g.family === p.family && g.protocol === p.protocol && g.address === p.dst && g.port === p.dport;
+    return this.groups.filter(isIts).map(({ client }) => client);
   }
 
   packet(frame: Uint8Array): Parsed | undefined {
@@ -190,15 +205,7 @@ export class Judge {
       );
       return known ? undefined : "a fragment whose first one was never its";
     }
-    const inGroup = this.groups.some(
-      (g) =>
-        g.client === client &&
-        g.family === p.family &&
-        g.protocol === p.protocol &&
-        g.address === p.dst &&
-        g.port === p.dport,
-    );
-    if (inGroup) return undefined;
+    if (this.members(p).includes(client)) return undefined;
     const answered =
       p.quoted &&
       [p.quoted, this.beforeAlias(p.quoted)].some(

@@ -438,6 +438,24 @@ describe("answered for a client's own address", () => {
       same(world.tap.receive(), kernels);
     });
 
+    test("UDP-Lite is as UDP; of SCTP and DCCP there is none", () => {
+      const six = them.includes(":");
+      const l4 = f.concat(f.u16(4000, 81, 0, 0), new Uint8Array(20));
+      for (const [protocol, type, code, pointer] of [
+        [136, ...(six ? [1, 4] : [3, 3]), 0],
+        [132, ...(six ? [4, 1] : [3, 2]), six ? 6 : 0],
+        [33, ...(six ? [4, 1] : [3, 2]), six ? 6 : 0],
+      ] as number[][]) {
+        const frame = f.packet({ ...asks, protocol: protocol!, l4 });
+        world.wire(frame);
+        const told = f.icmp(type!, code!, f.concat([0, 0, 0, pointer!], frame.slice(14)), {
+          src: own,
+          dst: them,
+        });
+        same(world.run(), f.icmpPacket(told, { ...back, id: 0 }));
+      }
+    });
+
     test("this host's kernel is told so too", () => {
       const us = own === OWN ? f.US : f.US6;
       world.tap.send(f.tcpPacket({ ...asks, src: us, srcMac: f.CARD, flags: 2, ack: 0, payload: [] }));
@@ -856,6 +874,49 @@ describe("on this host", () => {
     );
   });
 
+  describe.each([
+    [f.US, ALIAS4, OWN, 3, 3],
+    [f.US6, ALIAS6, OWN6, 1, 4],
+  ] as const)("a client's error, from %s", (us, alias, own, type, code) => {
+    test("about what the kernel sent reaches it, under the address that the kernel knows", () => {
+      const asked = { src: us, dst: us, sport: 33000, dport: 5000, dstMac: f.CARD };
+      world.tap.send(f.udpPacket(asked));
+      world.run();
+      const [got] = a.receive();
+      const error = f.icmp(type, code, f.concat([0, 0, 0, 0], got!.slice(14)), { src: us, dst: alias });
+      a.send(f.icmpPacket(error, { src: us, dst: alias, srcMac: f.CARD, dstMac: f.CARD }));
+      same(world.run());
+      const [told] = world.tap.receive();
+      const quoted = told!.slice(-(got!.length - 14));
+      const original = f.udpPacket(asked).slice(14);
+      const sum = original.length - 3 - 2; // of UDP, before three bytes: what the client got
+      quoted.set(original.slice(sum, sum + 2), sum);
+      expect(f.hex(quoted)).toBe(f.hex(original));
+      const l4 = told!.slice(14 + (us === f.US ? 20 : 40));
+      const right = f.icmp(type, code, l4.slice(4), { src: us, dst: us });
+      expect(f.hex(l4)).toBe(f.hex(right));
+      expect(f.hex(told)).toBe(
+        f.hex(f.icmpPacket(right, { src: us, dst: us, srcMac: f.CARD, dstMac: TAP_LLADDR })),
+      );
+    });
+
+    test("about what another client sent reaches that one, whoever takes ICMP there", () => {
+      const c = world.attach();
+      world.match(c, us === f.US ? f.ICMP : f.ICMPV6, own);
+      const ends = { src: own, sport: 80, dst: us, dport: 5000 };
+      b.send(f.udpPacket({ ...ends, srcMac: OWN_MAC, dstMac: f.CARD }));
+      world.run();
+      expect(a.receive()).toHaveLength(1);
+      const back = { src: us, dst: own, srcMac: f.CARD, dstMac: OWN_MAC };
+      const quoted = f.concat([0, 0, 0, 0], f.udpPacket(ends).slice(14));
+      const error = f.icmpPacket(f.icmp(type, code, quoted, back), back);
+      a.send(error);
+      same(world.run());
+      same(b.receive(), error);
+      same(c.receive());
+    });
+  });
+
   test("a burst to a neighbour that is asked for waits, and goes out in its order; others have room beside it", () => {
     world.close();
     start({ frames: 2048 });
@@ -950,6 +1011,34 @@ describe("on this host", () => {
     same(world.run());
     same(world.tap.receive());
     expect(world.drops()).toEqual({ no_match: 1 });
+  });
+
+  test.each([
+    [f.US, OWN, OWN_MAC],
+    [f.US6, OWN6, OWN_MAC],
+    [f.US, "10.77.0.60", f.CARD],
+  ])("a client, %s, is answered for another's address, %s at %s: echo, closed ports", (us, own, mac) => {
+    const c = world.attach();
+    world.match(c, f.UDP, "10.77.0.60", 80);
+    world.owned(c, "10.77.0.60");
+    const ends = { src: us, dst: own, srcMac: f.CARD, dstMac: mac };
+    const back = { src: own, dst: us, srcMac: mac, dstMac: f.CARD };
+    const six = us === f.US6;
+    a.send(f.icmpPacket(f.echo(six ? 128 : 8, 77, ends), ends));
+    same(world.run());
+    same(a.receive(), f.icmpPacket(f.echo(six ? 129 : 0, 77, back), back));
+    const syn = { ...ends, sport: 5000, dport: 81, ack: 0, flags: 2, payload: [] };
+    a.send(f.tcpPacket(syn));
+    same(world.run());
+    const reset = { ...back, sport: 81, dport: 5000, seq: 0, ack: 2, flags: 0x14, window: 0, payload: [] };
+    same(a.receive(), f.tcpPacket({ ...reset, id: 0, fragment: 0x4000 }));
+    const udp = f.udpPacket({ ...ends, sport: 5000, dport: 81 });
+    a.send(udp);
+    same(world.run());
+    const told = f.icmp(six ? 1 : 3, six ? 4 : 3, f.concat([0, 0, 0, 0], udp.slice(14)), back);
+    same(a.receive(), f.icmpPacket(told, { ...back, id: 0 }));
+    for (const other of [b, c]) same(other.receive());
+    same(world.tap.receive());
   });
 
   test("a client's packet to a group reaches the others of the group, and the wire", () => {
