@@ -3,9 +3,11 @@
 // Sources: RFC 1624 (incremental update), RFC 768, 9293, 4340, 3828, 4443; partial checksums: Linux's CHECKSUM_PARTIAL.
 import { AF_INET } from "./address.ts";
 import { fold, sumBytes } from "./checksum.ts";
+import { crc32c } from "./crc32c.ts";
 import {
   IPPROTO_DCCP,
   IPPROTO_ICMPV6,
+  IPPROTO_SCTP,
   IPPROTO_TCP,
   IPPROTO_UDP,
   IPPROTO_UDPLITE,
@@ -20,6 +22,8 @@ import {
   swap16,
   WHOLE,
 } from "./packet.ts";
+
+const SCTP_CHECKSUM = 2; // words after its header's begin
 
 /** The byte in its header where a protocol's checksum is that covers the addresses too; -1 if it has none. */
 const checksumByte = (protocol: number): number => {
@@ -104,12 +108,18 @@ export function pseudoSum(words: Int32Array, p: Int32Array): number {
 }
 
 /**
- * Completes a TCP or UDP checksum of which the sender's kernel wrote the pseudo header's part alone. One that is whole
- * stays as it is, right or wrong.
+ * Completes a TCP or UDP checksum of which the sender's kernel wrote the pseudo header's part alone, or one of SCTP's that it
+ * left zero. One that is whole stays as it is, right or wrong.
  */
 export function completeChecksum(words: Int32Array, p: Int32Array): void {
   const protocol = p[P_PROTOCOL]!;
-  if ((protocol !== IPPROTO_TCP && protocol !== IPPROTO_UDP) || p[P_FRAGMENT] !== WHOLE) return;
+  if (p[P_FRAGMENT] !== WHOLE) return;
+  if (protocol === IPPROTO_SCTP) {
+    const field = p[P_L4]! + SCTP_CHECKSUM;
+    if (words[field] === 0) words[field] = crc32c(words, p[P_L4]! << 2, p[P_L4_BYTES]!);
+    return;
+  }
+  if (protocol !== IPPROTO_TCP && protocol !== IPPROTO_UDP) return;
   const byte = (p[P_L4]! << 2) + checksumByte(protocol);
   if (getHalf(words, byte) !== fold(pseudoSum(words, p))) return;
   const sum = ~fold(sumBytes(words, p[P_L4]! << 2, p[P_L4_BYTES]!, 0)) & 0xffff;

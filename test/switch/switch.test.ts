@@ -126,6 +126,18 @@ describe("from the wire", () => {
       }
   });
 
+  test("completes SCTP's, which the kernel leaves zero", () => {
+    world.match(a, 132, f.US, 5000);
+    const common = f.u16(4000, 5000, 0, 1);
+    const partial = f.concat(common, [0, 0, 0, 0], [11, 0, 0, 4]); // COOKIE ACK
+    const whole = f.concat(common, [0xcc, 0xed, 0x41, 0x6f], [11, 0, 0, 4]);
+    for (const l4 of [partial, whole, f.concat(common, [1, 2, 3, 4], [11, 0, 0, 4])])
+      world.tap.send(f.packet({ protocol: 132, l4 }));
+    world.run();
+    const l4s = a.receive().map((frame) => f.hex(frame.slice(34)));
+    expect(l4s).toEqual([f.hex(whole), f.hex(whole), f.hex(f.concat(common, [1, 2, 3, 4], [11, 0, 0, 4]))]);
+  });
+
   test("a packet longer than the client's MTU, or from its own destination, is dropped and counted on it", () => {
     const c = world.attach({ mtu: 600 });
     world.match(c, f.UDP, f.US, 6000);

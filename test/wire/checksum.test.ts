@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { fold, sumBytes } from "../../src/wire/checksum.ts";
+import { crc32c } from "../../src/wire/crc32c.ts";
 
 /** RFC 1071 as it is written: 16-bit words in network order, carries added back. */
 function reference(bytes: Uint8Array): number {
@@ -33,4 +34,21 @@ test("any range at any even offset sums as the reference does, whatever lies beh
     ),
     { numRuns: 2000 },
   );
+});
+
+test("CRC32c: RFC 3720's examples, at any offset, and the check value", () => {
+  const ascending = Array.from({ length: 32 }, (_, i) => i);
+  for (const [bytes, crc] of [
+    [new Array(32).fill(0), [0xaa, 0x36, 0x91, 0x8a]],
+    [new Array(32).fill(0xff), [0x43, 0xab, 0xa8, 0x62]],
+    [ascending, [0x4e, 0x79, 0xdd, 0x46]],
+    [ascending.toReversed(), [0x5c, 0xdb, 0x3f, 0x11]],
+    [Array.from(Buffer.from("123456789")), [0x83, 0x92, 0x06, 0xe3]],
+  ] as const)
+    for (const at of [0, 1, 2, 3]) {
+      const memory = new Uint8Array(64).fill(0x5a);
+      memory.set(bytes, at);
+      const word = crc32c(new Int32Array(memory.buffer), at, bytes.length);
+      expect([...new Uint8Array(Int32Array.of(word).buffer)]).toEqual([...crc]);
+    }
 });
