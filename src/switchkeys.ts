@@ -47,6 +47,7 @@ export const SwitchKeys = section(
       "Flows that one client may have begun; with one more the oldest ends",
       4096,
     ),
+    claimsPerUser: key(whole(1, 1 << 24), "Flows that all clients of one uid may have begun", 1 << 15),
     tcpSeconds: seconds("TCP", 7200),
     udpSeconds: seconds("UDP", 180),
     icmpSeconds: seconds("ICMP and ICMPv6", 30),
@@ -66,6 +67,11 @@ export const SwitchKeys = section(
     packetsPerSecond: key(
       whole(0, 1_000_000_000),
       "Frames a second that one client may send; 0: any number",
+      0,
+    ),
+    packetsPerSecondPerUser: key(
+      whole(0, 1_000_000_000),
+      "Frames a second that all clients of one uid may send, each an equal part; 0: any number",
       0,
     ),
     addresses: key(

@@ -23,6 +23,11 @@ import { CONFLICT, EXISTS, FULL, type TableWriter } from "../switch/table/table.
 export interface ClaimRules {
   /** claims that a client may have at a time */
   readonly perClient: number;
+  /**
+   * The client whose oldest claim ends before `client` gets another, because their user has as many as it may have: itself, or
+   * another of the user's; -1: there is room.
+   */
+  crowded(client: number): number;
   /** seconds that a claim lives without a frame; `protocol` -1: a DHCP transaction */
   timeout(protocol: number): number;
   /** Whether the client may have it, beside what the table says: not if it is the kernel's. */
@@ -153,10 +158,12 @@ export class Claims {
     return this.table.addDhcp(xid, client);
   }
 
-  /** Takes the oldest of a client's claims if it has as many as it may have, or if the table is full. */
+  /** Takes the oldest of a client's claims if it, or its user, has as many as it may have, or if the table is full. */
   private makeRoom(client: number, refusal: number): void {
-    if (refusal !== FULL && this.table.countOf(client, true) < this.rules.perClient) return;
-    const oldest = this.oldest(client);
+    const { table, rules } = this;
+    const isFull = refusal === FULL || table.countOf(client, true) >= rules.perClient;
+    const from = isFull ? client : rules.crowded(client);
+    const oldest = from < 0 ? 0 : this.oldest(from);
     if (oldest === 0) return;
     this.remove(oldest);
     this.evicted++;

@@ -303,6 +303,7 @@ export class Control {
     if (kind === "group") steering.removeGroup(groupOf(match));
     else if (kind === "dhcp") steering.removeDhcp(match.dst[0]!);
     else steering.remove(match, kind === "match" ? client : -1);
+    if (kind === "claim" || kind === "dhcp") this.parts.roster.claimed(client, -1);
     table.remove(entry);
     this.parts.filters.forget(client, entry);
   }

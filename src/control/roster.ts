@@ -53,8 +53,9 @@ export interface Client {
 }
 
 interface User {
-  clients: number;
+  readonly slots: Set<number>;
   matches: number;
+  claims: number;
 }
 
 export interface RosterOptions {
@@ -129,9 +130,9 @@ export class Roster {
     mtu: number,
   ): Client {
     try {
-      const user = this.users.get(peer.uid) ?? { clients: 0, matches: 0 };
-      if (user.clients >= this.settings.clientsPerUser)
-        throw new Refusal("limit", `uid ${peer.uid} has ${user.clients} clients: switch.clientsPerUser`);
+      const user = this.users.get(peer.uid) ?? { slots: new Set(), matches: 0, claims: 0 };
+      if (user.slots.size >= this.settings.clientsPerUser)
+        throw new Refusal("limit", `uid ${peer.uid} has ${user.slots.size} clients: switch.clientsPerUser`);
       for (const end of [SO_SNDBUFFORCE, SO_SNDBUF])
         if (libc.setsockopt(fd, SOL_SOCKET, end, ptr(Int32Array.of(CHANNEL_BYTES)), 4) === 0) break;
       const row = {
@@ -169,10 +170,11 @@ export class Roster {
         matches: 0,
         packetsPerSecond: Number.POSITIVE_INFINITY,
       };
-      user.clients++;
+      user.slots.add(slot);
       this.users.set(peer.uid, user);
       this.bySlot.set(slot, client);
       this.byPath.set(path, client);
+      this.share(user);
       return client;
     } catch (error) {
       if (channel === "socket") libc.close(fd);
@@ -190,7 +192,9 @@ export class Roster {
     this.byPath.delete(path);
     const user = this.users.get(peer.uid)!;
     user.matches -= client.matches;
-    if (--user.clients === 0) this.users.delete(peer.uid);
+    user.slots.delete(slot);
+    if (user.slots.size === 0) this.users.delete(peer.uid);
+    else this.share(user);
     libc.close(client.pidfd);
     if (client.channel === "socket") this.epochs.retire(RETIRE_FD, fd);
     if (client.ackFd >= 0) this.epochs.retire(RETIRE_FD, client.ackFd);
@@ -200,13 +204,24 @@ export class Roster {
   /** Writes a client's row anew. */
   update(client: Client, mtu: number): void {
     const { slot, channel, mac, home, flags, peer } = client;
-    const most = Math.min(
-      client.packetsPerSecond,
-      this.settings.packetsPerSecond || Number.POSITIVE_INFINITY,
-    );
-    const ratePps = Number.isFinite(most) ? most : 0;
+    const ratePps = this.rate(client);
     const fd = channel === "memif" ? -1 : client.fd;
     this.table.updateClient(slot, { fd, mac, mtu, flags, home, ratePps, ...peer });
+  }
+
+  /** Frames a second that a client may send; 0: any number. */
+  private rate({ peer, packetsPerSecond: granted }: Client): number {
+    const { packetsPerSecond, packetsPerSecondPerUser } = this.settings;
+    const part = packetsPerSecondPerUser / this.users.get(peer.uid)!.slots.size;
+    const limits = [packetsPerSecond, Math.ceil(part)].filter((limit) => limit > 0);
+    const most = Math.min(granted, ...limits);
+    return Number.isFinite(most) ? most : 0;
+  }
+
+  /** The clients of a user are more or fewer: each has its part. */
+  private share({ slots }: User): void {
+    if (this.settings.packetsPerSecondPerUser === 0) return;
+    for (const slot of slots) this.table.clients.setRate(slot, this.rate(this.bySlot.get(slot)!));
   }
 
   /** From now on a client hears what became of its frames: at the returned end of a pair, which is the receiver's to close. */
@@ -234,6 +249,19 @@ export class Roster {
   count(client: Client, by: 1 | -1): void {
     client.matches += by;
     this.users.get(client.peer.uid)!.matches += by;
+  }
+
+  /** Counts a claim of a client's more, or with -1 one less. */
+  claimed(slot: number, by: 1 | -1): void {
+    this.users.get(this.bySlot.get(slot)!.peer.uid)!.claims += by;
+  }
+
+  /** ClaimRules.crowded. */
+  crowded(slot: number): number {
+    const { slots, claims } = this.users.get(this.bySlot.get(slot)!.peer.uid)!;
+    if (claims < this.settings.claimsPerUser) return -1;
+    const has = (one: number) => this.table.countOf(one, true);
+    return has(slot) > 0 ? slot : slots.values().reduce((most, one) => (has(one) > has(most) ? one : most));
   }
 
   /** Calls `free` when no net Worker can hold any more what is taken out of its reach by now. */

@@ -12,6 +12,7 @@ export interface SwitchSettings {
   readonly matchesPerClient: number;
   readonly matchesPerUser: number;
   readonly claimsPerClient: number;
+  readonly claimsPerUser: number;
   readonly filtersPerClient: number;
   readonly instructionsPerClient: number;
   /** seconds without a frame after which a claim ends, by protocol */
@@ -21,6 +22,8 @@ export interface SwitchSettings {
   readonly otherSeconds: number;
   /** frames a second that one client may send; 0: any number */
   readonly packetsPerSecond: number;
+  /** the same of all clients of one uid, of which each has an equal part */
+  readonly packetsPerSecondPerUser: number;
   /** "tcp:8080": channels that exist from the start, each with a socket to connect to */
   readonly static: readonly string[];
   /** further MAC addresses that are ours */

@@ -202,6 +202,7 @@ function run(boot: Boot): void {
     owns.map((own) => own.touches),
     {
       perClient: settings.claimsPerClient,
+      crowded: (client) => roster.crowded(client),
       timeout: (protocol) => timeoutOf(settings, protocol),
       allows: (match, client) =>
         (local.has(match.family, match.dst) || steering.has(match.family, match.dst, client)) &&
@@ -209,18 +210,20 @@ function run(boot: Boot): void {
         grants.flow(roster.at(client)!, match),
       allowsDhcp: (client) => grants.flow(roster.at(client)!, DHCP),
       added(entry) {
-        const { kind, match } = table.get(entry);
+        const { kind, match, client } = table.get(entry);
         try {
           if (kind === "dhcp") steering.addDhcp(match.dst[0]!);
           else steering.add(match, -1);
+          roster.claimed(client, 1);
         } catch {
           table.remove(entry); // a map is full: the flow's frames find no claim and are dropped
         }
       },
       removing(entry) {
-        const { kind, match } = table.get(entry);
+        const { kind, match, client } = table.get(entry);
         if (kind === "dhcp") steering.removeDhcp(match.dst[0]!);
         else steering.remove(match, -1);
+        roster.claimed(client, -1);
       },
       gone(slot) {
         const client = roster.at(slot);

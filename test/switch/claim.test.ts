@@ -28,11 +28,18 @@ interface Options {
   workers?: number;
   matches?: number;
   perClient?: number;
+  crowded?: (client: number) => number;
   allows?: (match: Match, client: number) => boolean;
 }
 
 /** A table with ten clients, the control side, and the net side of some Workers. */
-function setUp({ workers = 1, matches = 1000, perClient = 100, allows = () => true }: Options = {}) {
+function setUp({
+  workers = 1,
+  matches = 1000,
+  perClient = 100,
+  crowded = () => -1,
+  allows = () => true,
+}: Options = {}) {
   const capacity = { clients: 10, matches };
   const buffer = new ArrayBuffer(tableBytes(capacity));
   const table = new TableWriter(buffer, capacity, 42);
@@ -42,6 +49,7 @@ function setUp({ workers = 1, matches = 1000, perClient = 100, allows = () => tr
   const log: string[] = [];
   const rules: ClaimRules = {
     perClient,
+    crowded,
     timeout: (protocol) => ({ [-1]: 5, [TCP]: 100, [UDP]: 10 })[protocol] ?? 20,
     allows,
     allowsDhcp: () => true,
@@ -330,6 +338,7 @@ test("numbers of requests may wrap", () => {
   asked.taken = before;
   const again = new Claims(table, [asked], [own.touches], {
     perClient: 100,
+    crowded: () => -1,
     timeout: () => 1,
     allowsDhcp: () => true,
     allows: () => true,

@@ -163,6 +163,7 @@ export class World {
     this.own = new Own(new ArrayBuffer(ownBytes(capacity)), capacity);
     this.claims = new Claims(this.table, [new Asked(this.own)], [this.own.touches], {
       perClient: options.perClient ?? 32,
+      crowded: () => -1,
       timeout: () => 60,
       allowsDhcp: () => true,
       allows: (match, client) => !options.refuses?.(match, client),

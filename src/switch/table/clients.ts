@@ -86,6 +86,10 @@ export class Clients {
     Atomics.store(this.words, this.at + slot * CLIENT_WORDS + CLIENT_FLAGS, flags);
   }
 
+  setRate(slot: number, ratePps: number): void {
+    Atomics.store(this.words, this.at + slot * CLIENT_WORDS + CLIENT_RATE_PPS, ratePps);
+  }
+
   isLive(slot: number): boolean {
     return (this.generation(slot) & 1) === 1;
   }
