@@ -39,6 +39,7 @@ export const HELD = -3;
 export const WIRE = -4;
 
 const RTN_LOCAL = 2;
+const RTN_BROADCAST = 3;
 
 export class Core {
   readonly words: Int32Array;
@@ -166,11 +167,20 @@ export class Core {
 
   /** Whether this host's kernel has the address at word `at`. */
   isLocal(four: boolean, words: Int32Array, at: number): boolean {
+    return this.routeType(four, words, at) === RTN_LOCAL;
+  }
+
+  /** Whether the IPv4 address at word `at` is that of all of a subnet of this host's. */
+  isBroadcast(words: Int32Array, at: number): boolean {
+    return this.routeType(true, words, at) === RTN_BROADCAST;
+  }
+
+  private routeType(four: boolean, words: Int32Array, at: number): number {
     const { fib4, fib6, words: base } = this.netbase;
     const nh = four
       ? fib4.lookup(words[at]!)
       : fib6.lookup(words[at]!, words[at + 1]!, words[at + 2]!, words[at + 3]!);
-    return nh !== 0 && (base[nh + NH_TYPE]! & 0xff) === RTN_LOCAL;
+    return nh === 0 ? 0 : base[nh + NH_TYPE]! & 0xff;
   }
 
   /** Whether it is there, and the same as it was with this generation. */

@@ -114,6 +114,28 @@ export class Host {
     return this.giveBack(off, p[P_BYTES]! + ETHERNET);
   }
 
+  /**
+   * A client's packet to many hosts is the kernel's too, as if it had come by the card. From the kernel's own IPv4 address
+   * it would be refused there: a broadcast comes by the tap then, a multicast does not, since groups are joined on the card.
+   */
+  share(p: Int32Array, off: number): number {
+    const { core, link } = this;
+    const { words } = core;
+    const ip = p[P_IP]!;
+    const four = p[P_FAMILY] === AF_INET;
+    const isMulticast = !four || (words[p[P_DST]!]! & 0xf0) === 0xe0;
+    const isKernels = four && core.isLocal(true, words, p[P_SRC]!);
+    if (isMulticast && isKernels) return DONE;
+    const head = words[ip - 4]!;
+    const tail = words[ip - 3]!;
+    if (isKernels) setDst(words, ip, link[LINK_LLADDR]!, link[LINK_LLADDR + 1]!);
+    else setDst(words, ip, core.cardMac0, core.cardMac1);
+    const result = this.giveBack(off, p[P_BYTES]! + ETHERNET);
+    words[ip - 4] = head;
+    words[ip - 3] = tail;
+    return result;
+  }
+
   /** Whether a client's packet is to the alias; then it is to the client's own address from now on. */
   isToAlias(p: Int32Array): boolean {
     if (!this.isAlias(p, p[P_DST]!)) return false;

@@ -85,6 +85,7 @@ export class Outbound {
   private readonly host: Host;
   private readonly members: Members;
   private readonly answers: Answers;
+  private readonly firewall: boolean;
   /** Of clients' own packets to groups: for each that goes out of the card. */
   private readonly got = new Followers();
   private readonly arp: Arp;
@@ -121,6 +122,7 @@ export class Outbound {
     this.host = host;
     this.members = members;
     this.answers = new Answers(core, firewall);
+    this.firewall = firewall;
     this.arp = arp;
     this.discovery = discovery;
     this.held = held;
@@ -193,6 +195,7 @@ export class Outbound {
       if (time !== WAITS) {
         this.leaves(slot, p, toCard);
         this.members.deliver(slot, p, off, len, FROM_CLIENT, this.got);
+        this.share(slot, p, off);
       }
       return toCard ? this.route(slot, p, off, len, time) : WIRE;
     }
@@ -343,6 +346,16 @@ export class Outbound {
     if (p[P_FRAGMENT] === FIRST) this.fragments.remember(p, this.core.words, slot, where, more);
   }
 
+  /** The kernel has what is to many hosts, too; but not with a firewall, which says what it gets of strangers. */
+  private share(slot: number, p: Int32Array, off: number): void {
+    const { core } = this;
+    const { words } = core;
+    const toMany = isGroup(words, p) || (p[P_FAMILY] === AF_INET && core.isBroadcast(words, p[P_DST]!));
+    if (this.firewall || !toMany) return;
+    const result = this.host.share(p, off);
+    if (result > 0) core.accounts.drop(slot, result);
+  }
+
   /** The frame is the answer to itself, so long, for the client that sent it. */
   private answered(slot: number, off: number, bytes: number): number {
     this.to = this.answers.owner;
@@ -367,7 +380,10 @@ export class Outbound {
     if (where === TO_KERNEL) return this.toKernel(p, off);
     if (where === ECHOED) return this.answered(slot, off, this.answers.turn(p));
     if (where === TO_WIRE || where === TO_ROUTE) {
-      if (time !== WAITS) this.members.follow(p, off, len, FROM_CLIENT, this.got, fragments.more);
+      if (time !== WAITS) {
+        this.members.follow(p, off, len, FROM_CLIENT, this.got, fragments.more);
+        this.share(slot, p, off);
+      }
       return where === TO_WIRE ? WIRE : this.route(slot, p, off, len, time);
     }
     if (!core.isLive(where, fragments.more)) return Drop.client_gone;

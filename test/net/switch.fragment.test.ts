@@ -98,6 +98,38 @@ test("to a group: all of its clients and the kernel get each once, from the wire
   for (const client of askers) client.close();
 });
 
+test("what a client sends to many hosts reaches this host's programs", async () => {
+  await using rig = await SwitchRig.start();
+  const { lab } = rig;
+  const heard: string[] = [];
+  const kernel = await lab.daemon.run(() =>
+    Bun.udpSocket({
+      port: 5006,
+      socket: { data: (_, bytes, port, address) => void heard.push(`${bytes} from ${address} ${port}`) },
+    }),
+  );
+  kernel.addMembership("239.1.2.3", OWN);
+  using client = new Asker(`${rig.scratch.path}/client`);
+  const channel = client.channel(rig.control, lab.ifname);
+  for (const address of ["10.77.0.50", OWN])
+    expect(client.ask(rig.control, addMatch(address, 80, { protocol: 17 }))?.text).toBe("OK");
+  const send = (src: string, dst: string, dstMac: string) => {
+    const ends = { src, dst, sport: 80, dport: 5006, payload: Buffer.from(dst) };
+    const frame = Uint8Array.from(f.udpPacket({ ...ends, srcMac: LAB_LLADDR, dstMac }));
+    expect(Number(libc.sendto(channel, ptr(frame), frame.length, 0, null, 0))).toBe(frame.length);
+  };
+  send("10.77.0.50", "239.1.2.3", "01:00:5e:01:02:03");
+  await until("multicast", () => heard.length === 1);
+  for (const src of ["10.77.0.50", OWN])
+    for (const dst of ["10.77.0.255", "255.255.255.255"]) {
+      send(src, dst, "ff:ff:ff:ff:ff:ff");
+      await until(`broadcast from ${src} to ${dst}`, () => heard.at(-1) === `${dst} from ${src} 80`);
+    }
+  expect(heard).toHaveLength(5);
+  expect(heard[0]).toBe("239.1.2.3 from 10.77.0.50 80");
+  kernel.close();
+});
+
 test("an echo that comes in fragments is answered for an address that a client alone has", async () => {
   await using rig = await SwitchRig.start();
   using client = new Asker(`${rig.scratch.path}/client`);

@@ -210,6 +210,7 @@ describe("from the wire", () => {
     });
     a.send(discover);
     same(world.run(), discover);
+    same(world.tap.receive(), f.concat(discover.slice(6, 12), discover.slice(6))); // it may serve addresses itself
     const offer = (last: number) => {
       const bytes = payload(2);
       bytes[7] = last;
@@ -1053,17 +1054,43 @@ describe("on this host", () => {
     same(world.tap.receive());
   });
 
-  test("a client's packet to a group reaches the others of the group, and the wire", () => {
+  test("a client's packet to a group reaches the others of the group, the wire, and the kernel", () => {
     for (const client of [a, b]) world.group(client, f.UDP, "224.0.0.251", 5353);
+    for (const client of [a, b]) world.group(client, f.UDP, "10.77.0.255", 137);
     world.match(a, f.UDP, f.US, 5353);
-    const frame = f.udpPacket({
-      ...{ src: f.US, sport: 5353, dst: "224.0.0.251", dport: 5353 },
-      ...{ srcMac: f.CARD, dstMac: "01:00:5e:00:00:fb" },
-    });
-    a.send(frame);
+    world.match(b, f.UDP, OWN, 5353);
+    const make = (ends: f.L4 & f.Spec) => f.udpPacket({ sport: 5353, ...ends });
+    const multicast = { dst: "224.0.0.251", dport: 5353 };
+    const broadcast = { dst: "10.77.0.255", dport: 137 };
+    const everywhere = { dst: "255.255.255.255", dport: 9 };
+    const many = { dstMac: "01:00:5e:00:00:fb" };
+    const all = { dstMac: "ff:ff:ff:ff:ff:ff" };
+    const from = { a: { src: f.US, srcMac: f.CARD }, b: { src: OWN, srcMac: OWN_MAC } };
+    for (const [ends, mac] of [
+      [multicast, many],
+      [broadcast, all],
+      [everywhere, all],
+    ] as const)
+      for (const [client, other, source] of [
+        [a, b, from.a],
+        [b, a, from.b],
+      ] as const) {
+        const frame = make({ ...ends, ...mac, ...source });
+        client.send(frame);
+        same(world.run(), frame);
+        same(other.receive(), ...(ends === everywhere ? [] : [frame]));
+        same(client.receive());
+        // From its own address the kernel takes no multicast, and a broadcast by the tap.
+        const told = make({ ...ends, ...source, dstMac: client === a ? TAP_LLADDR : f.CARD });
+        same(world.tap.receive(), ...(client === a && ends === multicast ? [] : [told]));
+      }
+    expect(world.close()).toBe(0);
+    start({ firewall: true });
+    world.match(b, f.UDP, OWN, 5353);
+    const frame = make({ ...multicast, ...many, ...from.b });
+    b.send(frame);
     same(world.run(), frame);
-    same(b.receive(), frame);
-    same(a.receive());
+    same(world.tap.receive());
   });
 });
 

@@ -229,6 +229,7 @@ export class World {
     this.sim.setLink({ ifindex: TAP_IFINDEX, lladdr: TAP_LLADDR });
     this.sim.route("10.77.0.0/24");
     this.sim.route("10.77.0.1/32", undefined, { type: 2 });
+    this.sim.route("10.77.0.255/32", undefined, { type: 3 });
     this.sim.route6("fd77::/64");
     this.sim.route6("fd77::1/128", 2);
     this.sim.neigh("10.77.0.2");
