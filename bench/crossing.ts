@@ -31,12 +31,12 @@ import { FROM_WIRE, Host } from "../src/switch/host.ts";
 import { Inbound } from "../src/switch/inbound.ts";
 import { Members } from "../src/switch/members.ts";
 import { Own, ownBytes } from "../src/switch/own.ts";
-import { FIRST_TIME, Outbound } from "../src/switch/outbound.ts";
+import { Outbound } from "../src/switch/outbound.ts";
 import { Requests } from "../src/switch/request.ts";
 import { Solicitor } from "../src/switch/solicit.ts";
 import { Stock } from "../src/switch/stock.ts";
 import { Transmit } from "../src/switch/transmit.ts";
-import { Waiting } from "../src/switch/waiting.ts";
+import { FIRST_TIME, Waiting } from "../src/switch/waiting.ts";
 import { Wire } from "../src/switch/wire.ts";
 import { AF_INET, formatAddress, swap32 } from "../src/wire/address.ts";
 import { FOUND_ENTRY } from "../src/switch/table/search.ts";
@@ -153,7 +153,7 @@ class Crossing {
     const stock = new Stock(link, deliver);
     const tally = new Int32Array(dropNames.length);
     const fragments = new Fragments([new ArrayBuffer(fragmentBytes)], 0, 1);
-    const members = new Members(core, host, tally);
+    const members = new Members(core, host, tally, true);
     const wire = new Wire(link, stock, deliver, own.accounts, core.acks, transmit.port);
     this.inbound = new Inbound(
       core,

@@ -2,10 +2,11 @@
 // Everything a client has is in the roster (its channel), the table (its matches) and the programs' maps (steering), and
 // is taken back in the reverse order.
 import type { Wanted } from "../grants/scope.ts";
-import { AF_INET, formatAddress, formatLladdr, parseLladdr } from "../wire/address.ts";
+import { AF_INET, formatLladdr, parseLladdr } from "../wire/address.ts";
 import type { Applicant, Grants } from "./grants.ts";
 import type { ClientFilters } from "./filters.ts";
 import type { Guard } from "./guard.ts";
+import { list, used, whoIs } from "./inquiry.ts";
 import type { Local } from "./local.ts";
 import type { Match } from "../switch/table/pattern.ts";
 import type { Peer } from "./peer.ts";
@@ -17,16 +18,13 @@ import {
   REQUEST_BYTES,
   type Request,
   USNETD_REQUEST_BYTES,
-  type UsedPort,
-  usedPorts,
   type WireMatch,
-  writeAddress,
 } from "./protocol.ts";
 import { type Client, Roster } from "./roster.ts";
 import type { Steering } from "./steering.ts";
 import { CONFLICT, EXISTS, type Group, type TableWriter } from "../switch/table/table.ts";
 import { groupOf, wantedGroup, wantedOf } from "./wanted.ts";
-import { readWant, writeMatch } from "./wants.ts";
+import { readWant } from "./wants.ts";
 import { libc } from "../../ffi/libc.ts";
 
 /** What goes back to the sender: a text, and the client's end of a channel with it. The fd is the receiver's to close. */
@@ -190,11 +188,11 @@ export class Control {
         this.drop(this.client(asker));
         return undefined;
       case "QueryUsedPorts":
-        return { text: this.used() };
+        return { text: used(this.parts) };
       case "WhoAmI":
-        return { text: JSON.stringify({ Client: this.whoIs(asker) }) };
+        return { text: JSON.stringify({ Client: whoIs(this.parts, asker) }) };
       case "ListMatches":
-        return { text: this.list(this.client(asker)) };
+        return { text: list(this.parts, this.client(asker)) };
       case "SetMac":
         this.setMac(this.client(asker), request.mac);
         return OK;
@@ -306,58 +304,6 @@ export class Control {
     if (kind === "claim" || kind === "dhcp") this.parts.roster.claimed(client, -1);
     table.remove(entry);
     this.parts.filters.forget(client, entry);
-  }
-
-  /** Everybody's matches, and what the kernel has on the card's addresses. */
-  private used(): string {
-    const { table, roster, guard, local } = this.parts;
-    local.refresh(performance.now());
-    const listening: UsedPort[] = [];
-    const connected: UsedPort[] = [];
-    for (const { socket, family, words } of guard.kernelPorts())
-      (socket.listening ? listening : connected).push([
-        socket.protocol,
-        writeAddress(family, words),
-        socket.localPort,
-      ]);
-    for (const { slot } of roster.all())
-      for (const got of [false, true])
-        for (const entry of table.matchesOf(slot, got)) {
-          const { kind, match } = table.get(entry);
-          if (kind === "dhcp" || match.dport < 0) continue;
-          (match.srcPrefix === 0 ? listening : connected).push([
-            match.protocol,
-            writeAddress(match.family, match.dst),
-            match.dport,
-          ]);
-        }
-    return usedPorts(listening, connected);
-  }
-
-  private whoIs(asker: Asker): object {
-    const { roster, table, local, ifname } = this.parts;
-    const { pid, uid, gid } = asker.peer;
-    const client = roster.of(asker.path);
-    return {
-      pid,
-      uid,
-      gid,
-      interface: ifname,
-      mtu: local.mtu,
-      addresses: local.own.map(({ family, words }) => formatAddress(family, words)),
-      ...(client && {
-        client: client.slot,
-        mac: formatLladdr(client.mac),
-        matches: client.matches,
-        claims: table.countOf(client.slot, true),
-      }),
-    };
-  }
-
-  private list(client: Client): string {
-    const { table } = this.parts;
-    const matches = table.matchesOf(client.slot).map((entry) => writeMatch(table.get(entry).match));
-    return JSON.stringify({ Matches: [...matches] });
   }
 
   private setMac(client: Client, text: string): void {

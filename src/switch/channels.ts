@@ -21,9 +21,10 @@ import { MORE } from "./forward/places.ts";
 import type { Inbound } from "./inbound.ts";
 import type { Port, Ports } from "./ports.ts";
 import { CLIENT_FD, CLIENT_FLAGS, CLIENT_GEN, CLIENT_RATE_PPS } from "./table/layout.ts";
-import { FIRST_TIME, type Outbound } from "./outbound.ts";
+import type { Outbound } from "./outbound.ts";
 import type { Requests } from "./request.ts";
 import type { Stock } from "./stock.ts";
+import { FIRST_TIME } from "./waiting.ts";
 import type { Wire } from "./wire.ts";
 
 const CLIENTS = 8;

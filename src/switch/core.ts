@@ -38,8 +38,8 @@ export const HELD = -3;
 /** For the wire. */
 export const WIRE = -4;
 
-const RTN_LOCAL = 2;
-const RTN_BROADCAST = 3;
+export const RTN_LOCAL = 2;
+export const RTN_BROADCAST = 3;
 
 export class Core {
   readonly words: Int32Array;
@@ -170,12 +170,8 @@ export class Core {
     return this.routeType(four, words, at) === RTN_LOCAL;
   }
 
-  /** Whether the IPv4 address at word `at` is that of all of a subnet of this host's. */
-  isBroadcast(words: Int32Array, at: number): boolean {
-    return this.routeType(true, words, at) === RTN_BROADCAST;
-  }
-
-  private routeType(four: boolean, words: Int32Array, at: number): number {
+  /** What the kernel's routes say that the address at word `at` is: an RTN_*, 0 where they say nothing. */
+  routeType(four: boolean, words: Int32Array, at: number): number {
     const { fib4, fib6, words: base } = this.netbase;
     const nh = four
       ? fib4.lookup(words[at]!)

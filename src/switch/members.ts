@@ -1,23 +1,31 @@
 // A packet to a group, to all the clients that asked for it. Its later fragments go to those who got the first one.
 import { AF_INET } from "../wire/address.ts";
 import { FIRST, P_DST, P_FAMILY, P_FRAGMENT, P_PORTS, P_PROTOCOL } from "../wire/packet.ts";
-import type { Core } from "./core.ts";
+import { type Core, RTN_BROADCAST } from "./core.ts";
 import { Drop } from "./drops.ts";
 import type { Followers } from "./followers.ts";
-import type { Host } from "./host.ts";
+import { FROM_CLIENT, type Host } from "./host.ts";
 import { FOUND_ENTRY, FOUND_TOUCH } from "./table/search.ts";
 
 const MEMBERS = 4096;
+
+/** Whether a packet is to many hosts: a group, or IPv4's broadcast. */
+export const isGroup = (words: Int32Array, p: Int32Array): boolean => {
+  const first = words[p[P_DST]!]!;
+  return p[P_FAMILY] === AF_INET ? (first & 0xf0) === 0xe0 || first === -1 : (first & 0xff) === 0xff;
+};
 
 export class Members {
   private readonly core: Core;
   private readonly host: Host;
   private readonly tally: Int32Array;
+  private readonly firewall: boolean;
   private readonly members = new Int32Array(MEMBERS);
   private readonly entries = new Int32Array(MEMBERS);
 
-  /** @param tally counts of drops by reason */
-  constructor(core: Core, host: Host, tally: Int32Array) {
+  /** @param tally counts of drops by reason; @param firewall the kernel gets nothing of what clients send to many */
+  constructor(core: Core, host: Host, tally: Int32Array, firewall: boolean) {
+    this.firewall = firewall;
     this.core = core;
     this.host = host;
     this.tally = tally;
@@ -53,6 +61,28 @@ export class Members {
       if (this.core.isLive(slot, got.generation(list, i))) this.one(slot, p, off, len, origin);
     }
     return n;
+  }
+
+  /** A client's packet to many hosts, to those of this host: other clients of the group, and the kernel. @param got as above */
+  send(slot: number, p: Int32Array, off: number, len: number, got: Followers): void {
+    this.deliver(slot, p, off, len, FROM_CLIENT, got);
+    this.share(slot, p, off);
+  }
+
+  /** The same for a later fragment, with the list of who got the first one. */
+  sendLater(slot: number, p: Int32Array, off: number, len: number, got: Followers, list: number): void {
+    this.follow(p, off, len, FROM_CLIENT, got, list);
+    this.share(slot, p, off);
+  }
+
+  private share(slot: number, p: Int32Array, off: number): void {
+    const { core } = this;
+    const { words } = core;
+    const four = p[P_FAMILY] === AF_INET;
+    const toMany = isGroup(words, p) || core.routeType(four, words, p[P_DST]!) === RTN_BROADCAST;
+    if (this.firewall || !toMany) return;
+    const result = this.host.share(p, off);
+    if (result > 0) core.accounts.drop(slot, result);
   }
 
   private find(p: Int32Array): number {

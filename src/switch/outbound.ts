@@ -16,31 +16,22 @@ import {
   isGroupMac,
 } from "../wire/ether.ts";
 import {
-  ECHO_REQUEST,
   ERROR,
   FIRST,
-  IPPROTO_ICMP,
-  IPPROTO_ICMPV6,
-  IPPROTO_UDP,
   LATER,
   NEIGHBOUR,
   P_BYTES,
   P_DST,
   P_FAMILY,
   P_FRAGMENT,
+  P_IP,
   P_KIND,
-  P_L4,
-  P_L4_BYTES,
-  P_PORTS,
-  P_PROTOCOL,
-  P_SRC,
   parseIp,
-  PLAIN,
   WHOLE,
 } from "../wire/packet.ts";
 import { Answers } from "./answer.ts";
 import { type Arp, ASKED } from "./arp.ts";
-import { type Core, DONE, HELD, WIRE } from "./core.ts";
+import { type Core, DONE, HELD, RTN_BROADCAST, RTN_LOCAL, WIRE } from "./core.ts";
 import type { Discovery } from "./discovery.ts";
 import { Drop } from "./drops.ts";
 import { Followers } from "./followers.ts";
@@ -48,20 +39,12 @@ import { fragmentBytes, Fragments } from "./fragment.ts";
 import type { Held } from "./held.ts";
 import { FROM_CLIENT, type Host } from "./host.ts";
 import { makeTooLong } from "./icmp.ts";
-import type { Members } from "./members.ts";
+import { isGroup, type Members } from "./members.ts";
 import { CLIENT_FLAGS, CLIENT_MTU, FILTERS_FROM } from "./table/layout.ts";
 import { fold } from "./table/hash.ts";
 import { Router } from "./route.ts";
-import type { Waiting } from "./waiting.ts";
-
-const DHCP_QUESTION = 0x4300_4400; // ports' word: from 68 to 67
-const DHCP_XID = 3;
-
-/** Whether a packet is to many hosts: a group, or IPv4's broadcast. */
-const isGroup = (words: Int32Array, p: Int32Array): boolean => {
-  const first = words[p[P_DST]!]!;
-  return p[P_FAMILY] === AF_INET ? (first & 0xf0) === 0xe0 || first === -1 : (first & 0xff) === 0xff;
-};
+import { Sources } from "./source.ts";
+import { FIRST_TIME, type Waiting, WAITS } from "./waiting.ts";
 
 const NOBODY = -1;
 // Where the fragments of a packet go, beside a client's slot.
@@ -70,13 +53,7 @@ const TO_KERNEL = -2;
 const TO_NOBODY = -3;
 const TO_ROUTE = -4;
 const ECHOED = -5; // back to the client, as the answer of another's address
-
-/** How often a frame was looked at: it asks for a claim once, and waits for a neighbour in one place. */
-export const FIRST_TIME = 0;
-/** Its claim was answered, or its first fragment has come. */
-export const AGAIN = 1;
-/** It waits for a neighbour. */
-export const WAITS = 2;
+const TO_MANY = -6; // out of the card, to those of a group who got the first one (`more`), and to the kernel
 
 export class Outbound {
   readonly fragments: Fragments;
@@ -85,12 +62,11 @@ export class Outbound {
   private readonly host: Host;
   private readonly members: Members;
   private readonly answers: Answers;
-  private readonly firewall: boolean;
-  /** Of clients' own packets to groups: for each that goes out of the card. */
+  /** Of clients' own packets to groups. */
   private readonly got = new Followers();
   private readonly arp: Arp;
   private readonly discovery: Discovery;
-  private readonly held: Held;
+  private readonly sources: Sources;
   private readonly waiting: Waiting;
   private readonly recorder: Recorder;
   private readonly bytes: Uint8Array;
@@ -122,10 +98,9 @@ export class Outbound {
     this.host = host;
     this.members = members;
     this.answers = new Answers(core, firewall);
-    this.firewall = firewall;
     this.arp = arp;
     this.discovery = discovery;
-    this.held = held;
+    this.sources = new Sources(core, host, held, waiting);
     this.waiting = waiting;
     this.recorder = recorder;
     this.bytes = bytes;
@@ -188,34 +163,40 @@ export class Outbound {
     }
     const toAlias = this.host.isToAlias(p) || this.host.isToItself(p);
     if (p[P_FRAGMENT] === LATER) return this.later(slot, p, off, len, time);
-    const reason = this.isOwn(slot, p, off, len, time);
+    const reason = this.sources.check(slot, p, off, len, time);
     if (reason !== 0) return reason;
     const toCard = core.isToUs(ip);
-    if (isGroupMac(words, ip) || (toCard && isGroup(words, p))) {
-      if (time !== WAITS) {
-        this.leaves(slot, p, toCard);
-        this.members.deliver(slot, p, off, len, FROM_CLIENT, this.got);
-        this.share(slot, p, off);
-      }
-      return toCard ? this.route(slot, p, off, len, time) : WIRE;
-    }
+    if (isGroupMac(words, ip) || (toCard && isGroup(words, p)))
+      return this.many(slot, p, off, len, time, toCard);
     const target = p[P_KIND] === ERROR ? core.findAnswers(core.quoted) : core.findTarget(p);
     if (target >= 0 && (toAlias || toCard || (target !== slot && core.isToClient(ip, target)))) {
       core.touch();
       this.remember(slot, p, target, core.generation(target));
       return this.toClient(target, p, off, len);
     }
-    if (toAlias || (toCard && core.isLocal(p[P_FAMILY] === AF_INET, words, p[P_DST]!))) {
+    const routeType = toCard ? core.routeType(p[P_FAMILY] === AF_INET, words, p[P_DST]!) : 0;
+    if (toAlias || routeType === RTN_LOCAL) {
       this.remember(slot, p, TO_KERNEL, 0);
       return this.toKernel(p, off);
     }
-    this.leaves(slot, p, toCard);
+    if (routeType === RTN_BROADCAST) return this.many(slot, p, off, len, time, toCard);
+    this.remember(slot, p, toCard ? TO_ROUTE : TO_WIRE, 0);
     const bytes = this.answers.make(p, ip, len);
     if (bytes > 0) {
       if (p[P_FRAGMENT] === FIRST) this.fragments.change(this.answers.isEcho ? ECHOED : TO_NOBODY);
       return this.answered(slot, off, bytes);
     }
     return toCard ? this.route(slot, p, off, len, time) : WIRE;
+  }
+
+  /** To many hosts: the other clients of the group, the kernel, and out of the card. */
+  private many(slot: number, p: Int32Array, off: number, len: number, time: number, routed: boolean): number {
+    const { got } = this;
+    if (time !== WAITS) {
+      if (p[P_FRAGMENT] === FIRST) this.remember(slot, p, TO_MANY, got.begin());
+      this.members.send(slot, p, off, len, got);
+    }
+    return routed ? this.route(slot, p, off, len, time) : WIRE;
   }
 
   /** Out of the card by the netbase. */
@@ -233,72 +214,6 @@ export class Outbound {
     const { table, judge } = this.core;
     const isJudged = (table.words[table.client(slot) + CLIENT_FLAGS]! & FILTERS_FROM) !== 0;
     return isJudged ? judge!.transmit(slot, p, off, len) : 0;
-  }
-
-  /** 0 if the packet is from what the client owns, or HELD, or the drop reason. */
-  private isOwn(slot: number, p: Int32Array, off: number, len: number, time: number): number {
-    const { core } = this;
-    const { words } = core;
-    if (this.host.isFromAlias(p)) return Drop.not_owner;
-    if (p[P_KIND] === ERROR) return this.isOwnError(slot, p) ? 0 : Drop.not_owner;
-    const four = p[P_FAMILY] === AF_INET;
-    const owner = core.findAnswers(p);
-    if (owner === slot && this.isOwnSource(p, four)) {
-      core.touch();
-      return 0;
-    }
-    if (owner >= 0 && owner !== slot) return time !== FIRST_TIME ? Drop.claim_refused : Drop.not_owner;
-    if (!this.mayClaim(p)) return Drop.not_owner;
-    const isDhcp =
-      four && p[P_PROTOCOL] === IPPROTO_UDP && p[P_PORTS] === DHCP_QUESTION && words[p[P_SRC]!] === 0;
-    const xid = isDhcp && p[P_L4_BYTES]! >= 16 ? words[p[P_L4]! + DHCP_XID]! : 0;
-    if (isDhcp ? words[p[P_DST]!] !== -1 : owner === slot) return Drop.not_owner;
-    if (isDhcp && core.table.findDhcp(xid) === slot) {
-      core.touch();
-      return 0;
-    }
-    if (time !== FIRST_TIME) return Drop.claim_refused;
-    const { held } = this;
-    const src = p[P_SRC]!;
-    const dst = p[P_DST]!;
-    const ports = core.answerPorts(p);
-    const place = isDhcp
-      ? held.claimDhcp(slot, xid)
-      : four
-        ? held.claim4(slot, p[P_PROTOCOL]!, words[src]!, words[dst]!, ports)
-        : held.claim6(slot, p[P_PROTOCOL]!, words, src, dst, ports);
-    if (place < 0) return Drop.claim_crowded;
-    this.waiting.keep(place, core.generation(slot), off, len);
-    return HELD;
-  }
-
-  /** Whether the entry just found gives the client its source address: one for any address gives those of this host alone. */
-  private isOwnSource(p: Int32Array, four: boolean): boolean {
-    const { core } = this;
-    const { words } = core;
-    if (core.foundPrefix() > 0) return true;
-    return core.isLocal(four, words, p[P_SRC]!) || core.ownerOf(four, words, p[P_SRC]!) >= 0;
-  }
-
-  /** Whether the first packet of a flow can be of this kind. */
-  private mayClaim(p: Int32Array): boolean {
-    const protocol = p[P_PROTOCOL];
-    if (p[P_KIND] === ECHO_REQUEST) return true;
-    return p[P_KIND] === PLAIN && protocol !== IPPROTO_ICMP && protocol !== IPPROTO_ICMPV6;
-  }
-
-  /** Whether an ICMP error is about a packet that the client has got, and goes to who sent it: known by the alias, or not. */
-  private isOwnError(slot: number, p: Int32Array): boolean {
-    const { core } = this;
-    const { words, quoted: q } = core;
-    if (p[P_FRAGMENT] !== WHOLE) return false;
-    if (!parseIp(words, q, p[P_FAMILY] !== AF_INET, p[P_L4]! + 2, p[P_L4_BYTES]! - 8, true)) return false;
-    if (q[P_FRAGMENT] === LATER) return false;
-    if (this.host.isToItself(p)) this.host.quoteItself(p, q);
-    for (let i = 0; i < (p[P_FAMILY] === AF_INET ? 1 : 4); i++)
-      if (words[p[P_SRC]! + i] !== words[q[P_DST]! + i] || words[p[P_DST]! + i] !== words[q[P_SRC]! + i])
-        return false;
-    return core.find(q) === slot;
   }
 
   /** Says so to the client. It has learned what its frame cost, so this is counted as dropped. */
@@ -346,26 +261,11 @@ export class Outbound {
     if (p[P_FRAGMENT] === FIRST) this.fragments.remember(p, this.core.words, slot, where, more);
   }
 
-  /** The kernel has what is to many hosts, too; but not with a firewall, which says what it gets of strangers. */
-  private share(slot: number, p: Int32Array, off: number): void {
-    const { core } = this;
-    const { words } = core;
-    const toMany = isGroup(words, p) || (p[P_FAMILY] === AF_INET && core.isBroadcast(words, p[P_DST]!));
-    if (this.firewall || !toMany) return;
-    const result = this.host.share(p, off);
-    if (result > 0) core.accounts.drop(slot, result);
-  }
-
   /** The frame is the answer to itself, so long, for the client that sent it. */
   private answered(slot: number, off: number, bytes: number): number {
     this.to = this.answers.owner;
     this.core.deliver.queue(slot, off, bytes);
     return DONE;
-  }
-
-  /** The packet leaves by the card; of its group, nobody has it yet. */
-  private leaves(slot: number, p: Int32Array, isRouted: boolean): void {
-    if (p[P_FRAGMENT] === FIRST) this.remember(slot, p, isRouted ? TO_ROUTE : TO_WIRE, this.got.begin());
   }
 
   /** A fragment without ports: where its first one went, if that is known. */
@@ -379,13 +279,12 @@ export class Outbound {
     if (refused !== 0) return refused;
     if (where === TO_KERNEL) return this.toKernel(p, off);
     if (where === ECHOED) return this.answered(slot, off, this.answers.turn(p));
-    if (where === TO_WIRE || where === TO_ROUTE) {
-      if (time !== WAITS) {
-        this.members.follow(p, off, len, FROM_CLIENT, this.got, fragments.more);
-        this.share(slot, p, off);
-      }
-      return where === TO_WIRE ? WIRE : this.route(slot, p, off, len, time);
+    if (where === TO_MANY) {
+      if (time !== WAITS) this.members.sendLater(slot, p, off, len, this.got, fragments.more);
+      return core.isToUs(p[P_IP]!) ? this.route(slot, p, off, len, time) : WIRE;
     }
+    if (where === TO_WIRE) return WIRE;
+    if (where === TO_ROUTE) return this.route(slot, p, off, len, time);
     if (!core.isLive(where, fragments.more)) return Drop.client_gone;
     return this.toClient(where, p, off, len);
   }

@@ -24,13 +24,13 @@ import { FROM_WIRE, Host } from "./host.ts";
 import { Inbound } from "./inbound.ts";
 import type { MatchTable } from "./match.ts";
 import { Members } from "./members.ts";
-import { AGAIN, Outbound, WAITS } from "./outbound.ts";
+import { Outbound } from "./outbound.ts";
 import { Ports } from "./ports.ts";
 import type { Requests } from "./request.ts";
 import type { Solicitor } from "./solicit.ts";
 import { Stock } from "./stock.ts";
 import type { Transmit } from "./transmit.ts";
-import { Waiting } from "./waiting.ts";
+import { AGAIN, Waiting, WAITS } from "./waiting.ts";
 import { Wire } from "./wire.ts";
 
 export interface SwitchParts {
@@ -131,7 +131,7 @@ export class Switch {
     const discovery = new Discovery(core, alias6);
     this.held = new Held(requests, clients);
     this.waiting = new Waiting(link.frames, clients);
-    const members = new Members(core, this.host, this.tally);
+    const members = new Members(core, this.host, this.tally, parts.firewall);
     this.inbound = new Inbound(
       core,
       this.host,

@@ -14,6 +14,13 @@ const LIFE_MS = 3000; // a kernel gives up a neighbour after three probes, a sec
 const SOON_MS = 16; // as long as a frame is tried once a millisecond; then once in so many
 const DESTINATIONS = 256; // are told apart by the low bits of their keys
 
+/** How often a frame was looked at: it asks for a claim once, and waits for a neighbour in one place. */
+export const FIRST_TIME = 0;
+/** Its claim was answered, or its first fragment has come. */
+export const AGAIN = 1;
+/** It waits for a neighbour. */
+export const WAITS = 2;
+
 export class Waiting {
   /** Frames in held.ts's places; offset -1: none. */
   readonly off: Int32Array = new Int32Array(PLACES).fill(-1);

@@ -1084,6 +1084,13 @@ describe("on this host", () => {
         const told = make({ ...ends, ...source, dstMac: client === a ? TAP_LLADDR : f.CARD });
         same(world.tap.receive(), ...(client === a && ends === multicast ? [] : [told]));
       }
+    // Sent to the card, which routes no broadcast, and says nothing of one.
+    const routed = make({ ...broadcast, ...from.b, dstMac: f.CARD });
+    b.send(routed);
+    same(world.run());
+    same(a.receive(), routed);
+    same(b.receive());
+    same(world.tap.receive(), routed);
     expect(world.close()).toBe(0);
     start({ firewall: true });
     world.match(b, f.UDP, OWN, 5353);
