@@ -913,6 +913,25 @@ describe("on this host", () => {
       );
     });
 
+    test("about what another client of the same address sent reaches that one, which knows it by the alias", () => {
+      const c = world.attach();
+      world.match(c, f.UDP, us, 6000);
+      const card = { srcMac: f.CARD, dstMac: f.CARD };
+      const asked = f.udpPacket({ src: us, sport: 5000, dst: alias, dport: 6000, ...card });
+      a.send(asked);
+      world.run();
+      const [got] = c.receive();
+      const error = f.icmp(type, code, f.concat([0, 0, 0, 0], got!.slice(14)), { src: us, dst: alias });
+      c.send(f.icmpPacket(error, { src: us, dst: alias, ...card }));
+      same(world.run());
+      const [told] = a.receive();
+      const quoted = asked.slice(14);
+      quoted.set(got!.slice(-5, -3), quoted.length - 5); // of UDP, before three bytes: as it came
+      const right = f.icmp(type, code, f.concat([0, 0, 0, 0], quoted), { src: alias, dst: us });
+      expect(f.hex(told)).toBe(f.hex(f.icmpPacket(right, { src: alias, dst: us, ...card })));
+      same(world.tap.receive());
+    });
+
     test("about what another client sent reaches that one, whoever takes ICMP there", () => {
       const c = world.attach();
       world.match(c, us === f.US ? f.ICMP : f.ICMPV6, own);
