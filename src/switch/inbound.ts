@@ -113,7 +113,13 @@ export class Inbound {
     else if (result === HELD) this.verdict = Verdict.held;
     else if (result > 0) this.verdict = result;
     if (isWatched) recorder.end(this.verdict, this.to, NOBODY);
-    if (fragments.waiting > 0) this.follow();
+    if (fragments.waiting > 0) {
+      const { answerBytes, verdict, to } = this; // of this frame, not of those that it lets go
+      this.follow();
+      this.answerBytes = answerBytes;
+      this.verdict = verdict;
+      this.to = to;
+    }
     return result;
   }
 

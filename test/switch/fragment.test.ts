@@ -11,7 +11,7 @@ setDefaultTimeout(60_000);
 const OWN = "10.77.0.50";
 const OWN6 = "fd77::50";
 const OWN_MAC = "02:00:00:00:00:50";
-const PAYLOAD = Array.from({ length: 64 }, (_, i) => i);
+const PAYLOAD = Array.from({ length: 61 }, (_, i) => i); // three fragments, of which the last is shorter
 const ORDERS = [
   [0, 1, 2],
   [2, 1, 0],
