@@ -8,7 +8,7 @@ import { LAB_LLADDR, LAB_PEER_LLADDR } from "../../src/lab/lab.ts";
 import { addMatch, Asker } from "../switch/asker.ts";
 import * as f from "../switch/packets.ts";
 import { RawSocket } from "./raw.ts";
-import { OWN, SwitchRig } from "./switch.ts";
+import { OWN, OWN6, SwitchRig } from "./switch.ts";
 import { until } from "./wait.ts";
 
 setDefaultTimeout(60_000);
@@ -102,19 +102,22 @@ test("what a client sends to many hosts reaches this host's programs", async () 
   await using rig = await SwitchRig.start();
   const { lab } = rig;
   const heard: string[] = [];
-  const kernel = await lab.daemon.run(() =>
-    Bun.udpSocket({
-      port: 5006,
-      socket: { data: (_, bytes, port, address) => void heard.push(`${bytes} from ${address} ${port}`) },
-    }),
-  );
+  const listen = (hostname: string, port: number) =>
+    lab.daemon.run(() =>
+      Bun.udpSocket({
+        hostname,
+        port,
+        socket: { data: (_, bytes, port, address) => void heard.push(`${bytes} from ${address} ${port}`) },
+      }),
+    );
+  const [kernel, kernel6] = await Promise.all([listen("0.0.0.0", 5006), listen("::", 5007)]);
   kernel.addMembership("239.1.2.3", OWN);
   using client = new Asker(`${rig.scratch.path}/client`);
   const channel = client.channel(rig.control, lab.ifname);
-  for (const address of ["10.77.0.50", OWN])
+  for (const address of ["10.77.0.50", OWN, "fd77::50", OWN6])
     expect(client.ask(rig.control, addMatch(address, 80, { protocol: 17 }))?.text).toBe("OK");
   const send = (src: string, dst: string, dstMac: string) => {
-    const ends = { src, dst, sport: 80, dport: 5006, payload: Buffer.from(dst) };
+    const ends = { src, dst, sport: 80, dport: src.includes(":") ? 5007 : 5006, payload: Buffer.from(dst) };
     const frame = Uint8Array.from(f.udpPacket({ ...ends, srcMac: LAB_LLADDR, dstMac }));
     expect(Number(libc.sendto(channel, ptr(frame), frame.length, 0, null, 0))).toBe(frame.length);
   };
@@ -125,9 +128,13 @@ test("what a client sends to many hosts reaches this host's programs", async () 
       send(src, dst, "ff:ff:ff:ff:ff:ff");
       await until(`broadcast from ${src} to ${dst}`, () => heard.at(-1) === `${dst} from ${src} 80`);
     }
-  expect(heard).toHaveLength(5);
+  for (const src of ["fd77::50", OWN6]) {
+    send(src, "ff02::1", "33:33:00:00:00:01");
+    await until(`multicast from ${src}`, () => heard.at(-1) === `ff02::1 from ${src} 80`);
+  }
+  expect(heard).toHaveLength(7);
   expect(heard[0]).toBe("239.1.2.3 from 10.77.0.50 80");
-  kernel.close();
+  for (const socket of [kernel, kernel6]) socket.close();
 });
 
 test("an echo that comes in fragments is answered for an address that a client alone has", async () => {
