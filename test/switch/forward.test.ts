@@ -92,6 +92,7 @@ class Side {
     world.match(this.other, 17, "10.98.0.1");
     this.secondSlot = world.table.addClient({ ...row, mtu: 700, flags: 0 });
     world.match({ slot: this.secondSlot } as TestClient, 17, "10.98.0.2", 53);
+    world.owned({ slot: this.secondSlot } as TestClient, "10.98.0.2"); // its other ports are closed
     const { memory, place } = sim.link;
     this.ring = new OwnRing(memory, place.from, LOG2, this.slot, mode);
     this.second = new OwnRing(memory, place.from + SPAN, LOG2, this.secondSlot);

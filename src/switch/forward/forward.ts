@@ -98,6 +98,7 @@ export function makeForward(
     const may = table.mayHave4(dst);
     const target = may ? table.find4(protocol, dst, src, ports) : -1;
     if (target >= 0) core.touch();
+    else if (may && table.owner4(dst) >= 0) return OTHER; // refused in that client's place
     const keys = may || (args[ARG_MEETS] !== 0 && table.mayMeet4(src, dst)) ? ARG_WHOLE : ARG_KEYS;
     for (let i = 0; i < 4; i++) words[flow + i] = words[ip + 2 + i]! & args[keys + i]!;
     words[flow + FLOW_STAMP] = args[keys + KEYS_STAMP]!;
