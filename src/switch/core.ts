@@ -112,7 +112,19 @@ export class Core {
     const { table, words } = this;
     const dst = p[P_DST]!;
     const may = p[P_FAMILY] === AF_INET ? table.mayHave4(words[dst]!) : table.mayHave6(words, dst);
-    return may ? this.find(p) : -1;
+    const slot = may ? this.find(p) : -1;
+    return slot >= 0 && this.isFoundOurs(p[P_FAMILY] === AF_INET, words, dst) ? slot : -1;
+  }
+
+  /** Whether the entry found last is about the address at word `at`: one for any address is about those of this host alone. */
+  isFoundOurs(four: boolean, words: Int32Array, at: number): boolean {
+    return this.foundPrefix() > 0 || this.isLocal(four, words, at) || this.ownerOf(four, words, at) >= 0;
+  }
+
+  /** Who sent what ICMP error `p` quotes. */
+  findSender(p: Int32Array): number {
+    const slot = this.findAnswers(this.quoted);
+    return slot >= 0 && this.isFoundOurs(p[P_FAMILY] === AF_INET, this.words, p[P_DST]!) ? slot : -1;
   }
 
   /** Whose the answers to packet `p` are. */

@@ -168,7 +168,7 @@ export class Outbound {
     const toCard = core.isToUs(ip);
     if (isGroupMac(words, ip) || (toCard && isGroup(words, p)))
       return this.many(slot, p, off, len, time, toCard);
-    const target = p[P_KIND] === ERROR ? core.findAnswers(core.quoted) : core.findTarget(p);
+    const target = p[P_KIND] === ERROR ? core.findSender(p) : core.findTarget(p);
     if (target >= 0 && (toAlias || toCard || (target !== slot && core.isToClient(ip, target)))) {
       core.touch();
       this.remember(slot, p, target, core.generation(target));

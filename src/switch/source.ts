@@ -51,7 +51,7 @@ export class Sources {
     if (p[P_KIND] === ERROR) return this.isItsError(slot, p) ? 0 : Drop.not_owner;
     const four = p[P_FAMILY] === AF_INET;
     const owner = core.findAnswers(p);
-    if (owner === slot && this.isItsSource(p, four)) {
+    if (owner === slot && core.isFoundOurs(four, words, p[P_SRC]!)) {
       core.touch();
       return 0;
     }
@@ -78,14 +78,6 @@ export class Sources {
     if (place < 0) return Drop.claim_crowded;
     this.waiting.keep(place, core.generation(slot), off, len);
     return HELD;
-  }
-
-  /** Whether the entry just found gives the client its source address: one for any address gives those of this host alone. */
-  private isItsSource(p: Int32Array, four: boolean): boolean {
-    const { core } = this;
-    const { words } = core;
-    if (core.foundPrefix() > 0) return true;
-    return core.isLocal(four, words, p[P_SRC]!) || core.ownerOf(four, words, p[P_SRC]!) >= 0;
   }
 
   /** Whether the first packet of a flow can be of this kind. */

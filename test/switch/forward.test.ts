@@ -140,6 +140,33 @@ class Side {
     }
   }
 
+  /** A match of a port at any address comes, or goes: the client's, or the other's. */
+  open(port: number, isOther: boolean): void {
+    const { world, entries } = this;
+    const entry = entries.get(`*:${port}`);
+    if (entry === undefined) {
+      const dst = { dst: new Int32Array(4), dstPrefix: 0, dport: port };
+      const match = {
+        family: 2,
+        protocol: 17,
+        ...dst,
+        src: new Int32Array(4),
+        srcPrefix: 0,
+        sport: -1,
+      } as const;
+      const made = world.table.add(match, (isOther ? this.other : this.client).slot, "match");
+      if (made > 0) entries.set(`*:${port}`, made);
+    } else {
+      world.table.remove(entry);
+      entries.delete(`*:${port}`);
+    }
+  }
+
+  /** Whether this host has an address. */
+  local(address: string, type: number, priority: number): void {
+    this.world.sim.route(`${address}/32`, undefined, { type, priority });
+  }
+
   /** All that came out, by who got it. */
   got(): Uint8Array[][] {
     return [this.world.run(), this.ring.receive(), this.second.receive(), this.other.receive()];
@@ -160,7 +187,7 @@ function frame(random: Random, n: number): Uint8Array {
       usual || random.chance(80) ? CARD : random.pick([MAC, "02:00:00:00:00:02", "01:00:5e:00:00:fb"]),
     )!,
     srcMac: parseLladdr(usual || random.chance(80) ? MAC : CARD)!,
-    src: parseIPv4(usual ? random.pick([...SOURCES.slice(0, 2), SHARED]) : random.pick(SOURCES))!,
+    src: parseIPv4(usual ? random.pick([...SOURCES.slice(0, 3), SHARED]) : random.pick(SOURCES))!,
     dst: parseIPv4(usual ? random.pick(USUAL) : random.pick(TARGETS))!,
     sport: random.pick([5000, 5001]),
     dport: random.pick([53, 80]),
@@ -195,7 +222,7 @@ const flows = (frames: readonly Uint8Array[]): string[] =>
     .map(([, , text]) => text);
 
 /** What changes between two batches. */
-function changes(random: Random): ((side: Side) => void)[] {
+function changes(random: Random, round: number): ((side: Side) => void)[] {
   const made: ((side: Side) => void)[] = [];
   const now = (percent: number, make: () => (side: Side) => void) => {
     if (random.chance(percent)) made.push(make());
@@ -229,6 +256,14 @@ function changes(random: Random): ((side: Side) => void)[] {
     return ({ world }) => world.sim.route(prefix, type === 1 ? via : undefined, { mtu, type, priority });
   });
   now(10, () => (side) => side.widen());
+  now(20, () => {
+    const [port, isOther] = [random.pick([53, 80, 5000, 5001]), random.chance(50)];
+    return (side) => side.open(port, isOther);
+  });
+  now(20, () => {
+    const type = random.pick([1, 2]);
+    return (side) => side.local("10.99.9.9", type, 1000 - round);
+  });
   now(20, () => {
     const [remote, isOther] = [random.pick(USUAL), random.chance(50)];
     return (side) => side.connect(remote, isOther);
@@ -265,7 +300,7 @@ test.each([
       expect(a.map(flows)).toEqual(b.map(flows));
       expect(fast.counts()).toEqual(slow.counts());
       for (const [i, frames] of a.entries()) sent[i]! += frames.length;
-      for (const change of changes(random)) for (const side of [fast, slow]) change(side);
+      for (const change of changes(random, round)) for (const side of [fast, slow]) change(side);
       for (const { world } of [fast, slow]) world.tick(round * 100);
     }
     expect(sent[0]).toBeGreaterThan(500);

@@ -585,6 +585,24 @@ describe("from a client", () => {
     expect(a.counts()).toMatchObject({ not_owner: 1 });
   });
 
+  test("a match for any address is about this host's: what goes elsewhere goes there", () => {
+    for (const [family, host, other] of [
+      [2, f.US, f.THEM],
+      [10, f.US6, f.THEM6],
+    ] as const) {
+      const any = { family, protocol: f.UDP, dst: new Int32Array(4), dstPrefix: 0, dport: 7777 } as const;
+      const more = { src: new Int32Array(4), srcPrefix: 0, sport: -1 };
+      expect(world.table.add({ ...any, ...more }, b.slot, "match")).toBeGreaterThan(0);
+      const routed = { src: host, sport: 5000, dport: 7777, srcMac: f.CARD, dstMac: f.CARD };
+      a.send(f.udpPacket({ ...routed, dst: other }));
+      expect(world.run().length).toBe(1);
+      same(b.receive());
+      a.send(f.udpPacket({ ...routed, dst: host }));
+      expect(world.run().length).toBe(0);
+      expect(b.receive().length).toBe(1);
+    }
+  });
+
   test("a packet longer than the MTU is answered with how long it may be", () => {
     const long = sent({ payload: new Array(1500).fill(5) });
     a.send(long);

@@ -1,8 +1,9 @@
 // What the two loops are told before each batch of a client's: the card, the client, and with what flows and next hops are kept.
 // Whatever is kept goes with its stamp: flows have another one for each client, each version of the switch table and each second,
-// so that the first frame of a flow in each is looked for and keeps a claim from expiring; next hops for each epoch of netbase,
-// and whenever its neighbours move to another table.
-import { H_EPOCH, H_NEIGH4 } from "../../netbase/layout.ts";
+// so that the first frame of a flow in each is looked for and keeps a claim from expiring; and while there are matches of any
+// address, which are of this host's, for each change of a route. Next hops have another one for each epoch of netbase, and
+// whenever its neighbours move to another table.
+import { H_EPOCH, H_NEIGH4, H_RIB_SEQ } from "../../netbase/layout.ts";
 import { ETHERNET } from "../../wire/ether.ts";
 import { swapPorts } from "../../wire/packet.ts";
 import type { Core } from "../core.ts";
@@ -10,6 +11,7 @@ import {
   CLIENT_MTU,
   H_PATTERNS,
   H_VERSION,
+  H_WILD,
   PATTERN_DST,
   PATTERN_META,
   PATTERN_PORTS,
@@ -50,9 +52,10 @@ export function makeBegin(core: Core, at: Places, args: Int32Array): Begin {
   args.set([PROTOCOL, -1, -1, -1], ARG_WHOLE);
   const { clients } = table.layout.capacity;
   const stamps = new Int32Array(clients);
-  /** Versions of the table that they are for, and seconds. */
+  /** Versions of the table that they are for, and seconds; changes of routes. */
   const versions = new Int32Array(clients);
   const seconds = new Int32Array(clients);
+  const changes = new Int32Array(clients);
   /** netbase's epoch, and which of its tables of neighbours it was, for what is kept of next hops. */
   const epochs = new Int32Array(2);
   let stamp = 0;
@@ -75,13 +78,20 @@ export function makeBegin(core: Core, at: Places, args: Int32Array): Begin {
       dst |= shared[p + PATTERN_SRC]!;
       ports |= swapPorts(shared[p + PATTERN_PORTS]!);
     }
+    if (shared[H_WILD] !== 0) src = -1;
     args.set([PROTOCOL, src, dst, ports], ARG_KEYS);
     args[ARG_MEETS] = meets;
   };
 
   return (slot) => {
     if (shared[H_VERSION] !== version) follow();
-    if (versions[slot] !== version || seconds[slot] !== core.now || stamps[slot] === 0) {
+    const change = shared[H_WILD] === 0 ? 0 : base[H_RIB_SEQ]!;
+    if (
+      versions[slot] !== version ||
+      seconds[slot] !== core.now ||
+      changes[slot] !== change ||
+      stamps[slot] === 0
+    ) {
       if (stamp === LAST_STAMP) {
         stamp = 0;
         stamps.fill(0);
@@ -91,6 +101,7 @@ export function makeBegin(core: Core, at: Places, args: Int32Array): Begin {
       stamps[slot] = stamp;
       versions[slot] = version;
       seconds[slot] = core.now;
+      changes[slot] = change;
     }
     args[ARG_KEYS + KEYS_STAMP] = stamps[slot]!;
     args[ARG_WHOLE + KEYS_STAMP] = stamps[slot]! + 1;

@@ -93,10 +93,11 @@ export function makeForward(
     const ports = words[ip + 5]!;
     core.hand = i;
     if (dst === src || core.find4(protocol, src, dst, swapPorts(ports)) !== slot) return OTHER;
-    if (core.foundPrefix() === 0) return OTHER;
+    if (!core.isFoundOurs(true, words, ip + 3)) return OTHER;
     core.touch();
-    const may = table.mayHave4(dst);
+    const may = table.mayName4(dst);
     const target = may ? table.find4(protocol, dst, src, ports) : -1;
+    if (target >= 0 && core.foundPrefix() === 0) return OTHER; // if the destination is this host's
     if (target >= 0) core.touch();
     else if (may && table.owner4(dst) >= 0) return OTHER; // refused in that client's place
     const keys = may || (args[ARG_MEETS] !== 0 && table.mayMeet4(src, dst)) ? ARG_WHOLE : ARG_KEYS;

@@ -2,42 +2,50 @@
 // most of what clients send. IPv4 matches with one source as well, which connections are, have another bit for the two
 // addresses: a flow between any other two does not depend on them (forward/accept.ts).
 // Written by the control Worker: a match's bits are there before the match is, and longer. Matches of more than one destination
-// are only counted; while there is one, every destination may have a match.
+// are only counted: while there is one, every destination may have a match, or, if they are of any, every one of this host's.
 import { fold, hashDestination, meet } from "./hash.ts";
-import { ENTRY_DST, ENTRY_META, H_OPEN, H_SEED, KEY_SRC, type Layout } from "./layout.ts";
+import { ENTRY_DST, ENTRY_META, H_OPEN, H_SEED, H_WILD, KEY_SRC, type Layout } from "./layout.ts";
 import { dstPrefixOf, isMeeting, META_SIX } from "./pattern.ts";
 
 /** Whether somebody may have packets to an address: a memory word, or four of `header` at `at`, folded. */
 export type MayHave = (dst: number) => boolean;
 
-const makeMayHave = (words: Int32Array, at: Layout, open: number): MayHave => {
-  const { destinations, destinationShift } = at;
+const makeHasBit = (words: Int32Array, { destinations, destinationShift }: Layout): MayHave => {
   const seed = words[H_SEED]!;
-  return (dst) => {
-    const bit = hashDestination(seed, dst) >>> destinationShift;
-    return ((words[destinations + (bit >>> 5)]! >>> bit) & 1) !== 0 || words[open] !== 0;
+  return (address) => {
+    const bit = hashDestination(seed, address) >>> destinationShift;
+    return ((words[destinations + (bit >>> 5)]! >>> bit) & 1) !== 0;
   };
 };
 
-export const makeMayHave4 = (words: Int32Array, at: Layout): MayHave => makeMayHave(words, at, H_OPEN);
+const makeMayHave = (words: Int32Array, at: Layout, six: 0 | 1): MayHave => {
+  const hasBit = makeHasBit(words, at);
+  return (dst) => hasBit(dst) || (words[H_OPEN + six]! | words[H_WILD + six]!) !== 0;
+};
+
+/** Whether a match may be of an IPv4 destination by its name, or of a network that it is in: not of any. */
+export const makeMayName4 = (words: Int32Array, at: Layout): MayHave => {
+  const hasBit = makeHasBit(words, at);
+  return (dst) => hasBit(dst) || words[H_OPEN] !== 0;
+};
+
+export const makeMayHave4 = (words: Int32Array, at: Layout): MayHave => makeMayHave(words, at, 0);
 
 export const makeMayHave6 = (
   words: Int32Array,
   at: Layout,
 ): ((header: Int32Array, at: number) => boolean) => {
-  const mayHave = makeMayHave(words, at, H_OPEN + 1);
+  const mayHave = makeMayHave(words, at, 1);
   const seed = words[H_SEED]!;
   return (header, dst) =>
     mayHave(fold(seed, header[dst]!, header[dst + 1]!, header[dst + 2]!, header[dst + 3]!));
 };
 
 /** Whether a match may have both an IPv4 destination and a source. */
-export const makeMayMeet4 = (words: Int32Array, { destinations, destinationShift }: Layout) => {
+export const makeMayMeet4 = (words: Int32Array, at: Layout) => {
+  const hasBit = makeHasBit(words, at);
   const seed = words[H_SEED]!;
-  return (dst: number, src: number): boolean => {
-    const bit = hashDestination(seed, meet(seed, dst, src)) >>> destinationShift;
-    return ((words[destinations + (bit >>> 5)]! >>> bit) & 1) !== 0;
-  };
+  return (dst: number, src: number): boolean => hasBit(meet(seed, dst, src));
 };
 
 export class Destinations {
@@ -80,4 +88,5 @@ export class Destinations {
 const isSix = (key: Int32Array): boolean => (key[ENTRY_META]! & META_SIX) !== 0;
 /** Of more than one destination. */
 const isOpen = (key: Int32Array): boolean => dstPrefixOf(key[ENTRY_META]!) !== (isSix(key) ? 128 : 32);
-const openOf = (key: Int32Array): number => H_OPEN + Number(isSix(key));
+const openOf = (key: Int32Array): number =>
+  (dstPrefixOf(key[ENTRY_META]!) === 0 ? H_WILD : H_OPEN) + Number(isSix(key));

@@ -2,7 +2,7 @@
 // lock and without ever waiting for the writer. search.ts says how.
 import { AF_INET, AF_INET6 } from "../../wire/address.ts";
 import type { SwitchCapacity } from "../boot.ts";
-import { makeMayHave4, makeMayHave6, makeMayMeet4 } from "./destinations.ts";
+import { makeMayHave4, makeMayHave6, makeMayMeet4, makeMayName4 } from "./destinations.ts";
 import { type Entry, isEntry, numbersIn, readEntry } from "./entry.ts";
 import { firstOf, fold, hashOf, nextOf, sameTags, tagsOf } from "./hash.ts";
 import {
@@ -54,6 +54,8 @@ export class TableReader {
   readonly mayHave4: (dst: number) => boolean;
   /** The same for the four words of `header` at `at`. */
   readonly mayHave6: (header: Int32Array, at: number) => boolean;
+  /** The same, but for matches of any address: those are about this host's. */
+  readonly mayName4: (dst: number) => boolean;
   /** Whether somebody may have packets to an IPv4 address from another for being between these two. */
   readonly mayMeet4: (dst: number, src: number) => boolean;
 
@@ -66,6 +68,7 @@ export class TableReader {
     this.find6 = makeSearch6(words, this.layout, found);
     this.mayHave4 = makeMayHave4(words, this.layout);
     this.mayHave6 = makeMayHave6(words, this.layout);
+    this.mayName4 = makeMayName4(words, this.layout);
     this.mayMeet4 = makeMayMeet4(words, this.layout);
   }
 

@@ -24,7 +24,8 @@ export const H_NOW = 2; // seconds, turned by the control Worker: what touches a
 export const H_PATTERNS = 3; // word offset of the active list, IPv4; IPv6 in the next word
 export const H_EPOCH = 5; // for mem/epoch.ts
 export const H_ENTRIES = 6; // how many are taken
-export const H_OPEN = 7; // IPv4 matches whose destination is not one address; IPv6 in the next word
+export const H_OPEN = 7; // IPv4 matches whose destination is several addresses; IPv6 in the next word
+export const H_WILD = 9; // those of any destination, which are this host's; IPv6 in the next word
 export const H_ANSWERED = 16; // requests answered so far, a word a net Worker
 export const WORKERS = 64;
 
