@@ -1,19 +1,28 @@
 // UDP echo over a lab's wire, the same generator for all: through netd/client over memif (the card's frames go XDP -> netd ->
 // shared memory -> client and back), against sockets of the kernel's (a C server with recvmmsg and sendmmsg, Bun.udpSocket,
 // node:dgram), and against a C client of netd's Unix socket.
-//   lab.peer: bench/peers/udp.c gen, 64 bytes   <-- veth -->   lab.daemon: the server
-// The kernel's servers have a lab of their own, without netd: its XDP program would slow them down.
+//   lab.peer: bench/peers/udpgen.c, 64 bytes   <-- veth -->   lab.daemon: the server
+// The kernel's servers have a lab of their own, without netd: its XDP program would slow them down. All have one
+// address.
 //
 // Loads: so many requests in the air (requests a second), one at a time (the times, no queue in them), and half of what the
 // peer can answer (the times).
 // Two cores: the generator has one, all else the other. So netd must not spin (poll.mode interrupt): it would keep its
 // client from running; and the client goes first (nice), since the kernel would let netd have the core for milliseconds.
-// What all ways have in common takes most of the time: each request and each answer is a packet through the kernel's UDP
-// or AF_XDP's copy mode, and over the veth, on these two cores (docs/client.md).
+//
+// The generator decides what is measured, for a veth has the kernel's part of receiving (softirq) done on the sender's core:
+// requests are received at the generator's cost, answers at the server's. Kernel sockets at the generator's end (sendmmsg,
+// recvmmsg) filled its core at 300,000 requests a second, and a quarter of the server's with receiving: no server could get
+// further, however fast. This one sends many requests a system call and takes answers before the kernel's stack, so that its
+// core has time left at any server's rate; the kernel's servers do up to a tenth more by it. Not taken: AF_XDP, with which
+// sending costs more, and native XDP at its end costs the server's core 0.9 us an answer; live XDP frames, which are a page
+// each, so that 46 fill a socket's default queue; receive steering (RPS), since in a virtual machine an interrupt to the
+// other core costs more than what it would do there.
 import dgram from "node:dgram";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { Lab } from "../src/lab/lab.ts";
+import { buildBpf } from "../bpf/build.ts";
+import { Lab, LAB_LLADDR, LAB_PEER_LLADDR } from "../src/lab/lab.ts";
 import { udp as sockets } from "../src/client/client.ts";
 import { NetdProcess, Scratch } from "../test/net/child.ts";
 import { until } from "../test/net/wait.ts";
@@ -28,8 +37,9 @@ import {
   script,
 } from "./harness.ts";
 
+const BUILD = join(import.meta.dir, "../build");
 const ADDRESS = "10.77.0.1";
-const BYTES = 64;
+const PEER_ADDRESS = "10.77.0.2";
 const WINDOWS = [64, 256];
 const WARM_UP = 2; // seconds, until the last compile
 
@@ -48,11 +58,13 @@ const isNetds = (name: Name): boolean => name === OURS || name === "C, netd's Un
 
 class Setup implements AsyncDisposable {
   readonly udp = compilePeer("udp", ["-D_GNU_SOURCE"], [join(import.meta.dir, "../test/peers/attach.h")]);
+  private readonly generator = compilePeer("udpgen", ["-D_GNU_SOURCE", "-lbpf"]);
   private readonly stack = new AsyncDisposableStack();
   private readonly netds = this.stack.use(new LabOf());
   private readonly kernels = this.stack.use(new LabOf());
 
   static async start(): Promise<Setup> {
+    buildBpf(join(import.meta.dir, "peers"), BUILD);
     const setup = new Setup();
     try {
       await setup.serveAll();
@@ -97,9 +109,10 @@ class Setup implements AsyncDisposable {
 
   /** @param rate requests a second; 0: as many as are answered */
   async load(name: Name, window: number, seconds: number, rate = 0): Promise<Sample> {
-    const args = ["10.77.0.2", ADDRESS, servers[name], BYTES, window, Math.round(rate), seconds].map(String);
+    const ends = ["peer0", LAB_PEER_LLADDR, LAB_LLADDR, PEER_ADDRESS, ADDRESS, servers[name]];
+    const args = [join(BUILD, "udpgen.o"), ...ends, window, Math.round(rate), seconds].map(String);
     const { peerHost } = (isNetds(name) ? this.netds : this.kernels).lab;
-    const command = peerHost.command(...pinned([this.udp, "gen", ...args], cores.other));
+    const command = peerHost.command(...pinned([this.generator, ...args], cores.other));
     const child = Bun.spawn(command, { stdout: "pipe", stderr: "inherit" });
     const sample = parseSample(await child.stdout.text());
     if ((await child.exited) !== 0) throw new Error("the generator heard something else than what it sent");
@@ -187,6 +200,7 @@ if (import.meta.main) {
     const socket = await sockets.bind({
       interface: ifname,
       server,
+      hostname: ADDRESS,
       port: Number(port),
       pipe: "memif",
       socket: {

@@ -1,7 +1,7 @@
-// UDP echo, from all sides, for bench/udp.ts and tests. Each prints "ready" once it can be reached.
+// UDP echo, from all sides, for bench/udp.ts and tests. Each server prints "ready" once it can be reached.
 //   udp echo ADDRESS PORT                        the kernel's socket, recvmmsg and sendmmsg
 //   udp client SERVER PATH IFNAME ADDRESS PORT   a client of netd: frames of its channel with their ends swapped
-//   udp gen SOURCE ADDRESS PORT BYTES WINDOW RATE SECONDS
+//   udp gen SOURCE ADDRESS PORT BYTES WINDOW RATE SECONDS   by a socket of the kernel (the bench has udpgen.c)
 //        keeps WINDOW requests in the air (RATE 0), or sends RATE a second with at most WINDOW in the air; prints how many
 //        came back a second, percentiles of the time between, and what was lost: not back after 300 ms
 #include "../../test/peers/attach.h"
