@@ -11,7 +11,6 @@ import { type Grant, type Refused, refusal, Requests } from "./request.ts";
 import { UnixPipe } from "./unixpipe.ts";
 import { Watch } from "./waiter.ts";
 
-const POLLIN = 1;
 const ECONNRESET = 104;
 const MOST_LOG2 = 14;
 /** The control socket of a netd that was not told otherwise (switch.sockets). */
@@ -107,7 +106,7 @@ export class Channel implements Disposable {
   private readonly requests: Requests;
   /** @internal */
   readonly frames: Frames;
-  private readonly pollfd = new Int32Array(new ArrayBuffer(8));
+  private readonly event = new Int32Array(new ArrayBuffer(16));
   private watch: Watch | undefined;
   private news: Watch | undefined;
   private taken: Refused | undefined;
@@ -193,16 +192,15 @@ export class Channel implements Disposable {
    * @throws SysError when netd has ended
    */
   wait(ms = -1): boolean {
-    const { pipe, pollfd } = this;
+    const { pipe, event } = this;
     if (!pipe.arm()) {
       this.alive();
       return true;
     }
-    pollfd[0] = pipe.fd;
-    pollfd[1] = POLLIN;
-    const n = libc.poll(ptr(pollfd), 1, ms);
+    const n = libc.epoll_wait(pipe.fd, ptr(event), 1, ms);
     pipe.disarm();
-    if (n > 0) this.alive();
+    // To ask after netd is a system call: not while there are frames.
+    if (n > 0 && (!pipe.hasFrames || this.taken !== undefined)) this.alive();
     return n > 0;
   }
 

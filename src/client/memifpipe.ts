@@ -129,15 +129,16 @@ export class MemifPipe implements Pipe {
     return waiting[queue]! < room[queue]!;
   }
 
+  get hasFrames(): boolean {
+    for (const ring of this.client.fromServer) if (ring.ready > 0) return true;
+    return false;
+  }
+
   arm(): boolean {
-    const { fromServer } = this.client;
-    for (const ring of fromServer) ring.interrupts(true);
-    for (const ring of fromServer)
-      if (ring.ready > 0) {
-        this.disarm();
-        return false;
-      }
-    return this.lost === "";
+    for (const ring of this.client.fromServer) ring.interrupts(true);
+    if (!this.hasFrames) return this.lost === "";
+    this.disarm();
+    return false;
   }
 
   disarm(): void {

@@ -14,7 +14,7 @@ export interface Pipe {
   readonly memory: WebAssembly.Memory;
   /** Longest frame that fits. */
   readonly longest: number;
-  /** After `arm`: readable when frames have come, or the daemon has gone. */
+  /** An epoll's. After `arm`: readable when frames have come, or the daemon has gone. */
   readonly fd: number;
   /** Takes what has come into `batch.off/len/n`; it stays there until `release`. */
   receive(batch: Batch): void;
@@ -34,6 +34,8 @@ export interface Pipe {
   arm(): boolean;
   /** No more. */
   disarm(): void;
+  /** Whether frames have come, as far as that can be seen without a system call. */
+  readonly hasFrames: boolean;
   /** Why the daemon is gone, or empty. A system call. */
   gone(): string;
   close(): void;

@@ -106,6 +106,10 @@ export class UnixPipe implements Pipe {
     }
   }
 
+  get hasFrames(): boolean {
+    return false;
+  }
+
   arm(): boolean {
     return this.lost === "";
   }
