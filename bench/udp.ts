@@ -14,7 +14,7 @@
 // requests are received at the generator's cost, answers at the server's. Kernel sockets at the generator's end (sendmmsg,
 // recvmmsg) filled its core at 300,000 requests a second, and a quarter of the server's with receiving: no server could get
 // further, however fast. This one sends many requests a system call and takes answers before the kernel's stack, so that its
-// core has time left at any server's rate; the kernel's servers do up to a tenth more by it. Not taken: AF_XDP, with which
+// core has some time left at any server's rate; the kernel's servers do up to a tenth more by it. Not taken: AF_XDP, with which
 // sending costs more, and native XDP at its end costs the server's core 0.9 us an answer; live XDP frames, which are a page
 // each, so that 46 fill a socket's default queue; receive steering (RPS), since in a virtual machine an interrupt to the
 // other core costs more than what it would do there.
