@@ -1,4 +1,4 @@
-// fib.ts's and find.ts's IPv4 lookups as WebAssembly (wire/wasm.ts), for loops over frames that have netbase in their memory
+// fib.ts's lookup for IPv4 as WebAssembly (wire/wasm.ts), for loops over frames that have netbase in their memory
 // (mem/views.ts). There is no second way to read the tables: what is said there of updates and epochs holds here.
 import {
   add,
@@ -6,31 +6,18 @@ import {
   and,
   bitCount,
   type Code,
-  isBelow,
   isFrom,
-  isUnlike,
   isZero,
   load,
   load8,
   type Local,
-  mul,
   or,
-  repeat,
   shl,
   shr,
   when,
   xor,
 } from "../wire/wasm.ts";
-import {
-  CELL_NH_MASK,
-  H_NEIGH4,
-  H_WIDE4,
-  type Layout,
-  NEIGH4_KEY,
-  NEIGH_WINDOW,
-  NODE_CELLS,
-  NODE_COUNTS,
-} from "./layout.ts";
+import { CELL_NH_MASK, H_WIDE4, type Layout, NODE_CELLS, NODE_COUNTS } from "./layout.ts";
 
 const NODE = 0x80000000;
 
@@ -56,41 +43,5 @@ export const recordCode = (at: Layout, base: number, dst: Local, nh: Local, node
     ),
     when(isZero(nh), nh.set(load(add(base + H_WIDE4 * 4, shl(and(dst, 0xff), 2))))),
     nh.set(add(base, shl(load(add(base + at.nhIndex * 4, shl(and(nh, CELL_NH_MASK), 2))), 2))),
-  );
-};
-
-/**
- * Sets `entry` to where the neighbour `ip` on `ifindex` is, in bytes, and `isMissing` to 0 if that is it; who reads it looks at its
- * sequence number. @param slot, tries for its own use
- */
-export const neighbourCode = (
-  at: Layout,
-  base: number,
-  seed: number,
-  ifindex: number,
-  ip: Local,
-  entry: Local,
-  isMissing: Local,
-  slot: Local,
-  tries: Local,
-): Code => {
-  const mixed = mul(xor(slot, shr(slot, 16)), 0x85ebca6b);
-  const again = mul(xor(xor(slot, shr(slot, 13)), ifindex), 0xc2b2ae35);
-  const key = load(entry, NEIGH4_KEY * 4);
-  return all(
-    slot.set(xor(ip, seed)),
-    slot.set(mixed),
-    slot.set(again),
-    slot.set(xor(slot, shr(slot, 16))),
-    tries.set(0),
-    repeat(
-      all(
-        entry.set(add(add(base, shl(load(base + H_NEIGH4 * 4), 2)), shl(and(slot, at.neighMask4), 4))),
-        isMissing.set(or(xor(load(entry), ip), shl(xor(key, ifindex), 8))),
-        slot.by(1),
-        tries.by(1),
-      ),
-      and(isUnlike(isMissing, 0), and(isUnlike(key, 0), isBelow(tries, NEIGH_WINDOW))),
-    ),
   );
 };

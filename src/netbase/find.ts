@@ -2,7 +2,7 @@
 import { H_NEIGH_SEED, H_NEIGH4, H_NEIGH6, type Layout, NEIGH_WINDOW } from "./layout.ts";
 
 /** How often a lookup begins anew because entries changed under it. */
-const TRIES = 100;
+export const TRIES = 100;
 
 /**
  * MurmurHash3's finalizer, with the interface in the middle. Weaker ones make clusters of more than NEIGH_WINDOW entries

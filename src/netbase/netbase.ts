@@ -39,6 +39,7 @@ import {
 } from "./layout.ts";
 import { Lines } from "./lines.ts";
 import { LinkReader, LinkTable } from "./link.ts";
+import { Many } from "./many.ts";
 import { NeighFamily, RETIRE_NEIGH4, RETIRE_NEIGH6 } from "./neigh.ts";
 import { NexthopTable, RETIRE_NEXTHOP } from "./nexthop.ts";
 import { Rib } from "./rib.ts";
@@ -325,6 +326,11 @@ export class NetbaseReader {
     const end = record + (words[record + NH_TYPE]! >>> 16) * LINE_WORDS;
     for (let leg = record; leg < end; leg += LINE_WORDS) if (hash <= words[leg + NH_BOUND]!) return leg;
     return 0;
+  }
+
+  /** For looking up many neighbours at a time, in `words` words of memory of its own. @throws RangeError (many.ts) */
+  many(words: number): Many {
+    return new Many(this.regions[0]!, this.layout, this.words[H_NEIGH_SEED]!, words);
   }
 
   /** All neighbours of both families, for `show`. */

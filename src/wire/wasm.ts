@@ -72,12 +72,14 @@ export const copyBytes = (to: Operand, from: Operand, length: Operand): Code => 
 /** 64 bits. */
 export const wide = {
   load: reader(3, 0x29),
+  store: writer(3, 0x37),
   constant: (n: bigint): Code => [0x42, ...signedLeb(BigInt.asIntN(64, n))],
   add: binary(0x7c),
   mul: binary(0x7e),
   xor: binary(0x85),
   shr: binary(0x88),
   isUpTo: binary(0x58),
+  isSame: binary(0x51),
   of: unary(0xad),
   low: unary(0xa7),
 };

@@ -6,7 +6,8 @@ import { Counters } from "../../src/mem/counters.ts";
 import { epochBytes } from "../../src/mem/epoch.ts";
 import { Region } from "../../src/mem/region.ts";
 import { Ring } from "../../src/mem/ring.ts";
-import { layout, NH_GATEWAY, NH_OIF } from "../../src/netbase/layout.ts";
+import { type Capacity, layout, NH_GATEWAY, NH_OIF } from "../../src/netbase/layout.ts";
+import { FOUND_MAC0, FOUND_MAC1, FOUND_WORDS } from "../../src/netbase/many.ts";
 import { NetbaseReader } from "../../src/netbase/netbase.ts";
 import { LOOP_COUNTERS, NetLoop } from "../../src/switch/loop.ts";
 import { MatchTable } from "../../src/switch/match.ts";
@@ -18,9 +19,13 @@ import type { WriterBoot } from "./writer.worker.ts";
 
 setDefaultTimeout(60_000); // a loaded machine; nothing here is timed
 
-const capacity = { ...small, neighbours4: 2000, neighbours6: 2000 };
+const roomy = { ...small, neighbours4: 2000, neighbours6: 2000 };
 
-async function against(churn: WriterBoot["churn"], read: (reader: NetbaseReader) => void): Promise<void> {
+async function against(
+  churn: WriterBoot["churn"],
+  read: (reader: NetbaseReader) => void,
+  capacity: Capacity = roomy,
+): Promise<void> {
   const netbase = Region.create("netbase", layout(capacity).bytes);
   const epochs = Region.create("epochs", epochBytes(1));
   const control = Region.create("control", 4096);
@@ -64,6 +69,67 @@ async function against(churn: WriterBoot["churn"], read: (reader: NetbaseReader)
 
 /** The last two bytes of an address that the writer made from its first four. */
 const tailOf = (mac0: number): number => Math.imul(mac0, 0x9e3779b1) >>> 16;
+
+test("neighbours, 64 at a time, 10^7 reads: none torn, none missed", async () => {
+  let torn = 0;
+  let missed = 0;
+  const seen = new Set<number>();
+  await against("neighs", (reader) => {
+    const many = reader.many(64 * (FOUND_WORDS + 4));
+    const { words } = many;
+    const questions = 64 * FOUND_WORDS;
+    const tornOnes = (): number => {
+      let n = 0;
+      for (let at = 0; at < questions; at += FOUND_WORDS)
+        if (words[at] !== 0 && (words[at + FOUND_MAC1]! & 0xffff) !== tailOf(words[at + FOUND_MAC0]!)) n++;
+      return n;
+    };
+    for (let n = 0; n < 40_000; n++) {
+      const passing = 1000 + ((n * 64) % 5000);
+      for (const [find, size] of [
+        [many.find4, 1],
+        [many.find6, 4],
+      ] as const) {
+        for (let i = 0; i < 64 * size; i++) words[questions + i] = 1 + Math.floor(i / size);
+        missed += 64 - find(questions, 64, 0, 2);
+        torn += tornOnes();
+        if ((n & 255) === 0) seen.add(words[FOUND_MAC0]!);
+        for (let i = 0; i < 64 * size; i++) words[questions + i] = passing + Math.floor(i / size);
+        find(questions, 64, 0, 3);
+        torn += tornOnes();
+      }
+      reader.quiesce();
+    }
+  });
+  expect({ torn, missed }).toEqual({ torn: 0, missed: 0 });
+  expect(seen.size).toBeGreaterThan(10);
+}, 140_000);
+
+test("neighbours that take each other's slots, 64 at a time: each has its own address", async () => {
+  let foreign = 0;
+  let missed = 0;
+  for (let netbase = 0; netbase < 8; netbase++)
+    await against(
+      "card",
+      (reader) => {
+        const { words, find4 } = reader.many(64 * (FOUND_WORDS + 1));
+        const questions = 64 * FOUND_WORDS;
+        const host = (i: number): number => 64 + (i & 15);
+        for (let i = 0; i < 64; i++) words[questions + i] = 0x4d0a | (host(i) << 24);
+        for (let n = 0; n < 50_000; n++) {
+          find4(questions, 64, 0, 2);
+          for (let i = 0; i < 64; i++) {
+            const at = i * FOUND_WORDS;
+            if (words[at] === 0) missed += host(i) < 72 ? 1 : 0;
+            else if ((words[at + FOUND_MAC0]! & 0xff) !== host(i)) foreign++;
+          }
+          reader.quiesce();
+        }
+      },
+      { ...small, neighbours4: 16 },
+    );
+  expect({ foreign, missed }).toEqual({ foreign: 0, missed: 0 });
+}, 140_000);
 
 test("neighbours, 2 x 10^7 reads: none torn, none missed (fault 7)", async () => {
   let torn = 0;

@@ -69,7 +69,8 @@ function churnCard(writer: NetbaseWriter, control: Int32Array): void {
   postMessage("ready");
   for (let n = 1; Atomics.load(control, 0) === 0; n++) {
     for (let host = 64; host < 72; host++) put(host, n);
-    for (let host = 72; host < 80; host++) put(host, n);
+    // In turn from the first and from the last one on: where two want the same slot, it is now the one's, now the other's.
+    for (let i = 0; i < 8; i++) put((n & 1) === 0 ? 72 + i : 79 - i, n);
     for (let host = 72; host < 80; host++) {
       row.dst[0] = 0x4d0a | (host << 24);
       writer.neighs.remove(row);

@@ -4,7 +4,7 @@
 // Next hops that were good are kept with the place of their neighbour, as long as netbase has the same epoch: their records are
 // the same then (mem/epoch.ts). A neighbour says itself whether it is the one.
 // Sources: RFC 1812 section 5.2, RFC 1624 (the checksum of one hop less).
-import { neighbourCode, recordCode } from "../../netbase/code.ts";
+import { recordCode } from "../../netbase/code.ts";
 import {
   type Layout as NetbaseLayout,
   NEIGH4_KEY,
@@ -18,6 +18,7 @@ import {
   NH_PREFSRC,
   NH_TYPE,
 } from "../../netbase/layout.ts";
+import { hash4Code, isOther4, probed, walkCode } from "../../netbase/probe.ts";
 import { AF_INET } from "../../wire/address.ts";
 import { ETHERNET } from "../../wire/ether.ts";
 import {
@@ -100,6 +101,7 @@ export function makeDepart(
   const ofHop = (word: number) => load(hop, word * 4);
   const ofRecord = (word: number) => load(nh, word * 4);
 
+  const table = probed(netbase, at.netbase, false);
   const via = and(ofRecord(NH_LINK), 0xff);
   const total = totalOf(w0);
   const isGood = [
@@ -116,7 +118,8 @@ export function makeDepart(
       all(
         next.set(ofRecord(NH_GATEWAY)),
         when(isZero(via), next.set(dst)),
-        neighbourCode(netbase, at.netbase, seed, ifindex, next, near, isMissing, slot, tries),
+        hash4Code(slot, seed, next, ifindex),
+        walkCode(table, slot, near, isOther4(table, near, next, ifindex), isMissing, tries),
         way.set(WIRE),
         // One with an MTU is looked at for each packet, one without a gateway for each destination.
         whenAll(
