@@ -89,6 +89,11 @@ test("the first frame after a sleep finds the card as it is by then", async () =
     "dev",
     "nd0",
   );
+  const isKnown = () =>
+    [...rig.daemon.views.neighs()].some(
+      ({ dst, state }) => dst === "10.77.0.2" && state.includes("PERMANENT"),
+    );
+  await until("the neighbour to be mirrored", isKnown); // a frame before that is dropped, and counted
   using client = await UdpClient.open(lab.peer, "10.77.0.2");
   await client.echo("10.77.0.1");
   const running = () =>
