@@ -86,7 +86,7 @@ export class RouteFamily extends Followed {
       const same = this.findSame(head, meta, row.priority, attr, nh);
       replaced = this.findReplaced(head, meta, row.priority, attr, flags);
       if (same !== 0) {
-        this.nexthops.release(nh);
+        this.turn(head, same, nh, rank);
         const dump = (flags & NLM_F_MULTI) !== 0;
         const other = replaced !== 0 && replaced !== same && row.nhid === 0;
         this.twin = dump ? words[same + ROW_STAMP] === this.stamp : other || (flags & NLM_F_REPLACE) === 0;
@@ -160,15 +160,29 @@ export class RouteFamily extends Followed {
     if (head === 0) return false;
     const attr = this.attrOf(row);
     const meta = row.dstLen | (row.table << 8) | (row.tos << 16) | (row.type << 24);
-    const nh = this.nexthops.find(row);
-    const same = nh === 0 ? 0 : this.findSame(head, meta, row.priority, attr, nh);
+    const known = this.nexthops.lookup(row);
+    const same = known === 0 ? 0 : this.findSame(head, meta, row.priority, attr, known);
     if (same === 0) {
       if ((attr & ROW_MULTIPATH) === 0 || this.findReplaced(head, meta, row.priority, attr, 0) === 0)
         return false;
       return this.upsert(row, 0) > 0; // IPv6 legs in another order
     }
     this.words[same + ROW_STAMP] = this.stamp;
+    const nh = this.nexthops.intern(row);
+    if (nh !== 0) this.turn(head, same, nh, this.rankOf(row.table));
     return true;
+  }
+
+  /** A row's next hop is `nh`, interned, from now on: another one than before if its legs are told to be dead, or no more. */
+  private turn(head: number, row: number, nh: number, rank: number): void {
+    const { words } = this;
+    const old = words[row + ROW_NH]!;
+    if (nh !== old) {
+      const before = this.begin(head, rank);
+      words[row + ROW_NH] = nh;
+      this.end(rank, before);
+    }
+    this.nexthops.release(old);
   }
 
   /** @param whole everything will come again, also what found no room; else only a part of it */
@@ -280,13 +294,13 @@ export class RouteFamily extends Followed {
     }
   }
 
-  /** The row that says the same. With a nexthop object the type is the object's: it may have become a blackhole since. */
+  /** The row that says the same, whatever is told of its legs' state. With a nexthop object the type is the object's: it may have become a blackhole since. */
   private findSame(head: number, meta: number, priority: number, attr: number, nh: number): number {
     const { words } = this;
     const mask = words[this.nexthops.record(nh) + NH_NHID] === 0 ? -1 : 0xffffff;
     for (let row = head; row !== 0; row = words[row + ROW_NEXT]!)
       if (((words[row + ROW_META]! ^ meta) & mask) === 0 && words[row + ROW_PRIORITY] === (priority | 0))
-        if (words[row + ROW_ATTR] === attr && words[row + ROW_NH] === nh) return row;
+        if (words[row + ROW_ATTR] === attr && this.nexthops.areAlike(words[row + ROW_NH]!, nh)) return row;
     return 0;
   }
 

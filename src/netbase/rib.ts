@@ -190,7 +190,7 @@ export class Rib {
   }
 
   /** The rows of a route's prefix, in order. */
-  *rowsOf({ dst, dstLen }: RouteRow): Generator<number> {
+  *rowsOf({ dst, dstLen }: Pick<RouteRow, "dst" | "dstLen">): Generator<number> {
     const first = this.findMasked(dst[0]!, dst[1]!, dst[2]!, dst[3]!, dstLen);
     for (let row = first; row !== 0; row = this.words[row + ROW_NEXT]!) yield row;
   }

@@ -254,15 +254,18 @@ export class Apply {
     const { nexthop, writer, gone, agenda } = this;
     if (type === nl.RTM_NEWNEXTHOP) {
       // Routes of an earlier one of this id must not come to life again, even if that one went without a word.
-      if ((flags & (nl.NLM_F_MULTI | nl.NLM_F_EXCL)) === nl.NLM_F_EXCL && writer.nexthops.has(nexthop.id))
+      if (
+        (flags & (nl.NLM_F_MULTI | nl.NLM_F_EXCL)) === nl.NLM_F_EXCL &&
+        writer.nexthops.objects.has(nexthop.id)
+      )
         gone.add(nexthop.id);
       if (gone.has(nexthop.id)) this.purge();
-      else if (this.suspected && (flags & nl.NLM_F_MULTI) === 0 && writer.nexthops.has(nexthop.id)) {
+      else if (this.suspected && (flags & nl.NLM_F_MULTI) === 0 && writer.nexthops.objects.has(nexthop.id)) {
         agenda.whole("routes4");
         agenda.whole("routes6");
       }
-      if (writer.nexthops.upsertObject(nexthop) === ADDED) this.nexthops++;
-    } else if (writer.nexthops.removeObject(nexthop.id)) this.nexthopGone(nexthop.id);
+      if (writer.nexthops.objects.upsert(nexthop) === ADDED) this.nexthops++;
+    } else if (writer.nexthops.objects.remove(nexthop.id)) this.nexthopGone(nexthop.id);
   }
 
   /** A nexthop object is no more; neither are, without a word, the routes that used it, and groups have shrunk. */
@@ -277,7 +280,7 @@ export class Apply {
     if (this.gone.size === 0) return;
     for (const family of [nl.AF_INET, nl.AF_INET6])
       this.writer.routes.endSweep(family, ALL, { nhids: this.gone });
-    this.writer.nexthops.forget(this.gone);
+    this.writer.nexthops.objects.forget(this.gone);
     this.gone.clear();
   }
 
@@ -304,7 +307,7 @@ export class Apply {
         return writer.addrs.beginSweep();
       case "nexthops":
         this.clearing = this.suspicions;
-        return writer.nexthops.beginSweep();
+        return writer.nexthops.objects.beginSweep();
       case "routes4":
         if (oif === 0) this.doubts.clearTwins();
         return writer.routes.beginSweep(nl.AF_INET, !this.partial);
@@ -337,15 +340,20 @@ export class Apply {
         return writer.addrs.endSweep(sweep);
       case "nexthops": {
         this.cleared = this.clearing;
-        const gone = writer.nexthops.endSweep(sweep);
+        const gone = writer.nexthops.objects.endSweep(sweep);
         for (const id of gone) this.nexthopGone(id);
         return gone.length;
       }
       case "routes4":
         return writer.routes.endSweep(nl.AF_INET, sweep, only);
-      case "routes6":
-        if (oif === 0) this.beyondChanged = this.sourced.endSweep() > 0 || this.beyondChanged;
-        return writer.routes.endSweep(nl.AF_INET6, sweep, only);
+      case "routes6": {
+        const gone = writer.routes.endSweep(nl.AF_INET6, sweep, only);
+        if (oif === 0) {
+          this.beyondChanged = this.sourced.endSweep() > 0 || this.beyondChanged;
+          this.doubts.swept6();
+        }
+        return gone;
+      }
       case "neighs4":
         return writer.neighs.endSweep(nl.AF_INET, sweep);
       case "neighs6":

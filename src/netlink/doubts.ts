@@ -6,7 +6,9 @@ import { RouteRow } from "../netbase/rows.ts";
 import type { Agenda } from "./agenda.ts";
 import * as nl from "./constants.ts";
 
-const keyOf = ({ dst, dstLen, table, priority }: RouteRow): string =>
+/** What tells one route from another in messages, as far as they do. */
+type Key = Pick<RouteRow, "dst" | "dstLen" | "table" | "priority">;
+const keyOf = ({ dst, dstLen, table, priority }: Key): string =>
   `${dst.join()} ${dstLen} ${table} ${priority}`;
 
 export class Doubts {
@@ -18,7 +20,7 @@ export class Doubts {
   private readonly routes: RouteTable;
   private readonly agenda: Agenda;
   /** IPv6 routes whose legs differ in more than the way, or that may be there twice: a dump tells what is left of them. */
-  private readonly mixed = new Set<string>();
+  private readonly mixed = new Map<string, Key>();
   /** IPv4 routes that there are two of, by all that we know: a dump tells whether one is left. */
   private readonly twins = new Set<string>();
   private readonly other = new RouteRow();
@@ -29,8 +31,30 @@ export class Doubts {
     const { six } = routes;
     six.onHidden = (row) => {
       six.load(row, this.other);
-      this.mixed.add(keyOf(this.other));
+      this.mix(this.other);
     };
+  }
+
+  private mix({ dst, dstLen, table, priority }: Key): void {
+    const key = { dst: dst.slice(0, 4), dstLen, table, priority };
+    this.mixed.set(keyOf(key), key);
+  }
+
+  /** How many IPv6 rows a message may mean that names no more than this. */
+  private rows6(key: Key): number {
+    const { other } = this;
+    const { six } = this.routes;
+    let rows = 0;
+    for (const row of six.rowsOf(key)) {
+      six.load(row, other);
+      if (other.table === key.table && other.priority === key.priority) rows++;
+    }
+    return rows;
+  }
+
+  /** All IPv6 routes were dumped, and what is not there any more was swept. */
+  swept6(): void {
+    for (const [text, key] of this.mixed) if (this.rows6(key) === 0) this.mixed.delete(text);
   }
 
   /** A route is told to be gone. */
@@ -56,23 +80,17 @@ export class Doubts {
    * and is there twice then; or none was replaced, but its nexthop object.
    */
   replaces(route: RouteRow): void {
-    const { other, agenda, routes } = this;
+    const { agenda, routes } = this;
     const four = route.family === nl.AF_INET;
     if (four && !agenda.jobs.routes4.pending) return;
-    const { four: rows4, six: rows6 } = routes;
-    let rows = 0;
-    for (const row of (four ? rows4 : rows6).rowsOf(route)) {
-      if (!four) rows6.load(row, other);
-      if (four || (other.table === route.table && other.priority === route.priority)) rows++;
-    }
-    if (rows < 2) return;
+    if ((four ? [...routes.four.rowsOf(route)].length : this.rows6(route)) < 2) return;
     agenda.whole(four ? "routes4" : "routes6");
-    if (!four) this.mixed.add(keyOf(route));
+    if (!four) this.mix(route);
   }
 
   /** A leg has joined an IPv6 route: whether it brought attributes of its own. */
   joins(route: RouteRow): void {
-    const { other, agenda, mixed } = this;
+    const { other, agenda } = this;
     const { six } = this.routes;
     for (const row of six.rowsOf(route)) {
       six.load(row, other);
@@ -84,7 +102,7 @@ export class Doubts {
         other.hasPrefsrc === route.hasPrefsrc &&
         other.prefsrc.every((word, i) => word === route.prefsrc[i]);
       if (same) continue;
-      mixed.add(keyOf(route));
+      this.mix(route);
       agenda.whole("routes6");
     }
   }

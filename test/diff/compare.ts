@@ -240,7 +240,7 @@ export function ourTables({ reader, writer, mirror }: Pick<Mirrored, "reader"> &
     routes6: Array.from(reader.rib6.all(), (row) => ourRoute(row, true)).sort(),
     sourced: mirror?.apply.sourced.texts.sort() ?? [],
     // Only the writer has them by themselves.
-    nexthops: [...(writer?.nexthops.allObjects() ?? [])]
+    nexthops: [...(writer?.nexthops.objects.all() ?? [])]
       .map(({ id, group, blackhole, legs }) => {
         const members = group
           ? Array.from({ length: legs.n }, (_, i) => `${legs.nhid[i]}*${legs.weight[i]}`).join()

@@ -368,9 +368,9 @@ test("IPv6: a router's preference decides among routes of one metric", () => {
 test("nexthop objects: routes follow a replaced object, a group's members, and die with a deleted one", () => {
   using nb = makeNetbase();
   const { writer, reader } = nb;
-  writer.nexthops.upsertObject(object(10, [[2, "10.0.0.2"]]));
-  writer.nexthops.upsertObject(object(11, [[3, "10.0.0.3"]]));
-  writer.nexthops.upsertObject(
+  writer.nexthops.objects.upsert(object(10, [[2, "10.0.0.2"]]));
+  writer.nexthops.objects.upsert(object(11, [[3, "10.0.0.3"]]));
+  writer.nexthops.objects.upsert(
     group(20, [
       [10, 1],
       [11, 1],
@@ -383,15 +383,15 @@ test("nexthop objects: routes follow a replaced object, a group's members, and d
   const nh = (text: string) => lookup(reader, text);
   expect(oifOf(nb, "10.1.0.1")).toBe(2);
   expect(reader.words[nh("10.2.0.1") + NH_TYPE]! >>> 16).toBe(2);
-  writer.nexthops.upsertObject(object(10, [[4, "10.0.0.4"]]));
+  writer.nexthops.objects.upsert(object(10, [[4, "10.0.0.4"]]));
   writer.commit();
   expect([oifOf(nb, "10.1.0.1"), oifOf(nb, "10.2.0.1")]).toEqual([4, 4]);
   expect(formatIPv4(reader.words[nh("10.1.0.1") + NH_GATEWAY]!)).toBe("10.0.0.4");
-  writer.nexthops.upsertObject(object(10, [], { blackhole: 1 }));
+  writer.nexthops.objects.upsert(object(10, [], { blackhole: 1 }));
   writer.commit();
   expect(reader.words[nh("10.1.0.1") + NH_TYPE]! & 0xff).toBe(6);
-  writer.nexthops.removeObject(10);
-  writer.nexthops.upsertObject(group(20, [[11, 1]]));
+  writer.nexthops.objects.remove(10);
+  writer.nexthops.objects.upsert(group(20, [[11, 1]]));
   writer.commit();
   expect(oifOf(nb, "10.1.0.1")).toBe(4); // the default route's
   expect(oifOf(nb, "10.2.0.1")).toBe(3);
@@ -405,14 +405,14 @@ test("nexthop objects: a route that is told of because its object was replaced t
     using nb = makeNetbase();
     const { writer, reader } = nb;
     const rows = () => [...(prefix.includes(":") ? reader.rib6 : reader.rib4).all()].length;
-    writer.nexthops.upsertObject(object(10, [[3, via]]));
+    writer.nexthops.objects.upsert(object(10, [[3, via]]));
     writer.routes.upsert(route(prefix, legs as unknown as Leg[]), CREATE);
     writer.routes.upsert(route(prefix, [[3, via]], { nhid: 10 }), APPEND);
     for (const [told, change] of [
       [route(prefix, [[1]], { nhid: 10, type: 6 }), { blackhole: 1 }],
       [route(prefix, [[4, via]], { nhid: 10 }), {}],
     ] as const) {
-      writer.nexthops.upsertObject(object(10, [[4, via]], change));
+      writer.nexthops.objects.upsert(object(10, [[4, via]], change));
       expect(writer.routes.upsert(told, REPLACE)).toBe(0);
       expect(rows()).toBe(2);
     }

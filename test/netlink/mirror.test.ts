@@ -447,6 +447,57 @@ test("IPv6: a leg that came up without carrier is dead, and stays so when it is 
   expect(lookup(mirrored.reader, "fd11::1")).not.toBe(0);
 });
 
+test("IPv6: routes whose legs differ are dumped when one goes; of those that come after them no more is asked", () => {
+  const { host, ifindex, mirrored, counts } = world(2);
+  const dst = "fd11::/32";
+  const via = (i: number) => ({ via: `fd00:0:0:${i}::9`, oif: ifindex[i]! });
+  const append = nl.NLM_F_CREATE | nl.NLM_F_APPEND;
+  host.nl.call((m) => newRoute(m, { dst, mtu: 1400, ...via(0) }));
+  host.nl.call((m) => newRoute(m, { dst, mtu: 1300, ...via(1) }, append));
+  same(mirrored, host);
+  expect(routes(mirrored, dst)).toHaveLength(1);
+  host.nl.call((m) => delRoute(m, { dst, ...via(0) }));
+  same(mirrored, host);
+  expect(routes(mirrored, dst)[0]).toContain("mtu 1300");
+  host.nl.call((m) => delRoute(m, { dst }));
+  same(mirrored, host);
+  const { dumps } = counts;
+  for (let i = 0; i < 3; i++) {
+    host.nl.call((m) => newRoute(m, { dst, ...via(0) }));
+    same(mirrored, host);
+    host.nl.call((m) => delRoute(m, { dst }));
+    same(mirrored, host);
+  }
+  expect(counts.dumps).toBe(dumps);
+});
+
+test("IPv6: two routes over one next hop, of which one is dead by what became of its legs, and the other is not", () => {
+  const { host, far, ifindex, mirrored } = world(2);
+  const [a] = ifindex;
+  const via = (i: number) => ({ via: "fe80::9", oif: ifindex[i]! });
+  const [dead, alive] = ["fd11::/32", "fd12::/32"];
+  const lookups = () => ["fd11::1", "fd12::1"].map((dst) => lookup(mirrored.reader, dst) !== 0);
+  host.nl.call((m) => newRoute(m, { dst: dead!, nexthops: [via(0), via(1)] }));
+  host.nl.call((m) => setLink(m, { ifindex: a!, up: false }));
+  far.nl.call((m) => setLink(m, { name: "b0", up: false }));
+  host.nl.call((m) => setLink(m, { ifindex: a!, up: true }));
+  same(mirrored, host);
+  host.nl.call((m) => delRoute(m, { dst: dead!, ...via(1) }));
+  host.nl.call((m) => newRoute(m, { dst: alive!, ...via(0) }));
+  same(mirrored, host);
+  expect(lookups()).toEqual([false, true]);
+  mirrored.mirror.resync();
+  same(mirrored, host);
+  expect(lookups()).toEqual([false, true]);
+  host.nl.call((m) => delRoute(m, { dst: alive!, ...via(0) }));
+  same(mirrored, host);
+  expect(lookups()).toEqual([false, false]);
+  host.nl.call((m) => newRoute(m, { dst: alive!, ...via(0) }));
+  far.nl.call((m) => setLink(m, { name: "b0", up: true }));
+  same(mirrored, host);
+  expect(lookups()).toEqual([true, true]);
+});
+
 test("IPv6: a leg with an MTU of its own, from before the mirror was there", () => {
   const { host, ifindex } = world(2);
   const dst = "fd11::/32";
