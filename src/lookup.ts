@@ -55,6 +55,13 @@ function groupAddress(
   return Uint8Array.of(0x01, 0x00, 0x5e, bytes[1]! & 0x7f, bytes[2]!, bytes[3]!);
 }
 
+/** Whether IPv6 looks for routes out of an interface alone, and does not only prefer them (ip6_route_output_flags, rt6_need_strict). */
+const isStrict = ([w0 = 0, w1, w2, w3]: Int32Array, hasSource: boolean): boolean =>
+  !hasSource ||
+  (w0 & 0xff) === 0xff ||
+  (w0 & 0xc0ff) === 0x80fe ||
+  (w0 === 0 && w1 === 0 && w2 === 0 && w3 === 1 << 24);
+
 /** @throws QueryError for an address that is none, or an interface that does not exist */
 export function explain(parts: Parts, views: Views, text: string, options: LookupOptions): LookupView {
   const { netbase } = parts;
@@ -79,28 +86,31 @@ export function explain(parts: Parts, views: Views, text: string, options: Looku
   // The route.
   const row = new RouteRow();
   const [w0, w1, w2, w3] = to.words as unknown as [number, number, number, number];
-  const at = rib.match(w0, w1, w2, w3, tos, oif, (seen, verdict) => {
+  const isOnly = !six || isStrict(to.words, from !== undefined);
+  const first = rib.match(w0, w1, w2, w3, tos, isOnly ? oif : 0, (seen, verdict) => {
     if (verdict === "chosen") return;
     rib.load(seen, row);
     because.push(`${routeText(views.route(row))} ${PASSED_OVER[verdict]}`);
   });
+  const at = first !== 0 && !isOnly && oif !== 0 ? rib.preferred(first, oif) : first;
   if (at === 0) return drop({ type: "unreachable" }, Drop.no_route);
   rib.load(at, row);
   const route = views.route(row);
   because.push(`${routeText(route)} is the longest match that is left`);
+  if (!isOnly && oif !== 0) because.push(`with a source address, IPv6 prefers ${options.oif}, but takes any`);
   const known = { type: route.type, table: route.table, route };
   const refused = REFUSED[row.type] ?? Drop.no_route;
 
   // The leg.
   let leg = rib.record(at);
   const legs = base[leg + NH_TYPE]! >>> 16;
-  if (legs > 1 && oif !== 0) {
+  const number = () => `leg ${(leg - rib.record(at)) / LINE_WORDS + 1} of ${legs}`;
+  if (legs > 1 && oif !== 0 && isOnly) {
     // Whoever says the interface has chosen the leg (fib_table_lookup, fib6_select_path).
-    const first = leg;
-    const end = first + legs * LINE_WORDS;
+    const end = leg + legs * LINE_WORDS;
     while (leg < end && (base[leg + NH_OIF] !== oif || base[leg + NH_BOUND] === -1)) leg += LINE_WORDS;
     if (leg === end) return drop(known, Drop.no_route);
-    because.push(`leg ${(leg - first) / LINE_WORDS + 1} of ${legs} is the first out of ${options.oif}`);
+    because.push(`${number()} is the first out of ${options.oif}`);
   } else if (legs > 1) {
     const flow = options.flow ?? { protocol: 0, sport: 0, dport: 0 };
     const source = from?.words ?? new Int32Array(4);
@@ -109,10 +119,9 @@ export function explain(parts: Parts, views: Views, text: string, options: Looku
     const hash = six
       ? netbase.flow6(Int32Array.of(...to.words, ...source), 0, flow.protocol, ports, 0)
       : netbase.flow4(w0, source[0]!, flow.protocol, ports);
-    const first = leg;
-    leg = netbase.leg(first, hash);
+    leg = netbase.leg(leg, hash);
     if (leg === 0) return drop(known, Drop.no_route);
-    because.push(`leg ${(leg - first) / LINE_WORDS + 1} of ${legs} by flow hash 0x${hash.toString(16)}`);
+    because.push(`${number()} by flow hash 0x${hash.toString(16)}`);
   }
   const ifindex = base[leg + NH_OIF]!;
   const link = links.get(ifindex);

@@ -144,7 +144,8 @@ export class Rib {
     const type = words[record + NH_TYPE]!;
     if ((type & NH_DEAD) !== 0) return "dead";
     if (words[row + ROW_META]! >>> 24 === RTN_THROW) return "throw";
-    if (oif === 0 || (type & 0xff) >= RTN_BLACKHOLE) return "chosen";
+    // IPv4 says no before it looks at legs; IPv6's routes that say no lead out of the loopback interface.
+    if (oif === 0 || (!this.six && (type & 0xff) >= RTN_BLACKHOLE)) return "chosen";
     for (let leg = record, n = type >>> 16; n > 0; n--, leg += LINE_WORDS)
       if (words[leg + NH_OIF] === oif && words[leg + NH_BOUND] !== -1) return "chosen";
     return "oif";
@@ -187,6 +188,19 @@ export class Rib {
         }
       }
     return 0;
+  }
+
+  /** The row that is as good as `row` and leads out of `oif`, or `row`: where IPv6 prefers an interface (rt6_score_route). */
+  preferred(row: number, oif: number): number {
+    const { words } = this;
+    for (let other = row; other !== 0; other = words[other + ROW_NEXT]!) {
+      const isAsGood =
+        ((words[other + ROW_META]! ^ words[row + ROW_META]!) & 0xff00) === 0 &&
+        words[other + ROW_PRIORITY] === words[row + ROW_PRIORITY] &&
+        ((words[other + ROW_ATTR]! ^ words[row + ROW_ATTR]!) & (3 << 16)) === 0;
+      if (isAsGood && this.verdict(other, 0, oif) === "chosen") return other;
+    }
+    return row;
   }
 
   /** The rows of a route's prefix, in order. */

@@ -271,6 +271,38 @@ test.each([
   }
 });
 
+test("lookup of IPv6, with an interface, a source, and both, is the kernel's", async () => {
+  const { views } = rig.daemon;
+  const add = (...route: string[]) => ip(rig.lab.daemonHost, "-6", "route", "add", ...route);
+  add("unreachable", "fd99::/16");
+  add("fd98::/15", "via", "fe80::1", "dev", "nd0");
+  add("fd51::/16", "via", "fe80::2", "dev", "side0");
+  add("fd50::/15", "via", "fe80::1", "dev", "nd0");
+  add("fd52::/16", "via", "fe80::1", "dev", "nd0");
+  ip(rig.lab.daemonHost, "-6", "route", "append", "fd52::/16", "dev", "side0");
+  await until("the last route", () => views.lookup("fd52::1", { oif: "side0" }).dev === "side0");
+  const addresses = ["fd99::1", "fd51::1", "fd52::1", "fd7a::1", "fd77::2", "fd77::1", "fd00:dead::1"];
+  for (const address of addresses)
+    for (const oif of [undefined, "nd0", "side0"])
+      for (const from of [undefined, "fd77::1"]) {
+        // Which of several legs it takes by their hash is the kernel's own affair.
+        if (address === "fd7a::1" && (oif === undefined || from !== undefined)) continue;
+        const how = [...(from ? ["from", from] : []), ...(oif ? ["oif", oif] : [])];
+        const kernel = kernelLookup(address, ...how);
+        const { reason, gateway, dev, type } = views.lookup(address, {
+          ...(oif && { oif }),
+          ...(from && { from }),
+        });
+        const said =
+          kernel["refusal"] === undefined
+            ? { gateway, dev: type === "local" ? "lo" : dev }
+            : { refusal: refusals[reason!] };
+        const theirs =
+          kernel["refusal"] === undefined ? only(kernel, "gateway", "dev") : { refusal: kernel["refusal"] };
+        expect({ address, how, ...said }).toEqual({ address, how, ...theirs } as never);
+      }
+});
+
 test("lookup by TOS, by interface; of what it cannot understand", async () => {
   const { views } = rig.daemon;
   expect(views.lookup("10.85.0.1", { tos: 0x10 })).toMatchObject({ gateway: "10.77.0.3", verdict: "send" });
