@@ -293,10 +293,14 @@ export class Views implements DaemonView {
 
   private warnings(): string[] {
     const { netbase, attached, beyond, watch, switchboard } = this.parts;
-    const full = Object.entries(netbase.stats)
+    const { stats } = netbase;
+    const full = Object.entries(stats)
       .filter(([, { missing }]) => missing)
       .map(([kind, { refused, capacity, entries }]) => {
-        if (entries < capacity) return `${kind}: ${refused} left out for want of room in other tables`;
+        // Where there is room again, what did not fit is about to be read anew.
+        const isOthers = kind.startsWith("routes") && (stats.nexthops.missing || stats.lines.missing);
+        if (entries < capacity && isOthers)
+          return `${kind}: ${refused} left out for want of room in other tables`;
         const cure = kind === "lines" ? "netbase.nexthops or netbase.routes4" : `netbase.${kind}`;
         return `${kind}: ${refused} did not fit (capacity ${capacity}); raise ${cure}`;
       });

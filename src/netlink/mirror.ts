@@ -51,9 +51,10 @@ const PATIENCE_MS = 500; // how long dumps wait for a quiet moment of the event 
 const SHORTEST_REST_MS = 5; // how long they wait after a loss: longer each time, if one follows the other
 const LONGEST_REST_MS = 200;
 const AGAIN_MS = 1000; // losses so close to each other follow each other
-/** How often a full table is looked at, and how full it may be for another try. */
+/** How often a full table is looked at, and how full it may be for another try at once. With less room a try may be in vain. */
 const RECOVER_MS = 1000;
 const ROOM = 0.95;
+const LONGEST_RECOVER_MS = 60_000; // between tries in vain: each a dump, and after each twice as long
 /** How often sysctls are read that nobody tells of. */
 const POLICY_MS = 5000;
 
@@ -98,6 +99,8 @@ export class Mirror implements EventSink, DumpSink {
   /** Rows were refused for want of room; when that was looked at last. */
   private missing = false;
   private looked = 0;
+  /** Of full tables that had some room: when they may be tried again, and how long to wait after that. */
+  private readonly tries = new Map<TableKind, { at: number; ms: number }>();
 
   /** Subscribes; nothing is in the tables before `sync`. @throws SysError */
   constructor(options: MirrorOptions) {
@@ -379,11 +382,18 @@ export class Mirror implements EventSink, DumpSink {
     const { writer, agenda } = this;
     this.missing = false;
     const { stats } = writer;
-    const roomy = (table: TableKind) => stats[table].entries < stats[table].capacity * ROOM;
+    const fill = (table: TableKind) => stats[table].entries / stats[table].capacity;
     for (const [table, kind, ...others] of RECOVERED) {
-      if (!stats[table].missing) continue;
+      if (!stats[table].missing) {
+        this.tries.delete(table);
+        continue;
+      }
       this.missing = true;
-      if ([table, ...others].every(roomy)) agenda.whole(kind);
+      const fullest = Math.max(...[table, ...others].map(fill));
+      const { at, ms } = this.tries.get(table) ?? { at: this.now, ms: RECOVER_MS };
+      if (fullest >= 1 || (fullest >= ROOM && this.now < at)) continue;
+      this.tries.set(table, { at: this.now + ms, ms: Math.min(ms * 2, LONGEST_RECOVER_MS) });
+      agenda.whole(kind);
     }
   }
 }

@@ -471,6 +471,32 @@ test("IPv6: routes whose legs differ are dumped when one goes; of those that com
   expect(counts.dumps).toBe(dumps);
 });
 
+test("a full table has what was missing once there is room for it, be it for the last one", () => {
+  const { host } = world(1);
+  const route = (i: number) => ({ dst: `10.50.${i}.0/24`, via: "10.0.0.2" });
+  const before = kernelTables(host).routes4.length;
+  const capacity = before + 100;
+  for (let i = 0; i < 101; i++) host.nl.call((m) => newRoute(m, route(i)));
+  const mirrored = use(new Mirrored(host.netns, {}, { routes4: capacity }));
+  const stats = () => mirrored.writer.stats.routes4;
+  const follow = (ms: number) => {
+    for (const end = performance.now() + ms; performance.now() < end; mirrored.wait(20))
+      mirrored.mirror.turn();
+  };
+  follow(1500);
+  expect(stats()).toMatchObject({ entries: capacity, missing: true });
+  const { dumps } = mirrored.mirror.counts;
+  follow(1500);
+  expect(mirrored.mirror.counts.dumps).toBe(dumps); // as long as there is no room, nothing is tried
+  const known = Array.from({ length: 101 }, (_, i) => i).find(
+    (i) => routes(mirrored, `10.50.${i}.0/24`).length > 0,
+  )!;
+  host.nl.call((m) => delRoute(m, route(known)));
+  follow(2500);
+  same(mirrored, host);
+  expect(stats()).toMatchObject({ entries: capacity, missing: false });
+}, 30_000);
+
 test("IPv6: two routes over one next hop, of which one is dead by what became of its legs, and the other is not", () => {
   const { host, far, ifindex, mirrored } = world(2);
   const [a] = ifindex;
