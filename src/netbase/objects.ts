@@ -66,7 +66,7 @@ export class NexthopObjects {
 
   /** All of them, for the differential test. */
   *all(): Generator<{ id: number; blackhole: boolean; group: boolean; legs: Legs }> {
-    for (const [id, { blackhole, group, legs }] of this.known) yield { id, blackhole, group, legs };
+    for (const [id, { blackhole, group, legs }] of this.known) yield { id: id >>> 0, blackhole, group, legs };
   }
 
   beginSweep(): number {

@@ -25,7 +25,7 @@ export function loadRecord(words: Int32Array, record: number, row: RouteRow): vo
   row.type = type & 0xff;
   row.scope = words[record + NH_LINK]! >>> 24;
   row.mtu = words[record + NH_MTU]!;
-  row.nhid = words[record + NH_NHID]!;
+  row.nhid = words[record + NH_NHID]! >>> 0;
   row.hasPrefsrc = (type & NH_PREFSRC) !== 0 ? 1 : 0;
   for (let i = 0; i < 4; i++) row.prefsrc[i] = row.hasPrefsrc ? words[record + NH_SRC + i]! : 0;
   legs.clear();

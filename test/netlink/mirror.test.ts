@@ -497,6 +497,18 @@ test("a full table has what was missing once there is room for it, be it for the
   expect(stats()).toMatchObject({ entries: capacity, missing: false });
 }, 30_000);
 
+test("nexthop objects have ids of 32 bits", () => {
+  const { host, ifindex, mirrored } = world(1);
+  const id = 0xffff_ffff;
+  host.nl.call((m) => newNexthop(m, { id, via: "10.0.0.2", oif: ifindex[0]! }));
+  host.nl.call((m) => newRoute(m, { dst: "10.50.0.0/16", nhid: id }));
+  same(mirrored, host);
+  expect(routes(mirrored, "10.50.0.0/16")[0]).toContain(`nhid ${id} via 10.0.0.2`);
+  host.nl.call((m) => delNexthop(m, id));
+  same(mirrored, host);
+  expect(routes(mirrored, "10.50.0.0/16")).toEqual([]);
+});
+
 test("IPv6: two routes over one next hop, of which one is dead by what became of its legs, and the other is not", () => {
   const { host, far, ifindex, mirrored } = world(2);
   const [a] = ifindex;
