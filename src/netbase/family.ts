@@ -75,11 +75,17 @@ export class RouteFamily extends Followed {
     if (rank < 0 || row.srcLen !== 0 || row.dstLen > this.maxLen) return SAME;
     this.epochs.relieve();
     const nh = this.nexthops.intern(row);
-    if (nh === 0) return this.gauge.refuse();
     this.setPrefix(row);
     const attr = this.attrOf(row);
     const meta = row.dstLen | (row.table << 8) | (row.tos << 16) | (row.type << 24);
     const head = this.find(this.w0, this.w1, this.w2, this.w3, this.len);
+    if (nh === 0) {
+      // One that is there stays as it was, if it is the state of its legs alone that there is no room for.
+      const known = this.nexthops.lookup(row);
+      const same = known === 0 ? 0 : this.findSame(head, meta, row.priority, attr, known);
+      if (same !== 0) this.words[same + ROW_STAMP] = this.stamp;
+      return this.gauge.refuse();
+    }
     let replaced = 0;
     if (head !== 0) {
       const { words } = this;

@@ -258,6 +258,20 @@ test("what found no room is missing until everything comes again: a dump of a pa
   expect(missing()).toBe(false);
 });
 
+test("a route whose leg is told to be dead stays, though there is no room for that", () => {
+  using nb = makeNetbase({ nexthops: 1 });
+  const { writer, reader } = nb;
+  const row = route("2001:db8::/32", [[2, "fe80::1"]]);
+  expect(writer.routes.upsert(row, CREATE)).toBe(1);
+  const sweep = writer.routes.beginSweep(10);
+  row.legs.flags[0] = 1; // RTNH_F_DEAD
+  expect(writer.routes.upsert(row, DUMP)).toBe(-1);
+  expect(writer.routes.endSweep(10, sweep)).toBe(0);
+  writer.commit();
+  expect(lookup(reader, "2001:db8::1")).not.toBe(0);
+  expect(writer.stats.nexthops).toEqual({ entries: 1, capacity: 1, refused: 1, missing: true });
+});
+
 test("lines that ran out are there again once routes have gone, for routes of other lengths too", () => {
   using nb = makeNetbase();
   const { writer, reader } = nb;
