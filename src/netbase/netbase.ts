@@ -9,7 +9,7 @@ import { EpochReader, Epochs } from "../mem/epoch.ts";
 import { Region, type RegionRef } from "../mem/region.ts";
 import { AF_INET6 } from "../wire/address.ts";
 import { AddrReader, AddrTable } from "./addr.ts";
-import { RETIRE_ROW4, RETIRE_ROW6, type RouteFilter, RouteFamily } from "./family.ts";
+import { RouteFamily } from "./family.ts";
 import { fence } from "./fence.ts";
 import { Fib4 } from "./fib.ts";
 import { Fib6 } from "./fib6.ts";
@@ -45,6 +45,7 @@ import { NexthopTable, RETIRE_NEXTHOP } from "./nexthop.ts";
 import { Rib } from "./rib.ts";
 import type { NeighRow, RouteRow } from "./rows.ts";
 import { Gauge, readStats, type TableStats } from "./stats.ts";
+import { RETIRE_ROW4, RETIRE_ROW6, type RouteFilter } from "./sweep.ts";
 import { RETIRE_LINES } from "./table.ts";
 
 /** Routes of both families; see RouteFamily for what the results mean. */
