@@ -38,8 +38,8 @@ export const hash6 = (
 
 /** The reader's side for IPv4. After a hit, `mac0` and `mac1` are the link-layer address. */
 export class NeighReader4 {
-  // What was read goes through this array: a store to it keeps the compiler from taking the second look at the
-  // sequence number for the first (bench/neigh.ts and the torture test hold it to that).
+  // What was read goes through this array: a store to it keeps the compiler from moving the first look at the sequence number
+  // behind what it is about, and from taking the second for it (the torture test holds it to that).
   private readonly hit: Int32Array;
 
   /** Where a neighbour is, if it is there and no other took the place: for who reads the entry by its sequence number. */
@@ -62,6 +62,7 @@ export class NeighReader4 {
       for (let tries = 0, n = 0; tries < TRIES && n < NEIGH_WINDOW; ) {
         const at = (base + (((home + n) & mask) << 2)) | 0;
         const mac1 = words[(at + 3) | 0]!;
+        hit[1] = mac1;
         const key = words[(at + 1) | 0]!;
         if (((words[at]! ^ ip) | ((key ^ ifindex) << 8)) !== 0) {
           if (key === 0) return 0;
@@ -69,7 +70,6 @@ export class NeighReader4 {
           continue;
         }
         hit[0] = words[(at + 2) | 0]!;
-        hit[1] = mac1;
         if (words[(at + 3) | 0]! === mac1) return key >>> 24;
         tries++;
         n = 0;
@@ -80,10 +80,10 @@ export class NeighReader4 {
     this.find = (ip, ifindex) => {
       const at = place(ip, ifindex);
       const mac1 = words[(at + 3) | 0]!;
+      hit[1] = mac1;
       const key = words[(at + 1) | 0]!;
       if (((words[at]! ^ ip) | ((key ^ ifindex) << 8)) !== 0) return key === 0 ? 0 : probe(ip, ifindex);
       hit[0] = words[(at + 2) | 0]!;
-      hit[1] = mac1;
       return words[(at + 3) | 0]! === mac1 ? key >>> 24 : probe(ip, ifindex);
     };
   }
@@ -117,6 +117,7 @@ export class NeighReader6 {
       for (let tries = 0, n = 0; tries < TRIES && n < NEIGH_WINDOW; ) {
         const at = (base + (((home + n) & mask) << 3)) | 0;
         const mac1 = words[(at + 7) | 0]!;
+        hit[1] = mac1;
         const key = words[(at + 4) | 0]!;
         if (
           (((key ^ ifindex) << 8) |
@@ -131,7 +132,6 @@ export class NeighReader6 {
           continue;
         }
         hit[0] = words[(at + 6) | 0]!;
-        hit[1] = mac1;
         if (words[(at + 7) | 0]! === mac1) return key >>> 24;
         tries++;
         n = 0;
@@ -141,6 +141,7 @@ export class NeighReader6 {
     this.find = (w0, w1, w2, w3, ifindex) => {
       const at = (words[H_NEIGH6]! + ((hash6(seed, w0, w1, w2, w3, ifindex) & mask) << 3)) | 0;
       const mac1 = words[(at + 7) | 0]!;
+      hit[1] = mac1;
       const key = words[(at + 4) | 0]!;
       if (
         (((key ^ ifindex) << 8) |
@@ -152,7 +153,6 @@ export class NeighReader6 {
       )
         return key === 0 ? 0 : probe(w0, w1, w2, w3, ifindex);
       hit[0] = words[(at + 6) | 0]!;
-      hit[1] = mac1;
       return words[(at + 7) | 0]! === mac1 ? key >>> 24 : probe(w0, w1, w2, w3, ifindex);
     };
   }

@@ -69,19 +69,18 @@ function makeFindAll(
     store(answer, load(entryCode(table, begin, slot), bytes - 4), 4), // has it come from memory
   );
 
-  // Takes what is at `entry` over, if that did not change: `state`, or 0 if nobody is there, or -1.
+  // Takes what is at `entry` over, if that did not change: `state`, or 0 if nobody is there, or -1. The stores keep the compiler
+  // from moving the first look at the sequence number behind the comparisons, which it did, and from taking the second for it.
   const read = all(
     mac.set(wide.load(entry, table.mac)),
+    wide.store(answer, mac, FOUND_MAC0 * 4),
     key.set(load(entry, table.key)),
+    store(answer, key, 4),
     state.set(-1),
     when(
       isOther,
       when(isZero(key), state.set(0)),
-      all(
-        // The store also keeps the compiler from taking the second look at the sequence number for the first (pass.ts).
-        wide.store(answer, mac, FOUND_MAC0 * 4),
-        when(wide.isSame(wide.load(entry, table.mac), mac), state.set(shr(key, 24))),
-      ),
+      when(wide.isSame(wide.load(entry, table.mac), mac), state.set(shr(key, 24))),
     ),
   );
   const isOpen = isFrom(state, 0x80000000);

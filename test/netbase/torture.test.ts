@@ -108,7 +108,7 @@ test("neighbours, 64 at a time, 10^7 reads: none torn, none missed", async () =>
 test("neighbours that take each other's slots, 64 at a time: each has its own address", async () => {
   let foreign = 0;
   let missed = 0;
-  for (let netbase = 0; netbase < 8; netbase++)
+  for (let netbase = 0; netbase < 24; netbase++)
     await against(
       "card",
       (reader) => {

@@ -49,6 +49,7 @@ import {
   ARG_HOPS,
   ARG_LESS,
   ARG_LINK,
+  ARG_LOOK,
   CELLS,
   HOP_STAMP,
   HOP_NEAR,
@@ -172,6 +173,7 @@ export function makeDepart(
       all(
         way.set(OTHER),
         near1.set(load(near, NEIGH4_MAC1 * 4)),
+        store(at.args + ARG_LOOK * 4, near1), // or the compiler may look only after it has compared
         key.set(load(near, NEIGH4_KEY * 4)),
         near0.set(load(near, NEIGH4_MAC0 * 4)),
         whenAll(isNear, rewrite),

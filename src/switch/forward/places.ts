@@ -28,6 +28,7 @@ export const ARG_CARD = 6; // words -2 and -1 of a frame from the card
 export const ARG_LESS = 8; // hops that a packet loses: 1, or 0 if it is this host's own
 export const ARG_BYTES = 9; // told: of all frames
 export const ARG_MEETS = 10; // not 0: there are matches of one source and one destination
+export const ARG_LOOK = 11; // depart.ts's: a neighbour's sequence number, at the first look
 export const ARG_KEYS = 16; // KEYS_WORDS
 export const ARG_WHOLE = 24; // the same of flows whose addresses a match may be about: the next KEYS_WORDS
 export const ARG_WORDS = 32;
