@@ -98,6 +98,6 @@ export class Sources {
     for (let i = 0; i < (p[P_FAMILY] === AF_INET ? 1 : 4); i++)
       if (words[p[P_SRC]! + i] !== words[q[P_DST]! + i] || words[p[P_DST]! + i] !== words[q[P_SRC]! + i])
         return false;
-    return core.find(q) === slot;
+    return core.find(q) === slot && core.isFoundOurs(p[P_FAMILY] === AF_INET, words, q[P_DST]!);
   }
 }

@@ -582,7 +582,15 @@ describe("from a client", () => {
     a.send(sent({ sport: 7777, src: "10.77.0.9" }));
     a.send(sent({ sport: 7777 }));
     same(world.run(), sent({ sport: 7777 }));
-    expect(a.counts()).toMatchObject({ not_owner: 1 });
+    const error = (src: string) => {
+      const quoted = f.udpPacket({ src: f.THEM, dst: src, dport: 7777 }).slice(14, 42);
+      const l4 = f.icmp(3, 3, f.concat([0, 0, 0, 0], quoted));
+      return f.icmpPacket(l4, { src, dst: f.THEM, srcMac: f.CARD, dstMac: f.PEER });
+    };
+    a.send(error("10.77.0.9"));
+    a.send(error(f.US));
+    same(world.run(), error(f.US));
+    expect(a.counts()).toMatchObject({ not_owner: 2 });
   });
 
   test("a match for any address is about this host's: what goes elsewhere goes there", () => {
