@@ -75,7 +75,7 @@ export class NexthopObjects {
 
   /** Removes those that were not upserted since; returns their ids. */
   endSweep(sweep: number): number[] {
-    const gone = [...this.known].filter(([, object]) => object.stamp < sweep).map(([id]) => id);
+    const gone = [...this.known].filter(([, object]) => object.stamp < sweep).map(([id]) => id >>> 0);
     for (const id of gone) this.remove(id);
     return gone;
   }

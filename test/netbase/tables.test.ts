@@ -368,6 +368,20 @@ test("IPv6: an append tells all legs, a delete one of them", () => {
   expect(lookup(reader, "2001:db8::1")).toBe(0);
 });
 
+test("nexthop objects that a sweep finds gone are told by their ids, of 32 bits, and take their routes along", () => {
+  using nb = makeNetbase();
+  const { writer, reader } = nb;
+  const { objects } = writer.nexthops;
+  const id = 0xffff_fff0;
+  objects.upsert(object(id, [[2, "10.0.0.2"]]));
+  writer.routes.upsert(route("10.1.0.0/16", [], { nhid: id }), CREATE);
+  const gone = objects.endSweep(objects.beginSweep());
+  expect(gone).toEqual([id]);
+  expect(writer.routes.endSweep(2, Number.POSITIVE_INFINITY, { nhids: new Set(gone) })).toBe(1);
+  writer.commit();
+  expect(lookup(reader, "10.1.0.1")).toBe(0);
+});
+
 test("IPv6: a router's preference decides among routes of one metric", () => {
   using nb = makeNetbase();
   for (const [oif, pref] of [
