@@ -176,8 +176,11 @@ export class Inbound {
       return result;
     }
     if (isGroupMac(words, ip)) {
-      if (isFirst) this.fragments.remember(p, words, NOBODY, GROUP, this.got.begin());
-      return this.group(this.members.deliver(NOBODY, p, off, len, origin, this.got), off, len, ip, origin);
+      const { got } = this;
+      if (isFirst) this.fragments.remember(p, words, NOBODY, GROUP, got.begin());
+      const n = this.members.deliver(NOBODY, p, off, len, origin, got);
+      if (isFirst && n > 0 && got.count(got.last) === 0) this.fragments.change(REFUSED);
+      return this.group(n, off, len, ip, origin);
     }
     if (isFirst) this.fragments.remember(p, words, NOBODY, NOBODY, 0);
     const { answers } = this;

@@ -134,6 +134,21 @@ test("a filter that refuses the first fragment to a group refuses all, for its c
   alike(b.receive(), ...frames);
 });
 
+test("a group whose only client refuses the first fragment is a group still: the others are no more the kernel's", () => {
+  const entry = world.group(a, f.UDP, MDNS.dst, 5353);
+  world.filter(a, "receive", "udp src port 7", entry);
+  const frames = toGroup(MDNS, 5353, 7);
+  for (const order of [
+    [0, 1, 2],
+    [1, 0, 2],
+  ]) {
+    for (const i of order) world.wire(frames[i]!);
+    world.run();
+    same(a.receive());
+    same(world.tap.receive());
+  }
+});
+
 test("fragments to groups, many at once in any order: a property", () => {
   const groups = [
     [MDNS, 5353],
