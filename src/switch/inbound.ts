@@ -18,6 +18,7 @@ import {
   IPPROTO_UDP,
   LATER,
   NEIGHBOUR,
+  P_DST,
   P_FAMILY,
   P_FRAGMENT,
   P_KIND,
@@ -201,12 +202,18 @@ export class Inbound {
         parseIp(words, q, p[P_FAMILY] !== AF_INET, p[P_L4]! + 2, p[P_L4_BYTES]! - 8, true);
       if (isWhole && q[P_FRAGMENT] !== LATER) slot = core.findAnswers(q);
     } else slot = core.find(p);
-    // A pattern that leaves bits of the destination out means this host's addresses: no group's.
-    if (slot >= 0 && p[P_KIND] !== ERROR && isGroupMac(words, ip) && !core.isFoundWhole(p)) slot = -1;
+    // A pattern that leaves bits of the destination out means this host's addresses: no group's, nor what the kernel is to route.
+    if (slot >= 0 && p[P_KIND] !== ERROR && (isGroupMac(words, ip) ? !core.isFoundWhole(p) : !this.isOurs(p)))
+      slot = -1;
     if (slot < 0 && p[P_PROTOCOL] === IPPROTO_UDP && p[P_PORTS] === DHCP_ANSWER && p[P_L4_BYTES]! >= 16)
       slot = core.table.findDhcp(words[p[P_L4]! + DHCP_XID]!);
     if (slot >= 0) core.touch();
     return slot;
+  }
+
+  private isOurs(p: Int32Array): boolean {
+    const { core } = this;
+    return core.isFoundOurs(p[P_FAMILY] === AF_INET, core.words, p[P_DST]!);
   }
 
   /** A packet to a group of `n` clients, who have it. The kernel has its own copy, unless the XDP program sent this here alone. */

@@ -608,6 +608,14 @@ describe("from a client", () => {
       a.send(f.udpPacket({ ...routed, dst: host }));
       expect(world.run().length).toBe(0);
       expect(b.receive().length).toBe(1);
+      // What others send by this host is the kernel's to route.
+      const passing = { src: other, dport: 7777, dstMac: f.CARD };
+      const beyond = f.udpPacket({ ...passing, dst: family === 2 ? "10.9.9.9" : "fd99::9" });
+      world.wire(beyond);
+      world.wire(f.udpPacket({ ...passing, dst: host }));
+      world.run();
+      same(world.tap.receive(), beyond);
+      expect(b.receive().length).toBe(1);
     }
   });
 
