@@ -82,7 +82,7 @@ export class Members {
     const toMany = isGroup(words, p) || core.routeType(four, words, p[P_DST]!) === RTN_BROADCAST;
     if (this.firewall || !toMany) return;
     const result = this.host.share(p, off);
-    if (result > 0) core.accounts.drop(slot, result);
+    if (result > 0) this.drop(slot, result);
   }
 
   private find(p: Int32Array): number {
@@ -98,8 +98,12 @@ export class Members {
   private one(slot: number, p: Int32Array, off: number, len: number, origin: number): boolean {
     const result = this.host.deliver(slot, p, off, len, origin);
     if (result <= 0) return true;
-    this.core.accounts.drop(slot, result);
-    this.tally[result] = this.tally[result]! + 1;
+    this.drop(slot, result);
     return false;
+  }
+
+  private drop(slot: number, reason: number): void {
+    this.core.accounts.drop(slot, reason);
+    this.tally[reason] = this.tally[reason]! + 1;
   }
 }

@@ -1137,6 +1137,15 @@ describe("on this host", () => {
         const told = make({ ...ends, ...source, dstMac: client === a ? TAP_LLADDR : f.CARD });
         same(world.tap.receive(), ...(client === a && ends === multicast ? [] : [told]));
       }
+    // What the kernel has no room for is counted for the client and in all.
+    for (let tries = 0; (b.counts()["kernel_full"] ?? 0) === 0 && tries < 10_000; tries++) {
+      b.send(make({ ...multicast, ...many, ...from.b }));
+      world.run();
+      a.receive();
+    }
+    expect(b.counts()).toMatchObject({ kernel_full: 1 });
+    expect(world.drops()).toMatchObject({ kernel_full: 1 });
+    world.tap.receive();
     // Sent to the card, which routes no broadcast, and says nothing of one.
     const routed = make({ ...broadcast, ...from.b, dstMac: f.CARD });
     b.send(routed);
