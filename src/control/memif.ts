@@ -142,6 +142,8 @@ export class Memifs {
     const { connection } = peer;
     try {
       peer.client ??= this.admit(connection);
+      const rings = connection.session.s2m.length;
+      this.parts.roster.spread(peer.client, Math.max(Math.min(rings, this.ports.length), 1));
       for (const worker of this.ports.keys()) this.map(peer, peer.client, worker);
       peer.isConnected = true;
       // What comes for it from now on reaches it: its Workers have its rings.

@@ -50,6 +50,8 @@ export interface Client {
   matches: number;
   /** frames that its grants let it send; Infinity: any number */
   packetsPerSecond: number;
+  /** net Workers that take its frames: each lets it send an equal part */
+  takers: number;
 }
 
 interface User {
@@ -169,6 +171,7 @@ export class Roster {
         ownMac: false,
         matches: 0,
         packetsPerSecond: Number.POSITIVE_INFINITY,
+        takers: 1,
       };
       user.slots.add(slot);
       this.users.set(peer.uid, user);
@@ -209,13 +212,19 @@ export class Roster {
     this.table.updateClient(slot, { fd, mac, mtu, flags, home, ratePps, ...peer });
   }
 
-  /** Frames a second that a client may send; 0: any number. */
-  private rate({ peer, packetsPerSecond: granted }: Client): number {
+  /** Frames a second that each net Worker lets a client send; 0: any number. */
+  private rate({ peer, packetsPerSecond: granted, takers }: Client): number {
     const { packetsPerSecond, packetsPerSecondPerUser } = this.settings;
     const part = packetsPerSecondPerUser / this.users.get(peer.uid)!.slots.size;
     const limits = [packetsPerSecond, Math.ceil(part)].filter((limit) => limit > 0);
     const most = Math.min(granted, ...limits);
-    return Number.isFinite(most) ? most : 0;
+    return Number.isFinite(most) ? Math.ceil(most / takers) : 0;
+  }
+
+  /** So many net Workers are about to take a client's frames: it has a ring in each. */
+  spread(client: Client, takers: number): void {
+    client.takers = takers;
+    this.table.clients.setRate(client.slot, this.rate(client));
   }
 
   /** The clients of a user are more or fewer: each has its part. */

@@ -94,6 +94,19 @@ test("a user's rate is its clients' in equal parts, and no client's is over its 
   expect(rates(a, other)).toEqual([100, 600]);
 });
 
+test("a client with rings in several net Workers may send no more than another: each has a part of its rate", () => {
+  roster.close();
+  libc.close(epoll);
+  start({ packetsPerSecond: 600, packetsPerSecondPerUser: 1000 });
+  const a = attach(1);
+  roster.spread(a, 4);
+  expect(rates(a)).toEqual([150]);
+  const b = attach(1);
+  expect(rates(a, b)).toEqual([125, 500]);
+  roster.update(a, 1500);
+  expect(rates(a)).toEqual([125]);
+});
+
 test("a user's claims: with one more the oldest ends, of the client itself, or of the greediest of the user's", () => {
   roster.close();
   libc.close(epoll);
