@@ -71,7 +71,7 @@ export class Members {
 
   /** The same for a later fragment, with the list of who got the first one. */
   sendLater(slot: number, p: Int32Array, off: number, len: number, got: Followers, list: number): void {
-    this.follow(p, off, len, FROM_CLIENT, got, list);
+    if (this.follow(p, off, len, FROM_CLIENT, got, list) < 0) this.drop(slot, Drop.bad_fragment);
     this.share(slot, p, off);
   }
 

@@ -298,3 +298,26 @@ test("weakness: the fragment map grows without bound: who begins many packets fo
   b.send(frames[1]!);
   same(world.run(), frames[1]!);
 });
+
+test("who sends so much to groups that others' lists of who got what are forgotten: their fragments are counted", () => {
+  world.match(a, f.UDP, f.US, 5000);
+  for (const client of [b, c]) world.group(client, f.UDP, MDNS.dst, 5353);
+  const out = (client: TestClient, id: number) => {
+    const spec = client === a ? { src: f.US, srcMac: f.CARD } : { src: OWN, srcMac: OWN_MAC };
+    const all = { ...MDNS, ...spec };
+    return cut(f.udp({ ...all, sport: client === a ? 5000 : 80, dport: 5353, payload: PAYLOAD }), id, all);
+  };
+  const frames = out(b, 1);
+  b.send(frames[0]!);
+  same(world.run(), frames[0]!);
+  same(c.receive(), frames[0]!);
+  for (let id = 0; id < 7000; id += 10) {
+    for (let i = 0; i < 10; i++) a.send(out(a, id + i)[0]!);
+    expect(world.run()).toHaveLength(10);
+    for (const end of [b, c]) end.receive();
+  }
+  b.send(frames[1]!);
+  same(world.run(), frames[1]!);
+  same(c.receive());
+  expect(b.counts()).toMatchObject({ bad_fragment: 1 });
+});
