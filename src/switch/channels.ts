@@ -72,9 +72,10 @@ export class Channels {
   private readonly forward: Forward | undefined;
   private readonly recorder: Recorder;
   private readonly rung = new BigUint64Array(new ArrayBuffer(8));
-  // Rates: frames that a client may still send, and when that was worked out, in milliseconds.
+  // Rates: frames that a client may still send, and when that was worked out, in milliseconds; and for which client in its place.
   private readonly allowance: Float64Array;
   private readonly when: Float64Array;
+  private readonly generations: Int32Array;
   private now = 0;
 
   /** @param base address of frame offset 0; @param tapFd the tap's fd if it is this Worker's to read, else -1 */
@@ -124,6 +125,7 @@ export class Channels {
 
     this.allowance = new Float64Array(clients);
     this.when = new Float64Array(clients);
+    this.generations = new Int32Array(clients);
     const { off } = this.frames;
     this.few = off.subarray(0, BATCH);
     this.many = off.subarray(0, Math.max(BATCH, Math.min(VECTOR, stock.share)));
@@ -306,15 +308,21 @@ export class Channels {
     return most;
   }
 
-  /** The same of one with a rate. */
+  /** The same of one with a rate. What counts and is no frame may make its allowance less than none. */
   private allowed(slot: number, rate: number, room: number): number {
-    const { allowance, when, now } = this;
+    const { allowance, when, generations, now } = this;
+    const generation = this.core.generation(slot);
+    if (generations[slot] !== generation) {
+      generations[slot] = generation;
+      allowance[slot] = 0;
+      when[slot] = Number.NEGATIVE_INFINITY; // it may begin with a burst
+    }
     const burst = Math.max((rate * RATE_MS) / 1000, BATCH);
     const more = allowance[slot]! + ((now - when[slot]!) * rate) / 1000;
     allowance[slot] = more < burst ? more : burst;
     when[slot] = now;
     const whole = allowance[slot]! | 0;
-    return whole < room ? whole : room;
+    return whole < 0 ? 0 : whole < room ? whole : room;
   }
 
   /** Puts new frames where others went. */

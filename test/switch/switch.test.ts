@@ -1,6 +1,8 @@
 // The switch of one net Worker, without a kernel's network (world.ts): what reaches whom, and as what.
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { parseIPv4 } from "../../src/wire/address.ts";
+import { OwnRing } from "../../src/lab/ownring.ts";
+import { PortWriter } from "../../src/link/memif/port.ts";
+import { parseIPv4, parseLladdr } from "../../src/wire/address.ts";
 import { REFUSALS_A_SECOND } from "../../src/switch/refuse.ts";
 import { Fragments, PENDING } from "../../src/switch/fragment.ts";
 import { P_WORDS, parseIp } from "../../src/wire/packet.ts";
@@ -709,6 +711,30 @@ describe("from a client", () => {
       out += world.sim.link.sent().length;
     }
     expect(out).toBe(150);
+  });
+
+  test("a rate begins anew with each client, whatever the one before in its place had sent", () => {
+    const rate = 1000;
+    expect(world.close()).toBe(0);
+    start({ room: Math.ceil(OwnRing.bytes(9) / 4096) * 4096 });
+    const row = { fd: -1, mac: parseLladdr(f.CARD)!, mtu: 1500, flags: 0, home: 0, pid: 1, uid: 0, gid: 0 };
+    const slot = world.table.addClient({ ...row, ratePps: rate });
+    const { memory, place } = world.sim.link;
+    const ring = new OwnRing(memory, place.from, 9, slot);
+    const ports = new PortWriter(world.ports);
+    const port = ports.add(ring.place);
+    world.tick(1000);
+    for (let i = 0; i < 512; i++) ring.send(new Uint8Array(0)); // no frames, and yet they count
+    world.run();
+    ports.remove(port);
+    world.table.removeClient(slot);
+    world.table.freeClient(slot);
+    const next = world.attach({ ratePps: rate });
+    expect(next.slot).toBe(slot);
+    world.match(next, f.UDP, f.US, 6000);
+    const frames = Array.from({ length: 8 }, (_, i) => sent({ sport: 6000, payload: [i] }));
+    for (const frame of frames) next.send(frame);
+    same(world.run(), ...frames);
   });
 
   test("a full channel is its client's loss alone, and a closed one is told to control", () => {
