@@ -34,8 +34,8 @@ export interface ClaimRules {
   allows(match: Match, client: number): boolean;
   /** Whether the client may ask for an address by DHCP. */
   allowsDhcp(client: number): boolean;
-  /** It is in the table. */
-  added(entry: number): void;
+  /** It is in the table; false if that is to be undone, because what steers its packets here has no room for it. */
+  added(entry: number): boolean;
   /** It is about to be taken out of the table. */
   removing(entry: number): void;
   /** A net Worker found a client's channel closed. */
@@ -131,13 +131,13 @@ export class Claims {
       return;
     }
     const entry = kind === REQUEST_DHCP ? this.claimDhcp(client, request[R_DST]!) : this.claim(client);
-    if (entry < 0) {
+    if (entry < 0 || !rules.added(entry)) {
+      if (entry >= 0) table.remove(entry);
       this.refused++;
       return;
     }
     this.granted++;
     this.placed[entry] = table.now;
-    rules.added(entry);
   }
 
   private claim(client: number): number {

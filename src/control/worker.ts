@@ -215,8 +215,9 @@ function run(boot: Boot): void {
           if (kind === "dhcp") steering.addDhcp(match.dst[0]!);
           else steering.add(match, -1);
           roster.claimed(client, 1);
+          return true;
         } catch {
-          table.remove(entry); // a map is full: the flow's frames find no claim and are dropped
+          return false; // a map is full: the flow's frames find no claim and are dropped
         }
       },
       removing(entry) {

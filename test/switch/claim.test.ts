@@ -30,6 +30,7 @@ interface Options {
   perClient?: number;
   crowded?: (client: number) => number;
   allows?: (match: Match, client: number) => boolean;
+  steers?: boolean;
 }
 
 /** A table with ten clients, the control side, and the net side of some Workers. */
@@ -39,6 +40,7 @@ function setUp({
   perClient = 100,
   crowded = () => -1,
   allows = () => true,
+  steers = true,
 }: Options = {}) {
   const capacity = { clients: 10, matches };
   const buffer = new ArrayBuffer(tableBytes(capacity));
@@ -53,7 +55,10 @@ function setUp({
     timeout: (protocol) => ({ [-1]: 5, [TCP]: 100, [UDP]: 10 })[protocol] ?? 20,
     allows,
     allowsDhcp: () => true,
-    added: (entry) => log.push(`added ${entry} ${table.get(entry).kind}`),
+    added(entry) {
+      log.push(`added ${entry} ${table.get(entry).kind}`);
+      return steers;
+    },
     removing: (entry) => log.push(`removing ${entry} ${table.get(entry).kind}`),
     gone: (client) => log.push(`gone ${client}`),
   };
@@ -127,6 +132,16 @@ test("what is not free is refused: another's claim, another's listener, the kern
   expect([80, 22, 7000].map((port) => owner(port))).toEqual([1, -1, 2]);
   expect([claims.granted, claims.refused]).toEqual([1, 3]); // frame 2 of 7000 asked nothing
   expect(drain()).toEqual([0, 1, 2, 3, 4]); // what becomes of each, the table says
+});
+
+test("what cannot be steered here is refused, and not in the table", () => {
+  const { table, claims, begin, owner, drain, log } = setUp({ steers: false });
+  begin(2, 7000);
+  claims.serve();
+  expect(log).toEqual([expect.stringMatching(/^added \d+ claim$/)]);
+  expect([owner(7000), table.countOf(2, true)]).toEqual([-1, 0]);
+  expect([claims.granted, claims.refused]).toEqual([0, 1]);
+  expect(drain()).toEqual([0]);
 });
 
 test("frames of one flow ask once; the second waits for the same answer", () => {
@@ -342,7 +357,7 @@ test("numbers of requests may wrap", () => {
     timeout: () => 1,
     allowsDhcp: () => true,
     allows: () => true,
-    added() {},
+    added: () => true,
     removing() {},
     gone() {},
   });

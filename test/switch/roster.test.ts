@@ -45,7 +45,10 @@ function start(more: object): void {
     timeout: () => 60,
     allows: () => true,
     allowsDhcp: () => true,
-    added: (entry) => roster.claimed(table.get(entry).client, 1),
+    added(entry) {
+      roster.claimed(table.get(entry).client, 1);
+      return true;
+    },
     removing: (entry) => roster.claimed(table.get(entry).client, -1),
     gone: () => {},
   });

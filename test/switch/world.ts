@@ -167,7 +167,7 @@ export class World {
       timeout: () => 60,
       allowsDhcp: () => true,
       allows: (match, client) => !options.refuses?.(match, client),
-      added: () => {},
+      added: () => true,
       removing: () => {},
       gone: (client) => this.gone.push(client),
     });
