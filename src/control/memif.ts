@@ -11,9 +11,9 @@ import { libc } from "../../ffi/libc.ts";
 import { ptr } from "../../ffi/memory.ts";
 import { Connection } from "../link/memif/connection.ts";
 import { MODE_ETHERNET, MODE_IP } from "../link/memif/message.ts";
-import { type PortPlace, PortWriter, RINGS } from "../link/memif/port.ts";
+import { type PortPlace, PortWriter, REGIONS, RINGS } from "../link/memif/port.ts";
 import { beginRing } from "../link/memif/ring.ts";
-import { MOST_REGIONS, type Limits, type Region, type RingPlace } from "../link/memif/session.ts";
+import type { Limits, Region, RingPlace } from "../link/memif/session.ts";
 import { Windows } from "../link/memif/window.ts";
 import { MEMIF } from "../switch/channels.ts";
 import type { MemifBoot } from "./boot.ts";
@@ -145,6 +145,7 @@ export class Memifs {
       const rings = connection.session.s2m.length;
       this.parts.roster.spread(peer.client, Math.max(Math.min(rings, this.ports.length), 1));
       for (const worker of this.ports.keys()) this.map(peer, peer.client, worker);
+      connection.mapped();
       peer.isConnected = true;
       // What comes for it from now on reaches it: its Workers have its rings.
       this.parts.roster.later(() => {
@@ -212,8 +213,8 @@ export class Memifs {
     worker: number,
     windows: { offset: number; bytes: number }[],
   ) {
-    const offs = new Int32Array(MOST_REGIONS).fill(-1);
-    const bytes = new Int32Array(MOST_REGIONS);
+    const offs = new Int32Array(REGIONS).fill(-1);
+    const bytes = new Int32Array(REGIONS);
     for (const region of regions) {
       const offset = this.windows[worker]!.map(region.fd, region.bytes);
       if (offset < 0)

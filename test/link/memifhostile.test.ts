@@ -12,8 +12,8 @@ setDefaultTimeout(300_000);
 
 const limits: Limits = { rings: 2, bytes: 1 << 20, secret: new Uint8Array(), modes: [0] };
 const INIT: Message = { type: "init", version: 0x200, id: 0, mode: 0, secret: new Uint8Array(24), name: "x" };
-const memfd = (bytes = 65536): FdFacts => ({ bytes, shrinkSealed: true, isEventfd: false });
-const eventfd: FdFacts = { bytes: 0, shrinkSealed: false, isEventfd: true };
+const memfd = (bytes = 65536): FdFacts => ({ bytes, shrinkSealed: true, isTmpfs: true, isEventfd: false });
+const eventfd: FdFacts = { bytes: 0, shrinkSealed: false, isTmpfs: false, isEventfd: true };
 const REGION: Message = { type: "addRegion", index: 0, bytes: 65536 };
 const ring = (change: Partial<Extract<Message, { type: "addRing" }>> = {}): Message => ({
   type: "addRing",
@@ -56,10 +56,11 @@ test("the handshake: what is taken, and every refusal", () => {
     [[[{ ...INIT, mode: 1 }]], /mode 1/],
     [[[INIT], [REGION]], /region 0: no file descriptor/],
     [[[INIT], [{ ...REGION, index: 1 }, 5, memfd()]], /region 1: expected 0 next/],
-    [[[INIT], [{ ...REGION, index: 256 }, 5, memfd()]], /region 256: expected 0 to 255/],
+    [[[INIT], [{ ...REGION, index: 16 }, 5, memfd()]], /region 16: expected 0 to 15/],
     [[[INIT], [{ ...REGION, bytes: 0 }, 5, memfd()]], /region 0 of 0 bytes/],
     [[[INIT], [{ ...REGION, bytes: 2 ** 40 }, 5, memfd(2 ** 41)]], /1048576 are left/],
     [[[INIT], [REGION, 5, { ...memfd(), shrinkSealed: false }]], /not sealed against shrinking/],
+    [[[INIT], [REGION, 5, { ...memfd(), isTmpfs: false }]], /not in ordinary pages/],
     [[[INIT], [REGION, 5, memfd(65535)]], /its file has 65535/],
     [[[INIT], region, [ring()]], /no eventfd/],
     [[[INIT], region, [ring(), 6, memfd()]], /no eventfd/],

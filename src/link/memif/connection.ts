@@ -1,7 +1,7 @@
 // One client's control socket, from the accept on: messages and fds in, a Session's answers out. Non-blocking; the caller
 // waits in epoll and calls `read` when there is something. A client that breaks the rules is told why, and closed.
-// Source: F_GET_SEALS: fcntl(2).
-import { readlinkSync, statSync } from "node:fs";
+// Source: F_GET_SEALS: fcntl(2); TMPFS_MAGIC: statfs(2).
+import { readlinkSync, statfsSync, statSync } from "node:fs";
 import { errno } from "../../../ffi/errno.ts";
 import { libc } from "../../../ffi/libc.ts";
 import { Mailbox } from "./mailbox.ts";
@@ -15,6 +15,7 @@ const F_SETFL = 4;
 const O_NONBLOCK = 0o4000;
 const F_GET_SEALS = 1034;
 const F_SEAL_SHRINK = 2;
+const TMPFS_MAGIC = 0x01021994;
 
 function factsOf(fd: number): FdFacts {
   const path = `/proc/self/fd/${fd}`;
@@ -22,7 +23,12 @@ function factsOf(fd: number): FdFacts {
   const isEventfd = readlinkSync(path) === "anon_inode:[eventfd]";
   // A write to an eventfd that is full would wait for its reader, which is the client.
   if (isEventfd) libc.fcntl(fd, F_SETFL, libc.fcntl(fd, F_GETFL, 0) | O_NONBLOCK);
-  return { bytes: statSync(path).size, shrinkSealed: seals >= 0 && (seals & F_SEAL_SHRINK) !== 0, isEventfd };
+  return {
+    bytes: statSync(path).size,
+    shrinkSealed: seals >= 0 && (seals & F_SEAL_SHRINK) !== 0,
+    isTmpfs: statfsSync(path).type === TMPFS_MAGIC,
+    isEventfd,
+  };
 }
 
 export class Connection {
@@ -54,6 +60,8 @@ export class Connection {
       }
       const { bytes, fds, cut } = received;
       try {
+        if (cut && fds.length === 0)
+          throw new Refusal("netd has no room for your file descriptor: RLIMIT_NOFILE");
         if (fds.length > 1 || cut)
           throw new Refusal("a message with more than one file descriptor, or of more than 128 bytes");
         const message = decode(bytes);
@@ -87,6 +95,11 @@ export class Connection {
   refuse(reason: string): void {
     this.say({ type: "disconnect", code: 1, reason });
     this.ended = reason;
+  }
+
+  /** Closes the regions' fds: who has mapped them needs no more. */
+  mapped(): void {
+    for (const { fd } of this.session.regions.splice(0)) libc.close(fd);
   }
 
   /** Closes the socket and every fd that came by it. */

@@ -16,11 +16,12 @@ import type { RingPlace } from "./session.ts";
 
 /** Queues that a client may have each way. */
 export const RINGS = 16;
+/** Places for regions. */
+export const REGIONS = 256;
 /** Clients by memif of one Worker. */
 export const PORTS = 1024;
 const FIRST = 16;
 const PORT_WORDS = 1024;
-const REGIONS = 256;
 const P_CLIENT = 0;
 const P_MODE = 1;
 const P_FROM = 2;

@@ -8,7 +8,8 @@
 import { timingSafeEqual } from "node:crypto";
 import { type Message, MODE_ETHERNET, MODE_IP, VERSION } from "./message.ts";
 
-export const MOST_REGIONS = 256;
+/** Of a client: each is a mapping of every net Worker's, and of those a process has 65,530 (vm.max_map_count). */
+export const MOST_REGIONS = 16;
 export const MOST_LOG2 = 14;
 export const SECRET_BYTES = 24;
 const RING_HEAD = 128;
@@ -17,10 +18,12 @@ const DESCRIPTOR = 16;
 /** Why a client is sent away; `message` is for its author. */
 export class Refusal extends Error {}
 
-/** What fstat and F_GET_SEALS say of a region's fd, and whether a ring's fd is an eventfd. Undefined: no fd came along. */
+/** What stat, statfs and F_GET_SEALS say of a region's fd, and whether a ring's fd is an eventfd. Undefined: no fd came along. */
 export interface FdFacts {
   readonly bytes: number;
   readonly shrinkSealed: boolean;
+  /** in ordinary pages, not in those of hugetlbfs */
+  readonly isTmpfs: boolean;
   readonly isEventfd: boolean;
 }
 
@@ -143,6 +146,9 @@ export class Session {
     if (bytes === 0 || bytes > this.limits.bytes - this.bytes)
       throw new Refusal(`${what} of ${bytes} bytes: ${this.limits.bytes - this.bytes} are left`);
     if (!facts.shrinkSealed) throw new Refusal(`${what}: the memfd is not sealed against shrinking`);
+    // Of reserved huge pages a hole can be made that nothing fills again: a look there is a SIGBUS, sealed or not.
+    if (!facts.isTmpfs)
+      throw new Refusal(`${what}: not in ordinary pages (memfd_create without MFD_HUGETLB)`);
     if (facts.bytes < bytes) throw new Refusal(`${what} of ${bytes} bytes: its file has ${facts.bytes}`);
     this.bytes += bytes;
     this.regions.push({ index, bytes, fd });

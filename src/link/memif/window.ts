@@ -47,7 +47,7 @@ export class Windows {
   /** Takes back what `map` gave. */
   unmap(offset: number, bytes: number): void {
     const size = pages(bytes);
-    this.place(offset, size, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1);
+    this.clear(offset, size);
     this.free.push([offset, offset + size]);
     this.free.sort(([a], [b]) => a - b);
     for (let i = this.free.length - 1; i > 0; i--)
@@ -57,9 +57,17 @@ export class Windows {
       }
   }
 
+  private clear(offset: number, bytes: number): void {
+    this.place(offset, bytes, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1);
+  }
+
   private place(offset: number, bytes: number, flags: number, fd: number): void {
     const where = this.address + offset;
     const got = libc.mmap(where as Pointer, bytes, PROT_READ_WRITE, flags, fd, 0) as unknown;
-    if (got !== where) throw new SysError(`mmap ${bytes} bytes of fd ${fd} into a window`, errno());
+    if (got === where) return;
+    const error = new SysError(`mmap ${bytes} bytes of fd ${fd} into a window`, errno());
+    // The kernel may have taken away what was there before it failed; a hole is anybody's next mmap.
+    if (fd >= 0) this.clear(offset, bytes);
+    throw error;
   }
 }
