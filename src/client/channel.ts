@@ -11,6 +11,7 @@ import { type Grant, type Refused, refusal, Requests } from "./request.ts";
 import { UnixPipe } from "./unixpipe.ts";
 import { Watch } from "./waiter.ts";
 
+const EBADF = 9;
 const ECONNRESET = 104;
 const MOST_LOG2 = 14;
 /** The control socket of a netd that was not told otherwise (switch.sockets). */
@@ -50,17 +51,33 @@ export interface AttachOptions {
 
 const addressOf = (text: string): object => ({ [text.includes(":") ? "Ipv6" : "Ipv4"]: text });
 
+/** What JSON would make null of is a match for anything. */
+function expectNumber(what: string, number: number | undefined): void {
+  if (number !== undefined && !Number.isInteger(number))
+    throw new TypeError(`${what} ${number}: expected a whole number`);
+}
+
+function prefixOf(text: string): { address: string; prefix: number | undefined } {
+  const [, address, prefix] = /^([^/]*)(?:\/(\d+))?$/.exec(text) ?? [];
+  if (address === undefined) throw new TypeError(`"${text}" is no address, and no prefix`);
+  return { address, prefix: prefix === undefined ? undefined : Number(prefix) };
+}
+
 function wantMsg({ proto, port, from, fromPort }: Listen, to: string): object {
-  const [dst, dstPrefix] = to.split("/");
-  const [src, srcPrefix] = from?.split("/") ?? [];
+  expectNumber("port", port);
+  expectNumber("fromPort", fromPort);
+  if (PROTOCOLS[proto] === undefined)
+    throw new TypeError(`proto "${proto}": expected ${Object.keys(PROTOCOLS).join(", ")}`);
+  const { address: dst, prefix: dstPrefix } = prefixOf(to);
+  const { address: src, prefix: srcPrefix } = from === undefined ? {} : prefixOf(from);
   return {
-    dst_addr: addressOf(dst!),
+    dst_addr: addressOf(dst),
     dst_port: port ?? null,
     src_addr: src === undefined ? null : addressOf(src),
     src_port: fromPort ?? null,
     protocol: PROTOCOLS[proto],
-    ...(dstPrefix !== undefined && { dst_prefix: Number(dstPrefix) }),
-    ...(srcPrefix !== undefined && { src_prefix: Number(srcPrefix) }),
+    ...(dstPrefix !== undefined && { dst_prefix: dstPrefix }),
+    ...(srcPrefix !== undefined && { src_prefix: srcPrefix }),
   };
 }
 
@@ -147,6 +164,7 @@ export class Channel implements Disposable {
    */
   poll(handler: (frames: Frames) => void): number {
     const { pipe, frames } = this;
+    if (this.closed) return 0;
     pipe.receive(frames);
     const { n } = frames;
     if (n === 0) {
@@ -156,15 +174,22 @@ export class Channel implements Disposable {
     try {
       handler(frames);
     } finally {
-      pipe.release();
-      pipe.flush();
+      // Unless the handler has closed it: then its memory and its fds are gone.
+      if (!this.closed) {
+        pipe.release();
+        pipe.flush();
+      }
     }
     return n;
   }
 
-  /** Copies a frame out. False where the daemon does not keep up. Sent at once; see `pipe` for many. */
+  /**
+   * Copies a frame out. False where the daemon does not keep up. Sent at once; see `pipe` for many.
+   * @throws SysError EBADF once it is closed
+   */
   send(frame: Uint8Array): boolean {
     const { pipe, frames } = this;
+    if (this.closed) throw new SysError(`send on ${this.interface}`, EBADF, "the channel is closed");
     if (frame.length > pipe.longest)
       throw new RangeError(`a frame of ${frame.length} bytes: at most ${pipe.longest}`);
     const off = pipe.take();
@@ -193,6 +218,7 @@ export class Channel implements Disposable {
    */
   wait(ms = -1): boolean {
     const { pipe, event } = this;
+    if (this.closed) return false;
     if (!pipe.arm()) {
       this.alive();
       return true;

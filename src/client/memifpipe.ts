@@ -31,6 +31,7 @@ export class MemifPipe implements Pipe {
   private taken = 0;
   private queue = 0;
   private lost = "";
+  private isClosed = false;
 
   /**
    * @param socket connected to the daemon, from now on ours; @param mtu bytes of a packet at most
@@ -113,6 +114,7 @@ export class MemifPipe implements Pipe {
 
   flush(): void {
     const { client, waiting, room } = this;
+    if (this.isClosed) return;
     for (let q = 0; q < this.queues; q++) {
       const n = waiting[q]!;
       if (n === 0) continue;
@@ -124,6 +126,7 @@ export class MemifPipe implements Pipe {
 
   private hasRoom(queue: number): boolean {
     const { room, waiting } = this;
+    if (this.isClosed) return false;
     if (waiting[queue]! < room[queue]!) return true;
     room[queue] = this.client.toServer[queue]!.room;
     return waiting[queue]! < room[queue]!;
@@ -154,6 +157,7 @@ export class MemifPipe implements Pipe {
   }
 
   close(): void {
+    this.isClosed = true;
     libc.close(this.fd);
     this.client[Symbol.dispose]();
   }

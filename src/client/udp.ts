@@ -27,6 +27,7 @@ import { Neighbours, type Peer } from "./neighbours.ts";
 import type { Frames } from "./pipe.ts";
 import { Refused } from "./request.ts";
 
+const EBADF = 9;
 const EMSGSIZE = 90;
 const EHOSTUNREACH = 113;
 /** How long a socket looks again by itself before it waits: about what being woken costs. */
@@ -63,10 +64,15 @@ const encoder = new TextEncoder();
 const bytesOf = (data: Data): Uint8Array<ArrayBufferLike> => {
   if (data instanceof Uint8Array) return data;
   if (typeof data === "string") return encoder.encode(data);
-  return ArrayBuffer.isView(data)
-    ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
-    : new Uint8Array(data);
+  if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  if (data instanceof ArrayBuffer || data instanceof SharedArrayBuffer) return new Uint8Array(data);
+  throw new TypeError(`a datagram of ${data === null ? "null" : typeof data}: expected a string, or bytes`);
 };
+
+function expectPort(port: number, least: number): void {
+  if (!Number.isInteger(port) || port < least || port > 65535)
+    throw new TypeError(`port ${port}: expected a whole number from ${least} to 65535`);
+}
 
 export class UdpSocket implements Disposable {
   readonly port: number;
@@ -112,10 +118,13 @@ export class UdpSocket implements Disposable {
   /**
    * Sends a datagram, at the end of the current callback or task. False if the daemon does not keep up, or the neighbour
    * is not known and enough waits for it: the datagram is not sent, and `drain` will be called.
-   * @throws SysError EMSGSIZE if it is too long: nothing is fragmented; TypeError if `address` is no address
+   * @throws SysError EMSGSIZE if it is too long: nothing is fragmented; EBADF once the socket is closed; TypeError if
+   * `address` is no address, or `port` no port
    */
   send(data: Data, port: number, address: string): boolean {
+    if (this.closed) throw new SysError(`send to ${address}`, EBADF, "the socket is closed");
     const bytes = bytesOf(data);
+    expectPort(port, 1);
     const peer = this.neighbours.peer(address);
     const { pipe, mtu } = this.channel;
     const most = mtu - (peer.six ? UDP6_HEAD : UDP4_HEAD);
@@ -131,6 +140,7 @@ export class UdpSocket implements Disposable {
 
   /** `send` of many, [data, port, address, data, port, address, ...], at once; how many of them were sent, from the front. */
   sendMany(datagrams: readonly (Data | number | string)[]): number {
+    if (datagrams.length % 3 !== 0) throw new TypeError("sendMany: expected [data, port, address, ...]");
     let sent = 0;
     for (let i = 0; i + 2 < datagrams.length; i += 3, sent++)
       if (!this.send(datagrams[i] as Data, datagrams[i + 1] as number, datagrams[i + 2] as string)) break;
@@ -214,7 +224,7 @@ export class UdpSocket implements Disposable {
     if (datagrams.n === 0) return;
     if (handlers.batch) handlers.batch(this, datagrams);
     else if (handlers.data)
-      for (let i = 0; i < datagrams.n; i++) {
+      for (let i = 0; i < datagrams.n && !this.closed; i++) {
         const data = Buffer.from(datagrams.payload(i));
         handlers.data(this, data, datagrams.port(i), datagrams.address(i));
       }
@@ -331,6 +341,7 @@ function sourcesOf(addresses: readonly string[]): Sources {
  */
 async function bind(options: UdpOptions): Promise<UdpSocket> {
   const { port = 0, hostname, socket, ...rest } = options;
+  expectPort(port, 0);
   const channel = await attach({ ...rest, ip: true });
   try {
     const listen = (to: number) =>

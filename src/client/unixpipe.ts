@@ -36,6 +36,7 @@ export class UnixPipe implements Pipe {
   private readonly to = new Int32Array(SENDS);
   private readonly bytes = new Int32Array(SENDS);
   private lost = "";
+  private isClosed = false;
 
   /** @param channel the fd, from now on ours; @param longest bytes of a frame */
   constructor(channel: number, longest: number) {
@@ -67,7 +68,7 @@ export class UnixPipe implements Pipe {
 
   reply(i: number, len: number): boolean {
     const { from, to, staged } = this;
-    if (staged === SENDS) return false;
+    if (staged === SENDS || this.isClosed) return false;
     const off = from[i]!;
     from[i] = to[staged]!;
     this.receiver.set(i, from[i]!, this.longest);
@@ -80,7 +81,7 @@ export class UnixPipe implements Pipe {
 
   take(): number {
     if (this.staged === SENDS) this.flush();
-    return this.staged === SENDS ? -1 : this.to[this.staged]!;
+    return this.staged === SENDS || this.isClosed ? -1 : this.to[this.staged]!;
   }
 
   push(len: number): void {
@@ -89,7 +90,7 @@ export class UnixPipe implements Pipe {
 
   flush(): void {
     const { sender, to, bytes } = this;
-    while (this.staged > 0) {
+    while (this.staged > 0 && !this.isClosed) {
       const n = this.staged < BATCH ? this.staged : BATCH;
       for (let i = 0; i < n; i++) sender.set(i, to[i]!, bytes[i]!);
       const sent = sender.send(this.channel, n);
@@ -124,6 +125,7 @@ export class UnixPipe implements Pipe {
   }
 
   close(): void {
+    this.isClosed = true;
     for (const fd of [this.fd, this.channel, this.pidfd]) if (fd >= 0) libc.close(fd);
     this.receiver.close();
     this.sender.close();

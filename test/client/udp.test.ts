@@ -100,6 +100,81 @@ describe.each(["memif", "unix"] as const)("over %s", (pipe) => {
   });
 });
 
+describe.each(["memif", "unix"] as const)("closed, over %s", (pipe) => {
+  test("twice, and what is asked for afterwards is refused, or nothing", async () => {
+    let closes = 0;
+    const socket = await bind({ pipe, socket: { close: () => closes++ } });
+    socket.close();
+    socket.close();
+    expect(closes).toBe(1);
+    expect(() => socket.send("x", 7, PEER)).toThrow(/^send to 10\.77\.0\.2: EBADF \(the socket is closed\)$/);
+    expect(() => socket.sendMany(["x", 7, PEER, "y", 7, PEER])).toThrow("EBADF");
+    expect(socket.sendMany([])).toBe(0);
+    const { channel } = socket;
+    expect(() => channel.send(new Uint8Array(60))).toThrow("EBADF");
+    expect([channel.poll(() => {}), channel.wait(0), await channel.ready()]).toEqual([0, false, false]);
+    expect(channel.pipe.take()).toBe(-1);
+    socket.run();
+  });
+
+  test("in a callback: what was answered before goes, nothing afterwards, and no more comes", async () => {
+    let heard = 0;
+    // What comes too late is refused, which is no news here.
+    const socketHandlers = { data: () => void heard++, error: () => {} };
+    const far = await rig.lab.peer.run(() => Bun.udpSocket({ hostname: PEER, socket: socketHandlers }));
+    let calls = 0;
+    const socket = await bind({
+      pipe,
+      socket: {
+        data(self, data, port, address) {
+          self.send(data, port, address);
+          if (++calls > 1) self.close();
+        },
+      },
+    });
+    far.send("x", socket.port, OWN);
+    await until("an answer, and so the neighbour", () => heard > 0);
+    far.sendMany(Array.from({ length: 8 }, () => ["x", socket.port, OWN]).flat());
+    await until("another answer", () => heard > 1);
+    await Bun.sleep(20);
+    expect([calls, heard]).toEqual([2, 2]);
+    far.close();
+    const { control: server, scratch, lab } = rig;
+    const options = { interface: lab.ifname, server, directory: scratch.path, pipe };
+    const channel = await attach({ ...options, listen: [{ proto: "udp", port: 7003 }] });
+    const asker = await rig.lab.peer.run(() => Bun.udpSocket({ hostname: PEER }));
+    asker.send("x", 7003, OWN);
+    expect(await channel.ready()).toBe(true);
+    const answered: boolean[] = [];
+    channel.poll((frames) => {
+      answered.push(frames.reply(0)); // staged, and lost
+      channel.close();
+      answered.push(frames.reply(0));
+    });
+    expect(answered).toEqual([true, false]);
+    asker.close();
+  });
+});
+
+test("ports, data and prefixes that are none are no wildcards", async () => {
+  for (const port of [Number.NaN, -1, 65536, 1.5])
+    await expect(bind({ port, socket: {} })).rejects.toThrow(`port ${port}: expected a whole number`);
+  const socket = await bind({ socket: {} });
+  for (const port of [0, -1, 65536, 1.5, Number.NaN])
+    expect(() => socket.send("x", port, PEER)).toThrow(
+      `port ${port}: expected a whole number from 1 to 65535`,
+    );
+  for (const data of [undefined, null, 5, {}])
+    expect(() => socket.send(data as unknown as string, 7, PEER)).toThrow("expected a string, or bytes");
+  expect(() => socket.sendMany(["x", 7])).toThrow("expected [data, port, address, ...]");
+  const { channel } = socket;
+  for (const port of [Number.NaN, Number.POSITIVE_INFINITY])
+    for (const listen of [{ port }, { port: 7004, fromPort: port }])
+      await expect(channel.listen({ proto: "udp", ...listen })).rejects.toThrow("expected a whole number");
+  for (const address of ["10.77.0.1/", "10.77.0.1/x", "10.77.0.1/24/8"])
+    await expect(channel.listen({ proto: "udp", port: 7004, address })).rejects.toThrow("no prefix");
+});
+
 test("more than a ring holds: send says false, drain says when to go on, and all arrive in order", async () => {
   const { socket: far, heard } = await kernel(PEER);
   const count = 100;
