@@ -80,12 +80,15 @@ export class Refusal extends Error {
   }
 }
 
+/** So many characters of a request are said back. */
+const SAID = 64;
+
 const number = (max: bigint) => (json: Json) => Number(asUnsigned(json, max));
 
 function address(json: Json): WireAddress {
   const [variant, content] = asEnum(json);
   if ((variant !== "Ipv4" && variant !== "Ipv6") || content === undefined)
-    throw new SerdeError(`unknown variant ${variant}`);
+    throw new SerdeError(`unknown variant ${variant.slice(0, SAID)}`);
   return { variant, text: asString(content) };
 }
 
@@ -142,7 +145,7 @@ function request(text: string): Request {
       if (content !== undefined && content.type !== "null") throw new SerdeError(`${kind} holds nothing`);
       return { kind };
     default:
-      throw new SerdeError(`unknown variant ${kind}`);
+      throw new SerdeError(`unknown variant ${kind.slice(0, SAID)}`);
   }
 }
 

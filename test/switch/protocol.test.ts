@@ -185,6 +185,16 @@ describe("what serde refuses", () => {
     expect(code('"QueryUsedPorts"'.padEnd(REQUEST_BYTES + 1))).toBe("too_long");
   });
 
+  test("a request that is none is not said back at length", () => {
+    for (const text of [`"${"x".repeat(60_000)}"`, `{"AddMatch":{"dst_addr":{"${"y".repeat(60_000)}":1}}}`])
+      try {
+        read(text);
+        expect.unreachable();
+      } catch (error) {
+        expect((error as Error).message.length).toBeLessThan(200);
+      }
+  });
+
   test("any depth that fits into a request, without a stack overflow", () => {
     for (const open of ["[", '{"a":'])
       expect(code(open.repeat(Math.floor(REQUEST_BYTES / open.length)))).toBe("malformed");
