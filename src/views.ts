@@ -268,7 +268,9 @@ export class Views implements DaemonView {
 
   lookup(address: string, options: LookupOptions): LookupView {
     const [view] = this.reading(() => [explain(this.parts, this, address, options)]);
-    return view!;
+    const six = address.includes(":");
+    const full = this.full().filter(([kind]) => !kind.endsWith(six ? "4" : "6"));
+    return { ...view!, because: [...view!.because, ...full.map(([, text]) => `not all is known: ${text}`)] };
   }
 
   summary(): SummaryView {
@@ -291,21 +293,25 @@ export class Views implements DaemonView {
     };
   }
 
-  private warnings(): string[] {
-    const { netbase, attached, beyond, watch, switchboard } = this.parts;
-    const { stats } = netbase;
-    const full = Object.entries(stats)
+  /** Tables that have not got all, and what to do: kind, sentence. */
+  private full(): [string, string][] {
+    const { stats } = this.parts.netbase;
+    return Object.entries(stats)
       .filter(([, { missing }]) => missing)
       .map(([kind, { refused, capacity, entries }]) => {
         // Where there is room again, what did not fit is about to be read anew.
         const isOthers = kind.startsWith("routes") && (stats.nexthops.missing || stats.lines.missing);
         if (entries < capacity && isOthers)
-          return `${kind}: ${refused} left out for want of room in other tables`;
+          return [kind, `${kind}: ${refused} left out for want of room in other tables`];
         const cure = kind === "lines" ? "netbase.nexthops or netbase.routes4" : `netbase.${kind}`;
-        return `${kind}: ${refused} did not fit (capacity ${capacity}); raise ${cure}`;
+        return [kind, `${kind}: ${refused} did not fit (capacity ${capacity}); raise ${cure}`];
       });
+  }
+
+  private warnings(): string[] {
+    const { attached, beyond, watch, switchboard } = this.parts;
     return [
-      ...full,
+      ...this.full().map(([, text]) => text),
       ...watch.warnings,
       ...(switchboard?.warnings ?? []),
       ...beyond,

@@ -291,7 +291,10 @@ test("more routes than there is room for: it keeps what it has, says so, and tak
   expect(views.summary().tables["routes4"]).toEqual({ used: 40, capacity: 40 });
   expect([...views.routes()].filter(({ family }) => family === "inet").length).toBe(40);
   expect(views.lookup("10.99.0.1", {})).toMatchObject({ gateway: "10.77.0.2" });
-  expect(views.lookup("10.99.99.1", {})).toMatchObject({ reason: "no_route" });
+  const lost = views.lookup("10.99.99.1", {});
+  expect(lost).toMatchObject({ reason: "no_route" });
+  expect(lost.because.at(-1)).toMatch(/^not all is known: routes4: \d+ did not fit/);
+  expect(views.lookup("fd99::1", {}).because.at(-1)).toBe("no route to the destination");
   await client.echo("10.77.0.1", 7, { every: 5000 });
   lab.daemonHost.nl.call((m) => {
     for (let i = 0; i < 90; i++) delRoute(m, { dst: dst(i) });
