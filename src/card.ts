@@ -1,4 +1,5 @@
 // `netd --interface IF`: the daemon on a card that exists, until its time is over or it is told to end.
+import { writeFileSync } from "node:fs";
 import type { Config, RunOptions } from "./config.ts";
 import { Daemon } from "./daemon.ts";
 import { Live } from "./live.ts";
@@ -9,6 +10,7 @@ import { EndSignals, Interrupted, untilStopped } from "./until.ts";
 export async function runCard(config: Config, options: RunOptions): Promise<number> {
   using end = new EndSignals();
   shedPrivileges(config.interface.netns !== undefined);
+  writeFileSync("/proc/self/comm", "netd"); // for ps, top, ss and who wants this card too: else it is the runtime's
   let daemon: Daemon;
   try {
     daemon = await Daemon.start(config, end.signal);

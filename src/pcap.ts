@@ -2,13 +2,19 @@
 // is libpcap's language (pcap-filter(7)); it is compiled here, and the daemon gets bytecode.
 //   netd capture -w - tcp port 80 | wireshark -k -i -
 import { closeSync, openSync } from "node:fs";
-import { SysError } from "../ffi/errno.ts";
+import { errnoName, SysError } from "../ffi/errno.ts";
 import { pcapCompile } from "../ffi/libpcap.ts";
 import { ask } from "./ask.ts";
 import { FRAME_BYTES } from "./capture/region.ts";
 import { writeAll } from "./capture/stream.ts";
 import { PcapngText } from "./capture/text.ts";
 import { print } from "./out.ts";
+
+const HINTS: Readonly<Record<string, string>> = {
+  ENOENT: "its directory does not exist",
+  EACCES: "choose a file that this user may write",
+  ENOSPC: "its disk is full",
+};
 
 export interface CaptureRequest {
   /** the admin socket */
@@ -42,7 +48,7 @@ function attempt<T>(path: string, action: () => T): T {
   try {
     return action();
   } catch (error) {
-    const { errno = 0, message } = error as NodeJS.ErrnoException;
-    throw new SysError(`write ${path}`, Math.abs(errno), message);
+    const { errno = 0 } = error as NodeJS.ErrnoException;
+    throw new SysError(`write ${path}`, Math.abs(errno), HINTS[errnoName(Math.abs(errno))]);
   }
 }

@@ -32,6 +32,7 @@ const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_TRUNC = 0x20;
 const MSG_CMSG_CLOEXEC = 0x40000000;
+const EACCES = 13;
 const EEXIST = 17;
 const EADDRINUSE = 98;
 
@@ -46,6 +47,8 @@ const ANSWER = REQUEST + REQUEST_ROOM;
 const BYTES = ANSWER + ANSWER_BYTES;
 /** Requests wait here while others are worked on: net.unix.max_dgram_qlen bounds their number. */
 const QUEUE_BYTES = 4 << 20;
+
+const FORBIDDEN = "run netd as root, or choose paths in a directory that this user may write: switch.sockets";
 
 /** A request as it came. */
 export interface Received {
@@ -129,7 +132,10 @@ export function bindPath(
     const name = address(Buffer.from(path));
     const umask = process.umask(0o177); // bind(2) applies it: there is no moment at which others could connect
     try {
-      check(op, libc.bind(fd, ptr(name), name.length));
+      if (libc.bind(fd, ptr(name), name.length) < 0) {
+        const number = errno();
+        throw new SysError(op, number, number === EACCES ? FORBIDDEN : "");
+      }
     } finally {
       process.umask(umask);
     }

@@ -98,7 +98,7 @@ test("wrong filters are libpcap's words; no daemon is said; a reader that goes e
   expect(none.err).toContain("ENOENT");
   const nowhere = await run(scratch.socket, ["capture", "-w", "/nonexistent/file"]);
   expect(nowhere.code).toBe(1);
-  expect(nowhere.err).toContain("write /nonexistent/file: ENOENT");
+  expect(nowhere.err).toContain("write /nonexistent/file: ENOENT (its directory does not exist)");
 
   // head goes after the first line; netd notices at the next frame.
   using client = await UdpClient.open(lab.peer, "10.77.0.2");

@@ -147,7 +147,7 @@ test("a second daemon on the card, and one on the other's admin socket: who is t
   const taken = cardState(lab);
   expect(await failure(onCard(lab))).toMatch(
     new RegExp(
-      `^attach XDP to nd0 .*another netd runs there, PID ${first.child.pid} \\(.*\\); stop it first`,
+      `^attach XDP to nd0 .*another netd runs there, PID ${first.child.pid} \\(netd\\); stop it first`,
     ),
   );
   const second = await run(other.socket, ["--interface", "nope0", "--duration", "1"]);
@@ -186,6 +186,10 @@ test("missing privileges: each by its name", async () => {
   const without = (name: string) => failure(here, unprivileged(...NEEDED.filter((other) => other !== name)));
   const load = "needs root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN";
   expect(await failure(here, unprivileged())).toBe(`load XDP program steer: EPERM (${load})`);
+  const socket = "/etc/netd-control.sock";
+  expect(await failure([...here, "--set", `switch.sockets=${socket}`], unprivileged())).toMatch(
+    /^control socket .*: EACCES \(run netd as root, or choose paths .*switch.sockets\)$/,
+  );
   expect(await without("bpf")).toBe(`load XDP program steer: EPERM (${load})`);
   expect(await without("perfmon")).toBe(`load XDP program steer: EACCES (${load})`);
   expect(await without("net_admin")).toContain(load);
