@@ -8,19 +8,28 @@ export interface Server {
   readonly url: string;
   /** PEM of who signed its certificate, if the system does not know */
   readonly ca?: string | undefined;
+  /** how long one answer may take, for who does not give a signal; 10 s */
+  readonly patienceMs?: number;
 }
 
 export class ServerError extends Error {}
 
+const PATIENCE_MS = 10_000;
+
 /** GET or POST a page of the server. @throws ServerError where it cannot be reached */
 export async function page(
-  { url, ca }: Server,
+  { url, ca, patienceMs = PATIENCE_MS }: Server,
   path: string,
   init: RequestInit & { signal?: AbortSignal } = {},
 ): Promise<Response> {
   const isUnix = url.startsWith("unix:");
+  if (!isUnix && !/^https?:\/\/[^/]/.test(url))
+    throw new ServerError(
+      `permission server ${url}: expected https://HOST:PORT, http://HOST:PORT or unix:PATH`,
+    );
   try {
     return await fetch(`${isUnix ? "http://grants" : url.replace(/\/$/, "")}${path}`, {
+      signal: AbortSignal.timeout(patienceMs),
       ...init,
       ...(isUnix && { unix: url.slice("unix:".length) }),
       ...(ca !== undefined && { tls: { ca } }),
@@ -28,7 +37,7 @@ export async function page(
   } catch (error) {
     if (init.signal?.aborted && init.signal.reason?.name !== "TimeoutError") throw error;
     const { code, message } = error as NodeJS.ErrnoException;
-    throw new ServerError(`permission server ${url}: ${code ?? message}`);
+    throw new ServerError(`permission server ${url}: ${typeof code === "string" ? code : message}`);
   }
 }
 

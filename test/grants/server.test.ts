@@ -165,6 +165,18 @@ test.each(["http", "etcd"])(
   },
 );
 
+test("who asks a server that is silent, or none, is told so", async () => {
+  using silent = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+  const url = `http://127.0.0.1:${silent.port}`;
+  await expect(ask({ url, patienceMs: 50 }, { do: "list" }, web)).rejects.toThrow(
+    `permission server ${url}: The operation timed out.`,
+  );
+  for (const none of ["foo:bar", "grants.example", "http://"])
+    await expect(ask({ url: none }, { do: "list" }, web)).rejects.toThrow(
+      `permission server ${none}: expected https://HOST:PORT`,
+    );
+});
+
 test("a server that is away is a warning, until it is back", async () => {
   const config = { ...defaultConfig().grants, directory: file("away"), issuers: [file("issuer.jwks")] };
   const socket = `unix:${file("away.sock")}`;
