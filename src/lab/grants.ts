@@ -162,6 +162,7 @@ async function show(
   const half = duration === undefined ? REVOKED_AFTER : duration / 2;
   await untilStopped(half, tick, end, failures);
   if (end.aborted) return true;
+  tick(); // what is told of after the revocation came after it
 
   await story.tell("administrator", "revokes grant 1");
   const since = performance.now();

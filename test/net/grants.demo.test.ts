@@ -7,6 +7,7 @@ import { command, NetdProcess, Scratch } from "./child.ts";
 setDefaultTimeout(60_000);
 
 interface Line {
+  readonly t: number;
   readonly who: string;
   readonly what: string;
   readonly code?: string;
@@ -33,6 +34,9 @@ test("one client echoes by its grant, the other is refused, and the grant is rev
     ["client one", "revoked"],
   ]);
   expect(Math.max(...lines.map(({ received = 0 }) => received))).toBeGreaterThan(100);
+  const revoked = lines.findIndex(({ who }) => who === "administrator");
+  expect(lines[revoked - 1]!.who).toBe("other side");
+  expect(lines[revoked]!.t - lines[revoked - 1]!.t).toBeLessThan(0.5);
   expect(lines.at(-1)!.left).toEqual([]);
   expect(left()).toEqual(before);
 });
