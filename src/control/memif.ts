@@ -29,6 +29,7 @@ const SOCK_NONBLOCK_CLOEXEC = 0o2004000;
 const EPOLL_CTL_ADD = 1;
 const EPOLL_CTL_DEL = 2;
 const EPOLLIN = 1;
+const EPOLLET = 1 << 31;
 /** A handshake takes a millisecond; who takes longer than this keeps others out. */
 const HANDSHAKE_MS = 5000;
 /** Handshakes under way at a time. */
@@ -203,7 +204,12 @@ export class Memifs {
     }
     const port: PortPlace = { client: client.slot, mode: session.mode, from, to, sharedRing, offs, bytes };
     for (const fd of place.eventfds)
-      libc.epoll_ctl(this.parts.epollFds[worker]!, EPOLL_CTL_ADD, fd, ptr(Int32Array.of(EPOLLIN, MEMIF, fd)));
+      libc.epoll_ctl(
+        this.parts.epollFds[worker]!,
+        EPOLL_CTL_ADD,
+        fd,
+        ptr(Int32Array.of(EPOLLIN | EPOLLET, MEMIF, fd)),
+      );
     place.port = this.ports[worker]!.add(port);
     if (place.port < 0) throw new Refusal("limit", "too many clients by memif");
   }

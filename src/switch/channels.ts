@@ -34,7 +34,10 @@ const EVENT_WORDS = process.arch === "x64" ? 3 : 4; // struct epoll_event is pac
 const EVENT_DATA = process.arch === "x64" ? 1 : 2;
 // Event data beside a client's slot.
 const TAP = -1;
-/** An eventfd, which is the word after it: a client by memif has sent while we slept. */
+/**
+ * A client by memif has rung its eventfd while we slept. Edge-triggered, and never read: with a client that reads it first, and
+ * has made it blocking, we would wait.
+ */
 export const MEMIF = -2;
 const EPOLL_CTL_ADD = 1;
 const EPOLLIN = 1;
@@ -71,7 +74,6 @@ export class Channels {
   private since = 0;
   private readonly forward: Forward | undefined;
   private readonly recorder: Recorder;
-  private readonly rung = new BigUint64Array(new ArrayBuffer(8));
   // Rates: frames that a client may still send, and when that was worked out, in milliseconds; and for which client in its place.
   private readonly allowance: Float64Array;
   private readonly when: Float64Array;
@@ -157,8 +159,7 @@ export class Channels {
       const at = i * EVENT_WORDS;
       const who = events[at + EVENT_DATA]!;
       if (who === TAP) received += this.fromTap();
-      else if (who === MEMIF) libc.read(events[at + EVENT_DATA + 1]!, ptr(this.rung), 8);
-      else received += this.fromClient(who, events[at]!);
+      else if (who !== MEMIF) received += this.fromClient(who, events[at]!);
     }
     return received;
   }

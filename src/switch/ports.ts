@@ -4,8 +4,8 @@
 //
 //   locks   16 words a client, a cache line, which all net Workers write: 0 taken by
 import { libc } from "../../ffi/libc.ts";
-import { ptr } from "../../ffi/memory.ts";
 import type { Batch } from "../link/link.ts";
+import { Bell } from "../link/memif/bell.ts";
 import { MODE_IP } from "../link/memif/message.ts";
 import { type PortPlace, PortReader } from "../link/memif/port.ts";
 import { frameBatch, makeReceive, makeTransmit, type Receive, type Transmit } from "../link/memif/batches.ts";
@@ -31,7 +31,6 @@ export class Port {
   /** The number of the one ring that others write to as well; -1: nobody does. */
   readonly sharedRing: number;
   private readonly eventfds: readonly number[];
-  private readonly rouse = new BigUint64Array(new ArrayBuffer(8)).fill(1n);
 
   constructor(memory: WebAssembly.Memory, place: PortPlace) {
     const mapped: Mapped = place;
@@ -62,8 +61,8 @@ export class Port {
   }
 
   /** Wakes a client that sleeps until something comes. */
-  wake(ring: number): void {
-    if (this.to[ring]!.wantsInterrupt) libc.write(this.eventfds[ring]!, ptr(this.rouse), 8);
+  wake(ring: number, bell: Bell): void {
+    if (this.to[ring]!.wantsInterrupt) bell.ring(this.eventfds[ring]!);
   }
 }
 
@@ -83,6 +82,8 @@ export class Ports {
   private readonly bySlot: (Port | undefined)[];
   private readonly part: Batch;
   private version = 0;
+  /** Made with the first port. */
+  private bell: Bell | undefined;
 
   /** @param ports, locks regions' memory; @param worker this net Worker's number */
   constructor(
@@ -119,11 +120,16 @@ export class Ports {
       }
     for (const [serial, place] of there) {
       if (bySerial.has(serial)) continue;
+      this.bell ??= new Bell();
       const port = new Port(this.memory, place);
       bySerial.set(serial, port);
       bySlot[port.client] = port;
     }
     all.splice(0, all.length, ...[...bySerial.values()].filter(({ from }) => from.length > 0));
+  }
+
+  close(): void {
+    this.bell?.close();
   }
 
   /** The client's channel, if it has one here. */
@@ -143,7 +149,7 @@ export class Ports {
   private hand(port: Port, ring: number, batch: Batch): number {
     const sent = this.transmit(port.to[ring]!, batch);
     for (let i = 0; i < sent; i++) this.bytes += batch.len[i]!;
-    if (sent > 0) port.wake(ring);
+    if (sent > 0) port.wake(ring, this.bell!);
     return sent;
   }
 

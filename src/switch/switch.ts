@@ -375,5 +375,6 @@ export class Switch {
     this.channels.close();
     stock.settle();
     this.deliver.close();
+    this.ports.close();
   }
 }

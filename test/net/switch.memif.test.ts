@@ -6,15 +6,19 @@ import { join } from "node:path";
 import { LAB_LLADDR, LAB_PEER_LLADDR } from "../../src/lab/lab.ts";
 import { MemifClient } from "../../src/link/memif/client.ts";
 import { MODE_IP } from "../../src/link/memif/message.ts";
+import { libc } from "../../ffi/libc.ts";
+import { ptr } from "../../ffi/memory.ts";
 import { parseIPv4, parseLladdr } from "../../src/wire/address.ts";
 import { checksum, udpFrame } from "../../src/wire/frame.ts";
 import { Testpmd } from "../peers/testpmd.ts";
 import { OWN, PEER, SwitchRig } from "./switch.ts";
+import { UdpClient } from "./udp.ts";
 import { until } from "./wait.ts";
 
 setDefaultTimeout(120_000);
 
 const MAC = "02:00:00:00:99:01";
+const F_SETFL = 4;
 
 interface MemifRow {
   readonly fromPackets: number;
@@ -207,6 +211,20 @@ test("an id whose endpoint is taken is told so, and takes nothing with it", asyn
   await until("all fds to be given back", () => fds() === before);
   Bun.spawnSync([...rig.far, "bash", "-c", `echo -n hello > /dev/udp/${OWN}/5001`]);
   await until("a datagram", () => take(first).length > 0);
+});
+
+test("a client that makes its eventfd full, and blocking, stops nobody", async () => {
+  await using rig = await start(["1 udp:5001"]);
+  using client = new MemifClient({ server: pathOf(rig), id: 1 });
+  const [ring] = client.fromServer;
+  ring!.interrupts(true);
+  libc.fcntl(ring!.eventfd, F_SETFL, 0);
+  const most = new BigUint64Array([0xffff_ffff_ffff_fffen]);
+  expect(Number(libc.write(ring!.eventfd, ptr(most), 8))).toBe(8);
+  Bun.spawnSync([...rig.far, "bash", "-c", `echo -n hello > /dev/udp/${OWN}/5001`]);
+  await until("a datagram", () => take(client).length > 0);
+  using other = await UdpClient.open(rig.lab.peer, PEER);
+  await other.echo(OWN);
 });
 
 test("RequestMemif: the channel of a client that speaks the control protocol", async () => {

@@ -10,9 +10,6 @@ import { type FdFacts, Refusal, Session, type Limits } from "./session.ts";
 
 const MSG_DONTWAIT = 0x40;
 const EAGAIN = 11;
-const F_GETFL = 3;
-const F_SETFL = 4;
-const O_NONBLOCK = 0o4000;
 const F_GET_SEALS = 1034;
 const F_SEAL_SHRINK = 2;
 const TMPFS_MAGIC = 0x01021994;
@@ -21,8 +18,6 @@ function factsOf(fd: number): FdFacts {
   const path = `/proc/self/fd/${fd}`;
   const seals = libc.fcntl(fd, F_GET_SEALS, 0);
   const isEventfd = readlinkSync(path) === "anon_inode:[eventfd]";
-  // A write to an eventfd that is full would wait for its reader, which is the client.
-  if (isEventfd) libc.fcntl(fd, F_SETFL, libc.fcntl(fd, F_GETFL, 0) | O_NONBLOCK);
   return {
     bytes: statSync(path).size,
     shrinkSealed: seals >= 0 && (seals & F_SEAL_SHRINK) !== 0,
