@@ -82,7 +82,6 @@ export class Ports {
   private readonly bySlot: (Port | undefined)[];
   private readonly part: Batch;
   private version = 0;
-  /** Made with the first port. */
   private bell: Bell | undefined;
 
   /** @param ports, locks regions' memory; @param worker this net Worker's number */
@@ -120,12 +119,17 @@ export class Ports {
       }
     for (const [serial, place] of there) {
       if (bySerial.has(serial)) continue;
-      this.bell ??= new Bell();
+      this.open();
       const port = new Port(this.memory, place);
       bySerial.set(serial, port);
       bySlot[port.client] = port;
     }
     all.splice(0, all.length, ...[...bySerial.values()].filter(({ from }) => from.length > 0));
+  }
+
+  /** Takes what waking clients needs: at the start, so that what is missing is said there. @throws SysError */
+  open(): void {
+    this.bell ??= new Bell();
   }
 
   close(): void {

@@ -109,6 +109,7 @@ class Clients {
       firewall: boot.firewall,
       wake: () => void libc.write(boot.controlWakeFd, ptr(one), 8),
     });
+    this.switch.ports.open();
     this.epoch.quiesce(); // from now on control waits for us
   }
 

@@ -39,7 +39,7 @@ export class Bell {
     check(
       "io_setup",
       this.call(SYS_IO_SETUP, RECORD, memory),
-      "fs.aio-max-nr, or a kernel without CONFIG_AIO",
+      "raise sysctl fs.aio-max-nr; ENOSYS: a kernel without CONFIG_AIO",
     );
     this.context = view.getBigUint64(0, true);
     view.setBigUint64(POINTER, BigInt(memory + IOCB), true);
