@@ -203,7 +203,11 @@ export class Inbound {
       if (isWhole && q[P_FRAGMENT] !== LATER) slot = core.findAnswers(q);
     } else slot = core.find(p);
     // A pattern that leaves bits of the destination out means this host's addresses: no group's, nor what the kernel is to route.
-    if (slot >= 0 && p[P_KIND] !== ERROR && (isGroupMac(words, ip) ? !core.isFoundWhole(p) : !this.isOurs(p)))
+    if (
+      slot >= 0 &&
+      p[P_KIND] !== ERROR &&
+      (isGroupMac(words, ip) ? !core.isFoundWhole(p) : this.isRouted(p, ip))
+    )
       slot = -1;
     if (slot < 0 && p[P_PROTOCOL] === IPPROTO_UDP && p[P_PORTS] === DHCP_ANSWER && p[P_L4_BYTES]! >= 16)
       slot = core.table.findDhcp(words[p[P_L4]! + DHCP_XID]!);
@@ -211,9 +215,12 @@ export class Inbound {
     return slot;
   }
 
-  private isOurs(p: Int32Array): boolean {
+  /** Whether the entry found last, for packet `p`, is of any address, and the kernel has a route for this one: it is not this host's. */
+  private isRouted(p: Int32Array, ip: number): boolean {
     const { core } = this;
-    return core.isFoundOurs(p[P_FAMILY] === AF_INET, core.words, p[P_DST]!);
+    const four = p[P_FAMILY] === AF_INET;
+    if (!core.isToCard(ip) || core.isFoundOurs(four, core.words, p[P_DST]!)) return false;
+    return core.routeType(four, core.words, p[P_DST]!) !== 0;
   }
 
   /** A packet to a group of `n` clients, who have it. The kernel has its own copy, unless the XDP program sent this here alone. */

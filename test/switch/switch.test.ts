@@ -612,12 +612,19 @@ describe("from a client", () => {
       expect(b.receive().length).toBe(1);
       // What others send by this host is the kernel's to route.
       const passing = { src: other, dport: 7777, dstMac: f.CARD };
-      const beyond = f.udpPacket({ ...passing, dst: family === 2 ? "10.9.9.9" : "fd99::9" });
+      const beyond = f.udpPacket({ ...passing, dst: family === 2 ? "10.77.0.99" : "fd77::99" });
       world.wire(beyond);
       world.wire(f.udpPacket({ ...passing, dst: host }));
       world.run();
       same(world.tap.receive(), beyond);
       expect(b.receive().length).toBe(1);
+      // A stack of its own, whose address the kernel does not know.
+      const far = family === 2 ? "10.9.9.9" : "fd99::9";
+      for (const dstMac of [f.CARD, OWN_MAC]) {
+        world.wire(f.udpPacket({ ...passing, dst: far, dstMac }));
+        world.run();
+        expect(b.receive().length).toBe(1);
+      }
     }
   });
 
