@@ -24,11 +24,11 @@ export interface Sample {
   mode: string;
   /** what the lab's own traffic has seen */
   echo?: Echo;
-  /** the first few... */
-  neighbours: NeighView[];
-  routes: RouteView[];
-  /** ...of how many, where there are more */
-  total?: { neighbours: number; routes: number };
+  /** the first few, read when they are shown: a large table takes milliseconds... */
+  neighbours: () => NeighView[];
+  routes: () => RouteView[];
+  /** ...of how many */
+  total: { neighbours: number; routes: number };
 }
 
 /** Bits a second with a unit: 415900000 -> "415.9 Mbit/s". */
@@ -106,8 +106,9 @@ const FIRST: Sample = {
   txBytes: 0,
   drops: {},
   mode: "",
-  neighbours: [],
-  routes: [],
+  neighbours: () => [],
+  routes: () => [],
+  total: { neighbours: 0, routes: 0 },
 };
 
 export class Live {
@@ -219,17 +220,17 @@ export class Live {
       .map(([reason, count]): Dropped => {
         return { reason, count, perSecond: (count - (last.drops[reason] ?? 0)) / rates.seconds };
       });
-    const { neighbours, echo, total } = now;
+    const { echo, total } = now;
     const local = (route: RouteView) => Number(route.table === "local");
-    const routes = now.routes.toSorted((a, b) => local(a) - local(b)); // those that lead somewhere first
+    const routes = now.routes().toSorted((a, b) => local(a) - local(b)); // those that lead somewhere first
     const lines = [
       `${style.strong(printable(this.title))}  ${this.elapsed}, queue mode ${now.mode}`,
       "",
       ...block(wayColumns, both, both.length, "queues"),
       ...(echo ? [echoText(echo), ""] : []),
       ...block(dropColumns, dropped, dropped.length, "drops"),
-      ...block(neighColumns, neighbours, total?.neighbours ?? neighbours.length, "neighs"),
-      ...block(routeColumns, routes, total?.routes ?? routes.length, "routes"),
+      ...block(neighColumns, now.neighbours(), total.neighbours, "neighs"),
+      ...block(routeColumns, routes, total.routes, "routes"),
     ];
     // What to try stays in sight on a small terminal; the lists give way.
     const room = Math.max(8, height - 1 - this.next.length);
@@ -245,19 +246,15 @@ export class Live {
       ...(now.echo ? [echoText(now.echo)] : []),
       `drops ${grouped(dropped)}`,
       `mode ${now.mode}`,
-      `neighbours ${grouped(now.total?.neighbours ?? now.neighbours.length)}`,
-      `routes ${grouped(now.total?.routes ?? now.routes.length)}`,
+      `neighbours ${grouped(now.total.neighbours)}`,
+      `routes ${grouped(now.total.routes)}`,
     ];
     return `${parts.join("  ")}\n`;
   }
 }
 
 /** One sample as an object: counters, rates, and how many neighbours and routes there are. */
-function jsonLine(
-  { t, neighbours, routes, total, ...rest }: Sample,
-  { seconds: _, ...rates }: Rates,
-): string {
+function jsonLine({ t, total, ...rest }: Sample, { seconds: _, ...rates }: Rates): string {
   const whole = Object.fromEntries(Object.entries(rates).map(([name, rate]) => [name, Math.round(rate)]));
-  const counts = { neighbours: neighbours.length, routes: routes.length, ...total };
-  return `${JSON.stringify({ t: t / 1000, ...rest, ...whole, ...counts })}\n`;
+  return `${JSON.stringify({ t: t / 1000, ...rest, ...whole, ...total })}\n`; // rows are functions: left out
 }

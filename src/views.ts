@@ -324,8 +324,7 @@ export class Views implements DaemonView {
     const queues = this.queues();
     const total = (key: "rxPackets" | "rxBytes" | "txPackets" | "txBytes") =>
       queues.reduce((sum, queue) => sum + queue[key], 0);
-    const neighbours = [...this.neighs()];
-    const { routes4, routes6 } = this.parts.netbase.stats;
+    const { neighbours4, neighbours6, routes4, routes6 } = this.parts.netbase.stats;
     return {
       t: performance.now(),
       rxPackets: total("rxPackets"),
@@ -334,9 +333,12 @@ export class Views implements DaemonView {
       txBytes: total("txBytes"),
       drops: Object.fromEntries(this.drops().map(({ reason, packets }) => [reason, packets])),
       mode: queues[0]!.mode,
-      neighbours: neighbours.slice(0, SHOWN),
-      routes: Iterator.from(this.routes()).take(SHOWN).toArray(),
-      total: { neighbours: neighbours.length, routes: routes4.entries + routes6.entries },
+      neighbours: () => Iterator.from(this.neighs()).take(SHOWN).toArray(),
+      routes: () => Iterator.from(this.routes()).take(SHOWN).toArray(),
+      total: {
+        neighbours: neighbours4.entries + neighbours6.entries,
+        routes: routes4.entries + routes6.entries,
+      },
     };
   }
 }

@@ -21,8 +21,8 @@ function script(json: boolean, tty: boolean, count: number): string {
       sample = {
         t: 5000 + i * 1000, rxPackets: 1000 * i, rxBytes: 64000 * i, txPackets: 500 * i * i, txBytes: 32000 * i * i,
         drops: { no_match: 3 * i, runt: 0 }, mode: "copy", echo: { sent: 10 * i, received: 9 * i, lost: 0 },
-        neighbours: [{ dst: "10.77.0.2", dev: "nd0", lladdr: "02:00:00:00:00:02", state: ["REACHABLE"] }],
-        routes: [{ family: "inet", type: "unicast", dst: "default", gateway: "10.77.0.2", dev: "nd0", table: "main", protocol: "boot", flags: [] }],
+        neighbours: () => [{ dst: "10.77.0.2", dev: "nd0", lladdr: "02:00:00:00:00:02", state: ["REACHABLE"] }],
+        routes: () => [{ family: "inet", type: "unicast", dst: "default", gateway: "10.77.0.2", dev: "nd0", table: "main", protocol: "boot", flags: [] }],
         total: { neighbours: 1, routes: 12345 },
       };
       live.update(sample);
