@@ -29,6 +29,7 @@ export class UnixPipe implements Pipe {
   staged = 0;
   private readonly channel: number;
   private readonly pidfd: number;
+  private readonly pollfds = new Int32Array(new ArrayBuffer(8));
   private readonly receiver: Receiver;
   private readonly sender: Sender;
   // Buffers by place: to receive into; to send from, the first `staged` with a frame of so many bytes.
@@ -51,6 +52,7 @@ export class UnixPipe implements Pipe {
     for (let i = 0; i < SENDS; i++) this.to[i] = (BATCH + i) * stride + LEAD;
     for (let i = 0; i < BATCH; i++) this.receiver.set(i, this.from[i]!, longest);
     this.pidfd = peerOf(channel).pidfd;
+    this.pollfds.set([this.pidfd, POLLIN]);
     this.fd = check("epoll_create1", libc.epoll_create1(EPOLL_CLOEXEC));
     for (const fd of this.pidfd < 0 ? [channel] : [channel, this.pidfd])
       check("epoll_ctl", libc.epoll_ctl(this.fd, EPOLL_CTL_ADD, fd, ptr(Int32Array.of(EPOLLIN, fd, 0))));
@@ -118,9 +120,7 @@ export class UnixPipe implements Pipe {
   disarm(): void {}
 
   gone(): string {
-    const wait = new Int32Array(new ArrayBuffer(8));
-    wait.set([this.pidfd, POLLIN]);
-    if (this.pidfd >= 0 && libc.poll(ptr(wait), 1, 0) > 0) this.lost ||= "its process has ended";
+    if (this.pidfd >= 0 && libc.poll(ptr(this.pollfds), 1, 0) > 0) this.lost ||= "its process has ended";
     return this.lost;
   }
 
