@@ -56,8 +56,10 @@ export interface NetBoot {
   switch?: NetSwitch | undefined;
 }
 
-/** Turns between two looks at the clock, the stop flag and the links. */
+/** Turns between two looks at the clock, the stop flag and the links, at most. */
 const TURNS = 64;
+/** Turns without a frame, one after the other, before `interrupt` sleeps: more burn a core that its clients may share. */
+const EMPTY_TURNS = 8;
 const SLEEP_MS = 1000;
 /** How long it sleeps while something waits that wakes nobody. */
 const SHORT_MS = 1;
@@ -157,17 +159,20 @@ function run(boot: NetBoot): void {
   const loop = new NetLoop(link, matches, netbase, transmit, { partialChecksums, recorder, switch: others });
   const pollfds = new Int32Array(new ArrayBuffer(24));
   pollfds.set([link.fd, POLLIN, boot.wakeFd, POLLIN, boot.switch?.epollFd ?? -1, POLLIN]);
-  const idleNs = boot.poll === "interrupt" ? 0 : boot.idleMicroseconds * 1000;
+  const isInterrupt = boot.poll === "interrupt";
+  const idleNs = isInterrupt ? 0 : boot.idleMicroseconds * 1000;
+  const mostEmpty = isInterrupt ? EMPTY_TURNS : TURNS;
 
   transmit.refresh(); // before the first frame
   postMessage({ type: "ready" });
   let lastFrame = Bun.nanoseconds();
   while (!control.stopping) {
-    let received = 0;
+    let empty = 0;
     let sending = false;
-    for (let i = 0; i < TURNS; i++) {
-      received += loop.turn();
+    for (let i = 0; i < TURNS && empty < mostEmpty; i++) {
+      let received = loop.turn();
       if (clients !== undefined) received += clients.turn();
+      empty = received > 0 ? 0 : empty + 1;
       sending = link.maintain();
       netbase.quiesce();
     }
@@ -178,7 +183,7 @@ function run(boot: NetBoot): void {
     others?.tick(now);
     loop.publish(control.counters);
     control.beat();
-    if (received > 0) lastFrame = now;
+    if (empty < mostEmpty) lastFrame = now;
     else if (boot.poll !== "busy" && !sending && !others?.isDue && now - lastFrame >= idleNs) {
       if (others?.ports.rest() === false) {
         others.ports.rise();
