@@ -13,6 +13,7 @@ import type { Pipe } from "./pipe.ts";
 const EPOLL_CLOEXEC = 0o2000000;
 const EPOLL_CTL_ADD = 1;
 const EPOLLIN = 1;
+const EPOLLET = 1 << 31;
 const LEAD = 2;
 
 export class MemifPipe implements Pipe {
@@ -55,8 +56,9 @@ export class MemifPipe implements Pipe {
     this.room = new Int32Array(this.queues);
     for (const ring of fromServer) ring.interrupts(false);
     this.fd = check("epoll_create1", libc.epoll_create1(EPOLL_CLOEXEC));
-    for (const fd of [this.client.socket, ...fromServer.map(({ eventfd }) => eventfd)])
-      check("epoll_ctl", libc.epoll_ctl(this.fd, EPOLL_CTL_ADD, fd, ptr(Int32Array.of(EPOLLIN, fd, 0))));
+    this.watch(this.client.socket, EPOLLIN);
+    // Every write to an eventfd is an edge, told once: nobody has to read it.
+    for (const { eventfd } of fromServer) this.watch(eventfd, EPOLLIN | EPOLLET);
   }
 
   get staged(): number {
@@ -124,6 +126,10 @@ export class MemifPipe implements Pipe {
     }
   }
 
+  private watch(fd: number, events: number): void {
+    check("epoll_ctl", libc.epoll_ctl(this.fd, EPOLL_CTL_ADD, fd, ptr(Int32Array.of(events, fd, 0))));
+  }
+
   private hasRoom(queue: number): boolean {
     const { room, waiting } = this;
     if (this.isClosed) return false;
@@ -145,10 +151,7 @@ export class MemifPipe implements Pipe {
   }
 
   disarm(): void {
-    for (const ring of this.client.fromServer) {
-      ring.interrupts(false);
-      ring.quiet();
-    }
+    for (const ring of this.client.fromServer) ring.interrupts(false);
   }
 
   gone(): string {

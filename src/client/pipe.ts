@@ -14,7 +14,7 @@ export interface Pipe {
   readonly memory: WebAssembly.Memory;
   /** Longest frame that fits. */
   readonly longest: number;
-  /** An epoll's. After `arm`: readable when frames have come, or the daemon has gone. */
+  /** An epoll's. After `arm`: readable when frames have come, or the daemon has gone; once it is waited for, until more come. */
   readonly fd: number;
   /** Takes what has come into `batch.off/len/n`; it stays there until `release`. */
   receive(batch: Batch): void;

@@ -178,12 +178,6 @@ export class ClientRing {
     else Atomics.or(this.words, this.base + HEAD, 1);
   }
 
-  /** Forgets that the server woke us. */
-  quiet(): void {
-    libc.read(this.eventfd, ptr(this.one), 8);
-    this.one[0] = 1n;
-  }
-
   private ring(): void {
     libc.write(this.eventfd, ptr(this.one), 8);
   }
@@ -199,6 +193,7 @@ export class MemifClient implements Disposable {
   readonly peerName: string;
   /** Readable when the server has something to say: that it ends. */
   readonly socket: number;
+  private readonly pollfds = new Int32Array(new ArrayBuffer(8));
   private readonly op: string;
   private readonly memfd: number;
   private readonly memoryBytes: number;
@@ -227,6 +222,7 @@ export class MemifClient implements Disposable {
         name.set(Buffer.from(server).subarray(0, 107), 2);
         check(this.op, libc.connect(this.socket, ptr(name), name.length), "is netd running with memif on?");
       }
+      this.pollfds.set([this.socket, POLLIN]);
       this.mailbox = new Mailbox(this.socket);
       const timeout = options.timeoutMs ?? 5000;
       this.expect("hello", timeout);
@@ -277,7 +273,7 @@ export class MemifClient implements Disposable {
 
   /** Why it is over; empty as long as it is not. */
   get ended(): string {
-    if (libc.poll(ptr(this.pollfd()), 1, 0) === 0) return "";
+    if (libc.poll(ptr(this.pollfds), 1, 0) === 0) return "";
     const received = this.mailbox!.receive(MSG_DONTWAIT);
     const message = received && decode(received.bytes);
     return message?.type === "disconnect" ? message.reason : "the server closed";
@@ -292,18 +288,12 @@ export class MemifClient implements Disposable {
     this.mailbox?.close();
   }
 
-  private pollfd(): Int32Array {
-    const fds = new Int32Array(new ArrayBuffer(8));
-    fds.set([this.socket, POLLIN]);
-    return fds;
-  }
-
   private say(message: Message, fd = -1): void {
     check(this.op, this.mailbox!.send(message, 0, fd));
   }
 
   private expect<T extends Message["type"]>(type: T, timeoutMs: number): Extract<Message, { type: T }> {
-    if (libc.poll(ptr(this.pollfd()), 1, timeoutMs) <= 0)
+    if (libc.poll(ptr(this.pollfds), 1, timeoutMs) <= 0)
       throw new SysError(this.op, ETIMEDOUT, `no ${type} from the server in ${timeoutMs} ms`);
     const received = this.mailbox!.receive(0);
     if (received === undefined) throw new SysError(this.op, errno(), `while waiting for ${type}`);
