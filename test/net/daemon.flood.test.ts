@@ -57,7 +57,15 @@ test("100,000 spoofed sources of a /16: legitimate traffic loses nothing, new ne
     await until("its turn", () => sent >= (i * FRAMES) / 10);
     lab.peerHost.addr("peer0", `10.200.7.${i}/16`);
     using client = await UdpClient.open(lab.peer, `10.200.7.${i}`);
-    await client.echo("10.200.0.1", 7, { ms: 30_000, every: 20 });
+    await client.echo("10.200.0.1", 7, { ms: 30_000, every: 20 }).catch((error: Error) => {
+      const its = (rows: Iterable<unknown>) =>
+        [...rows].map((row) => JSON.stringify(row)).filter((text) => text.includes(`"10.200.7.${i}"`));
+      const kernels = its(ip(lab.daemonHost, "neigh", "show", "nud", "all"));
+      const { netlink } = rig.daemon.views.summary();
+      throw new Error(
+        `${error.message}: newcomer ${i}; the kernel has ${kernels}, netd ${its(rig.daemon.views.neighs())}, ${JSON.stringify(netlink)}`,
+      );
+    });
     await client.echo("10.200.0.1", 7, { ms: 5000, every: 5000 }); // once known, always answered
   };
   await Promise.all([flood(), ...[0, 1, 2, 3, 4, 5, 6, 7, 8].map(newcomer)]);
