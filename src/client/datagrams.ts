@@ -1,7 +1,7 @@
 // UDP datagrams as they have come: where their payloads lie, whom they are from, and answers in place. Filled by udp.ts from
 // a batch of frames; good until the callback that was given them returns.
 import { BATCH } from "../link/link.ts";
-import { formatIPv4, formatIPv6 } from "../wire/address.ts";
+import { formatIPv4, formatIPv6, isGroup } from "../wire/address.ts";
 import { sumBytes, fold } from "../wire/checksum.ts";
 import { setDst, setSrc } from "../wire/ether.ts";
 import { P_IP, P_L4, P_L4_BYTES, swap16 } from "../wire/packet.ts";
@@ -12,10 +12,6 @@ import type { Frames, Pipe } from "./pipe.ts";
 const UDP = 8;
 /** Texts of IPv4 addresses that are kept: a power of two. */
 const TEXTS = 1024;
-
-/** Whether the address at word `at` is one of many hosts. */
-export const isGroup = (words: Int32Array, at: number, six: boolean): boolean =>
-  six ? (words[at]! & 0xff) === 0xff : (words[at]! & 0xf0) === 0xe0 || words[at] === -1;
 
 /** Own addresses to send from: words of an IPv4 address, of an IPv6 address, and of a link-local one. */
 export class Sources {

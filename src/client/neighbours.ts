@@ -3,11 +3,11 @@
 // address where the destination is behind one. Over bare IP packets nothing is asked: netd does that itself.
 //
 // An answer is used for a while, then asked for again while it is still used. Until there is one, a few datagrams wait.
-import { parseAddress, parseLladdr, AF_INET6 } from "../wire/address.ts";
+import { isGroup, parseAddress, parseLladdr, AF_INET6 } from "../wire/address.ts";
 import { fold, sumBytes } from "../wire/checksum.ts";
 import { ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, setDst, setSrc } from "../wire/ether.ts";
 import { IPPROTO_ICMPV6, P_IP, P_L4, P_L4_BYTES, swap16 } from "../wire/packet.ts";
-import { isGroup, type Sources } from "./datagrams.ts";
+import type { Sources } from "./datagrams.ts";
 import type { Frames, Pipe } from "./pipe.ts";
 
 const PEERS = 4096;

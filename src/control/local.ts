@@ -1,7 +1,7 @@
 // What belongs to the card's own kernel, as the mirror has it: addresses, link-layer address, MTU. Looked at now and then;
 // between two looks the netbase is let go of (src/mem/epoch.ts), since its reader sleeps for long.
 import type { NetbaseReader } from "../netbase/netbase.ts";
-import { AF_INET, AF_INET6, formatAddress, formatLladdr, swap32 } from "../wire/address.ts";
+import { AF_INET, AF_INET6, formatAddress, formatLladdr, isGroup, swap32 } from "../wire/address.ts";
 import { samePrefix } from "../wire/prefix.ts";
 
 /** Between two looks that anybody asks for. */
@@ -75,8 +75,8 @@ export class Local {
 
   /** An address of many hosts: multicast or broadcast. */
   isGroup(family: number, words: Int32Array): boolean {
-    if (family === AF_INET6) return (words[0]! & 0xff) === 0xff;
-    return (words[0]! & 0xf0) === 0xe0 || words[0] === -1 || this.broadcasts.has(words[0]!);
+    const six = family === AF_INET6;
+    return isGroup(words, 0, six) || (!six && this.broadcasts.has(words[0]!));
   }
 
   /** An address that never leaves a host. */

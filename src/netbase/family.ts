@@ -1,10 +1,8 @@
 // The routes of one family, as the writer keeps them: what becomes of a route message, and of next hops that come and go.
 // rib.ts explains rows and the order of tables, alias.ts has the lists, follow.ts the FIB, sweep.ts how rows end.
-import type { Epochs } from "../mem/epoch.ts";
 import { NLM_F_MULTI, NLM_F_REPLACE, ROW_MULTIPATH } from "./alias.ts";
 import {
   H_OWN_LOCAL4,
-  type Layout,
   NH_NHID,
   ROW_ATTR,
   ROW_META,
@@ -14,8 +12,6 @@ import {
   ROW_STAMP,
 } from "./layout.ts";
 import { dropLegs, sameTarget } from "./legs.ts";
-import type { Lines } from "./lines.ts";
-import type { NexthopTable } from "./nexthop.ts";
 import { loadRecord } from "./record.ts";
 import { RT_TABLE_LOCAL } from "./rib.ts";
 import { RouteRow } from "./rows.ts";
@@ -23,21 +19,7 @@ import { ADDED, CHANGED, REMOVED, SAME } from "./stats.ts";
 import { Swept } from "./sweep.ts";
 
 export class RouteFamily extends Swept {
-  private readonly lines: Lines;
   private readonly scratch = new RouteRow();
-
-  constructor(
-    words: Int32Array,
-    at: Layout,
-    six: boolean,
-    lines: Lines,
-    epochs: Epochs,
-    nexthops: NexthopTable,
-    dense: (at: number) => void,
-  ) {
-    super(words, at, six, lines, epochs, nexthops, dense);
-    this.lines = lines;
-  }
 
   /**
    * Whether the last upsert told of a route that was there already, or told of it twice in one dump. IPv4 has routes that

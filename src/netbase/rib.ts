@@ -38,12 +38,12 @@ import {
 } from "./layout.ts";
 import { loadRecord } from "./record.ts";
 import { RouteRow } from "./rows.ts";
+import { RTN_BLACKHOLE } from "./said.ts";
 
 export const RT_TABLE_DEFAULT = 253;
 export const RT_TABLE_MAIN = 254;
 export const RT_TABLE_LOCAL = 255;
 export const RTN_THROW = 9;
-const RTN_BLACKHOLE = 6;
 /** What a route's tos is compared with: INET_DSCP_LEGACY_TOS_MASK. */
 export const TOS_MASK = 0x1c;
 

@@ -32,6 +32,7 @@ export interface RouteFilter {
 }
 
 export class Swept extends Followed {
+  protected readonly lines: Lines;
   protected readonly epochs: Epochs;
   protected readonly nexthops: NexthopTable;
   private readonly retireKind: number;
@@ -46,6 +47,7 @@ export class Swept extends Followed {
     dense: (at: number) => void,
   ) {
     super(words, at, six, lines, epochs, dense);
+    this.lines = lines;
     this.epochs = epochs;
     this.nexthops = nexthops;
     this.retireKind = six ? RETIRE_ROW6 : RETIRE_ROW4;

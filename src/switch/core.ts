@@ -2,7 +2,8 @@
 // One a Worker; the parts (inbound, outbound, responder...) are classes over it.
 import type { NetbaseReader } from "../netbase/netbase.ts";
 import { NH_TYPE } from "../netbase/layout.ts";
-import { AF_INET } from "../wire/address.ts";
+import { RTN_BROADCAST, RTN_LOCAL } from "../netlink/constants.ts";
+import { AF_INET, isGroup } from "../wire/address.ts";
 import { isFrom, isTo } from "../wire/ether.ts";
 import {
   IPPROTO_ICMP,
@@ -37,9 +38,6 @@ export const DONE = -2;
 export const HELD = -3;
 /** For the wire. */
 export const WIRE = -4;
-
-export const RTN_LOCAL = 2;
-export const RTN_BROADCAST = 3;
 
 export class Core {
   readonly words: Int32Array;
@@ -112,19 +110,22 @@ export class Core {
     const { table, words } = this;
     const dst = p[P_DST]!;
     const may = p[P_FAMILY] === AF_INET ? table.mayHave4(words[dst]!) : table.mayHave6(words, dst);
-    const slot = may ? this.find(p) : -1;
-    return slot >= 0 && this.isFoundOurs(p[P_FAMILY] === AF_INET, words, dst) ? slot : -1;
+    return may ? this.ifOurs(this.find(p), p) : -1;
+  }
+
+  /** Who sent what ICMP error `p` quotes. */
+  findSender(p: Int32Array): number {
+    return this.ifOurs(this.findAnswers(this.quoted), p);
+  }
+
+  /** The client just found, if that is about the destination of packet `p`; else -1. */
+  private ifOurs(slot: number, p: Int32Array): number {
+    return slot >= 0 && this.isFoundOurs(p[P_FAMILY] === AF_INET, this.words, p[P_DST]!) ? slot : -1;
   }
 
   /** Whether the entry found last is about the address at word `at`: one for any address is about those of this host alone. */
   isFoundOurs(four: boolean, words: Int32Array, at: number): boolean {
     return this.foundPrefix() > 0 || this.isLocal(four, words, at) || this.ownerOf(four, words, at) >= 0;
-  }
-
-  /** Who sent what ICMP error `p` quotes. */
-  findSender(p: Int32Array): number {
-    const slot = this.findAnswers(this.quoted);
-    return slot >= 0 && this.isFoundOurs(p[P_FAMILY] === AF_INET, this.words, p[P_DST]!) ? slot : -1;
   }
 
   /** Whose the answers to packet `p` are. */
@@ -189,6 +190,14 @@ export class Core {
       ? fib4.lookup(words[at]!)
       : fib6.lookup(words[at]!, words[at + 1]!, words[at + 2]!, words[at + 3]!);
     return nh === 0 ? 0 : base[nh + NH_TYPE]! & 0xff;
+  }
+
+  /** Whether packet `p` is to many hosts: a group, or a broadcast address. */
+  isToMany(p: Int32Array): boolean {
+    const { words } = this;
+    const four = p[P_FAMILY] === AF_INET;
+    const dst = p[P_DST]!;
+    return isGroup(words, dst, !four) || (four && this.routeType(four, words, dst) === RTN_BROADCAST);
   }
 
   /** Whether it is there, and the same as it was with this generation. */

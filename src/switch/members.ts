@@ -1,19 +1,13 @@
 // A packet to a group, to all the clients that asked for it. Its later fragments go to those who got the first one.
 import { AF_INET } from "../wire/address.ts";
 import { FIRST, P_DST, P_FAMILY, P_FRAGMENT, P_PORTS, P_PROTOCOL } from "../wire/packet.ts";
-import { type Core, RTN_BROADCAST } from "./core.ts";
+import type { Core } from "./core.ts";
 import { Drop } from "./drops.ts";
 import type { Followers } from "./followers.ts";
 import { FROM_CLIENT, type Host } from "./host.ts";
 import { FOUND_ENTRY, FOUND_TOUCH } from "./table/search.ts";
 
 const MEMBERS = 4096;
-
-/** Whether a packet is to many hosts: a group, or IPv4's broadcast. */
-export const isGroup = (words: Int32Array, p: Int32Array): boolean => {
-  const first = words[p[P_DST]!]!;
-  return p[P_FAMILY] === AF_INET ? (first & 0xf0) === 0xe0 || first === -1 : (first & 0xff) === 0xff;
-};
 
 export class Members {
   private readonly core: Core;
@@ -76,11 +70,7 @@ export class Members {
   }
 
   private share(slot: number, p: Int32Array, off: number): void {
-    const { core } = this;
-    const { words } = core;
-    const four = p[P_FAMILY] === AF_INET;
-    const toMany = isGroup(words, p) || core.routeType(four, words, p[P_DST]!) === RTN_BROADCAST;
-    if (this.firewall || !toMany) return;
+    if (this.firewall || !this.core.isToMany(p)) return;
     const result = this.host.share(p, off);
     if (result > 0) this.drop(slot, result);
   }

@@ -6,7 +6,8 @@
 //   the wire, as it is                    else
 import type { Recorder } from "../capture/recorder.ts";
 import { Origin, Verdict } from "../capture/verdict.ts";
-import { AF_INET } from "../wire/address.ts";
+import { RTN_BROADCAST, RTN_LOCAL } from "../netlink/constants.ts";
+import { AF_INET, isGroup } from "../wire/address.ts";
 import {
   ETHERNET,
   ETHERTYPE_ARP,
@@ -31,7 +32,7 @@ import {
 } from "../wire/packet.ts";
 import { Answers } from "./answer.ts";
 import { type Arp, ASKED } from "./arp.ts";
-import { type Core, DONE, HELD, RTN_BROADCAST, RTN_LOCAL, WIRE } from "./core.ts";
+import { type Core, DONE, HELD, WIRE } from "./core.ts";
 import type { Discovery } from "./discovery.ts";
 import { Drop } from "./drops.ts";
 import { Followers } from "./followers.ts";
@@ -39,7 +40,7 @@ import { fragmentBytes, Fragments } from "./fragment.ts";
 import type { Held } from "./held.ts";
 import { FROM_CLIENT, type Host } from "./host.ts";
 import { makeTooLong } from "./icmp.ts";
-import { isGroup, type Members } from "./members.ts";
+import type { Members } from "./members.ts";
 import { CLIENT_FLAGS, CLIENT_MTU, FILTERS_FROM } from "./table/layout.ts";
 import { fold } from "./table/hash.ts";
 import { Router } from "./route.ts";
@@ -166,7 +167,7 @@ export class Outbound {
     const reason = this.sources.check(slot, p, off, len, time);
     if (reason !== 0) return reason;
     const toCard = core.isToUs(ip);
-    if (isGroupMac(words, ip) || (toCard && isGroup(words, p)))
+    if (isGroupMac(words, ip) || (toCard && isGroup(words, p[P_DST]!, p[P_FAMILY] !== AF_INET)))
       return this.many(slot, p, off, len, time, toCard);
     const target = p[P_KIND] === ERROR ? core.findSender(p) : core.findTarget(p);
     if (target >= 0 && (toAlias || toCard || (target !== slot && core.isToClient(ip, target)))) {

@@ -1,6 +1,7 @@
 // What a closed port of an address that a client alone has answers, as the kernel's closed ports do: TCP with a reset (RFC
 // 9293 section 3.10.7.1), UDP and UDP-Lite with "port unreachable" (RFC 1122 section 4.1.3.1, RFC 4443 section 3.1), SCTP and
-// DCCP as a host without them (RFC 1122 section 3.2.2.1, RFC 4443 section 3.4). All are made in the frame that caused them. A Worker sends so many a second and no more: a scan costs little, and floods nobody with a forged source.
+// DCCP as a host without them (RFC 1122 section 3.2.2.1, RFC 4443 section 3.4). All are made in the frame that caused them. A
+// Worker sends so many a second and no more: a scan costs little, and floods nobody with a forged source.
 import { AF_INET, swap32 } from "../wire/address.ts";
 import { fold, sumBytes } from "../wire/checksum.ts";
 import { ETHERNET } from "../wire/ether.ts";

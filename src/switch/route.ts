@@ -21,7 +21,7 @@ import {
   WHOLE,
 } from "../wire/packet.ts";
 import { ASKED } from "./arp.ts";
-import { type Core, RTN_BROADCAST, WIRE } from "./core.ts";
+import { type Core, WIRE } from "./core.ts";
 import { Drop } from "./drops.ts";
 import { makeError } from "./icmp.ts";
 import { IN_USE, SOLICIT } from "./solicit.ts";
@@ -83,13 +83,7 @@ export class Router {
     if (kinds === undefined || p[P_KIND] === ERROR || p[P_FRAGMENT] === LATER) return;
     const { core } = this;
     const four = p[P_FAMILY] === AF_INET;
-    const dst = p[P_DST]!;
-    const group = four
-      ? (core.words[dst]! & 0xf0) === 0xe0 ||
-        core.words[dst] === -1 ||
-        core.routeType(four, core.words, dst) === RTN_BROADCAST
-      : (core.words[dst]! & 0xff) === 0xff;
-    if (group) return;
+    if (core.isToMany(p)) return;
     const kind = kinds[four ? 0 : 1];
     const rest = reason === Drop.mtu ? this.mtu : 0;
     const alias = four ? this.alias4 : this.alias6;

@@ -18,6 +18,7 @@ import {
   NH_TYPE,
 } from "../netbase/layout.ts";
 import type { NetbaseReader } from "../netbase/netbase.ts";
+import { RTN_BROADCAST, RTN_MULTICAST, RTN_UNICAST } from "../netlink/constants.ts";
 import { AF_INET, AF_INET6 } from "../wire/address.ts";
 import { Drop } from "./drops.ts";
 import { IN_USE, SOLICIT, type Solicitor } from "./solicit.ts";
@@ -29,9 +30,6 @@ const IPPROTO_UDP = 17;
 const FRAGMENT = 0xff3f << 16; // of an IPv4 header's word 1: an offset, or more to come
 const IFF_UP = 0x1;
 const IFF_RUNNING = 0x40;
-const RTN_UNICAST = 1;
-const RTN_BROADCAST = 3;
-const RTN_MULTICAST = 5;
 const NUD_REACHABLE = 0x02;
 const NUD_NOARP = 0x40;
 const NUD_PERMANENT = 0x80;

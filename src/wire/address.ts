@@ -11,6 +11,10 @@ const word = (b0: number, b1: number, b2: number, b3: number): number =>
 export const swap32 = (w: number): number =>
   (w >>> 24) | ((w >>> 8) & 0xff00) | ((w << 8) & 0xff0000) | (w << 24);
 
+/** Whether the address at word `at` is one of many hosts: a group, or IPv4's limited broadcast. */
+export const isGroup = (words: Int32Array, at: number, six: boolean): boolean =>
+  six ? (words[at]! & 0xff) === 0xff : (words[at]! & 0xf0) === 0xe0 || words[at] === -1;
+
 /** "10.0.0.1" as one word, or undefined if it is not a dotted quad. */
 export function parseIPv4(text: string): number | undefined {
   if (!isIPv4(text)) return undefined;

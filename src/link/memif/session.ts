@@ -9,7 +9,7 @@ import { timingSafeEqual } from "node:crypto";
 import { type Message, MODE_ETHERNET, MODE_IP, VERSION } from "./message.ts";
 
 /** Of a client: each is a mapping of every net Worker's, and of those a process has 65,530 (vm.max_map_count). */
-export const MOST_REGIONS = 16;
+const MOST_REGIONS = 16;
 export const MOST_LOG2 = 14;
 export const SECRET_BYTES = 24;
 const RING_HEAD = 128;
